@@ -1,0 +1,1 @@
+//! heddle-agent: the node daemon: pods, service proxy, status.

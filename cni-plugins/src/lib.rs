@@ -1,0 +1,1 @@
+//! heddle-cni: every Heddle CNI plugin in one multi-call binary.

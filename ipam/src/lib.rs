@@ -1,0 +1,1 @@
+//! IP address management: ranges, allocation and the on-disk store.

@@ -1,0 +1,1 @@
+//! Tests of every layer together: real kernel, containerd, packets.
