@@ -1,0 +1,180 @@
+//! A blocking netlink socket for links, addresses, routes and namespace ids (rtnetlink(7)).
+//!
+//! The requests themselves are in [`crate::link`], [`crate::address`] and [`crate::route`].
+
+mod error;
+pub(crate) mod exchange;
+pub(crate) mod reply;
+
+use std::fmt::Display;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use netlink_packet_core::parse_i32;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
+
+pub use self::error::{Action, NetlinkError};
+use self::exchange::{Exchange, Wire};
+use self::reply::{Malformed, attributes};
+use crate::netns::NetNs;
+
+/// Results of netlink requests.
+pub type Result<T> = std::result::Result<T, NetlinkError>;
+
+/// The kernel answers at once. Should it ever lose an answer without saying so, an agent must not hang for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `NETNSA_NSID` (`linux/net_namespace.h`).
+const NETNSA_NSID: u16 = 1;
+
+/// One netlink socket. It belongs to the namespace that it was opened in and can be used from any thread and any
+/// namespace; it also keeps its namespace alive.
+pub struct Netlink {
+    exchange: Exchange<KernelSocket>,
+}
+
+impl std::fmt::Debug for Netlink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Netlink").finish_non_exhaustive()
+    }
+}
+
+impl Netlink {
+    /// Opens a socket in the calling thread's namespace.
+    pub fn open() -> Result<Self> {
+        let wire = KernelSocket::open().map_err(|source| NetlinkError::Socket {
+            action: Action { operation: "use netlink".into(), object: String::new() },
+            step: "open a socket",
+            source,
+        })?;
+        Ok(Self { exchange: Exchange::new(wire) })
+    }
+
+    /// Opens a socket in `ns`. The calling thread does not leave its own namespace.
+    pub fn open_in(ns: &NetNs) -> Result<Self> {
+        // Saves a thread where there is no need of one.
+        if ns.is_current()? { Self::open() } else { ns.run(Self::open)? }
+    }
+
+    /// The number by which this socket's namespace knows `other`, as in [`crate::Link::peer_netns_id`]. `None`: it has not
+    /// met it; a number is given when a link first leads there.
+    pub fn netns_id(&mut self, other: &NetNs) -> Result<Option<i32>> {
+        let mut message = NsidMessage::default();
+        // A descriptor is never negative.
+        message.attributes.push(NsidAttribute::Fd(other.as_fd().as_raw_fd().cast_unsigned()));
+        let found = self.exchange.one(RouteNetlinkMessage::GetNsId(message), |bytes| {
+            let body = body(bytes, 4)?;
+            let id = attributes(body).find(|(kind, _)| *kind == NETNSA_NSID);
+            Ok(id.and_then(|(_, value)| parse_i32(value).ok()).filter(|id| *id >= 0))
+        });
+        found.map_err(|e| {
+            let object = other.path().display().to_string();
+            NetlinkError::new(
+                Action { operation: "find the id of network namespace".into(), object },
+                e,
+            )
+        })
+    }
+
+    /// Sends a change; `flags` are `NLM_F_CREATE` and the like.
+    pub(crate) fn change(
+        &mut self,
+        operation: &str,
+        object: impl Display,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<()> {
+        self.exchange.change(message, flags).map_err(|failure| {
+            NetlinkError::new(
+                Action { operation: operation.into(), object: object.to_string() },
+                failure,
+            )
+        })
+    }
+
+    /// Asks for one object; `None` when it is not there.
+    pub(crate) fn one<T>(
+        &mut self,
+        operation: &str,
+        object: impl Display,
+        message: RouteNetlinkMessage,
+        read: impl Fn(&[u8]) -> std::result::Result<T, Malformed>,
+    ) -> Result<Option<T>> {
+        match self.exchange.one(message, read) {
+            Ok(found) => Ok(Some(found)),
+            Err(failure) => {
+                let action = Action { operation: operation.into(), object: object.to_string() };
+                let error = NetlinkError::new(action, failure);
+                if error.is_not_found() { Ok(None) } else { Err(error) }
+            }
+        }
+    }
+
+    /// Asks for a list.
+    pub(crate) fn list<T>(
+        &mut self,
+        operation: &str,
+        message: RouteNetlinkMessage,
+        read: impl Fn(&[u8]) -> std::result::Result<Option<T>, Malformed>,
+    ) -> Result<Vec<T>> {
+        self.exchange.list(message, read).map_err(|failure| {
+            NetlinkError::new(
+                Action { operation: operation.into(), object: String::new() },
+                failure,
+            )
+        })
+    }
+}
+
+/// What follows an object's fixed header of `len` bytes: its attributes.
+pub(crate) fn body(bytes: &[u8], len: usize) -> std::result::Result<&[u8], Malformed> {
+    bytes.get(len..).ok_or_else(|| Malformed(format!("{} bytes instead of {len}", bytes.len())))
+}
+
+/// The kernel's end of [`Wire`].
+struct KernelSocket(Socket);
+
+impl KernelSocket {
+    fn open() -> io::Result<Self> {
+        let socket = Socket::new(NETLINK_ROUTE)?;
+        // Connected to the kernel (port 0): messages from other processes are then refused.
+        socket.connect(&SocketAddr::new(0, 0))?;
+        // Reasons as text, and without a copy of the request. Kernels before 4.12 have neither; they are a comfort.
+        let _ = socket.set_ext_ack(true);
+        let _ = socket.set_cap_ack(true);
+        let patience = nix::sys::time::TimeVal::new(
+            PATIENCE.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            0,
+        );
+        setsockopt(&socket.as_fd(), ReceiveTimeout, &patience)?;
+        Ok(Self(socket))
+    }
+}
+
+impl Wire for KernelSocket {
+    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        retry_interrupted(|| self.0.send(message, 0)).map(drop)
+    }
+
+    fn receive(&mut self, buffer: &mut Vec<u8>, wait: bool) -> io::Result<usize> {
+        let flags = libc::MSG_TRUNC | if wait { 0 } else { libc::MSG_DONTWAIT };
+        retry_interrupted(|| self.0.recv(buffer, flags))
+    }
+}
+
+/// A signal that arrives meanwhile is no reason to fail.
+fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,363 @@
+//! Routes (rtnetlink(7), `Documentation/netlink/specs/rt-route.yaml`).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::{IpNetwork, Ipv4Network};
+use netlink_packet_core::{
+    NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, parse_ip, parse_u16, parse_u32,
+};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+    RouteType, RouteVia,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::netlink::reply::{Malformed, attributes};
+use crate::netlink::{Netlink, Result, body};
+
+/// `RT_TABLE_MAIN`: the table that `ip route` shows.
+pub const TABLE_MAIN: u32 = 254;
+/// `RT_TABLE_LOCAL`: the kernel's own, with the host's addresses.
+pub const TABLE_LOCAL: u32 = 255;
+/// `RT_SCOPE_UNIVERSE`: anywhere.
+pub const SCOPE_GLOBAL: u8 = 0;
+/// `RT_SCOPE_LINK`: on the link itself.
+pub const SCOPE_LINK: u8 = 253;
+/// `RT_SCOPE_HOST`: the host itself.
+pub const SCOPE_HOST: u8 = 254;
+
+/// `sizeof(struct rtmsg)`.
+const HEADER_LEN: usize = 12;
+/// `RTAX_MTU`, `RTAX_ADVMSS` (`linux/rtnetlink.h`).
+const RTAX_MTU: u16 = 2;
+const RTAX_ADVMSS: u16 = 8;
+
+/// What a route does with a packet (`RTN_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RouteKind {
+    /// Sends it on.
+    #[default]
+    Unicast,
+    /// Delivers it here.
+    Local,
+    /// Delivers it here, and to everybody on the link.
+    Broadcast,
+    /// Drops it silently.
+    Blackhole,
+    /// Refuses it: host unreachable.
+    Unreachable,
+    /// Refuses it: prohibited.
+    Prohibit,
+    /// Goes on with the next routing rule.
+    Throw,
+    /// Another `RTN_*`.
+    Other(u8),
+}
+
+impl From<u8> for RouteKind {
+    fn from(kind: u8) -> Self {
+        match kind {
+            libc::RTN_UNICAST => Self::Unicast,
+            libc::RTN_LOCAL => Self::Local,
+            libc::RTN_BROADCAST => Self::Broadcast,
+            libc::RTN_BLACKHOLE => Self::Blackhole,
+            libc::RTN_UNREACHABLE => Self::Unreachable,
+            libc::RTN_PROHIBIT => Self::Prohibit,
+            libc::RTN_THROW => Self::Throw,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl From<RouteKind> for u8 {
+    fn from(kind: RouteKind) -> Self {
+        match kind {
+            RouteKind::Unicast => libc::RTN_UNICAST,
+            RouteKind::Local => libc::RTN_LOCAL,
+            RouteKind::Broadcast => libc::RTN_BROADCAST,
+            RouteKind::Blackhole => libc::RTN_BLACKHOLE,
+            RouteKind::Unreachable => libc::RTN_UNREACHABLE,
+            RouteKind::Prohibit => libc::RTN_PROHIBIT,
+            RouteKind::Throw => libc::RTN_THROW,
+            RouteKind::Other(other) => other,
+        }
+    }
+}
+
+/// A route. For one to be made, `None` leaves the choice to the kernel; its `Default` is `0.0.0.0/0` without anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Where to; prefix length 0 is the default route of that family.
+    pub dst: IpNetwork,
+    /// The next hop. May be IPv6 for an IPv4 destination (RFC 5549).
+    pub gateway: Option<IpAddr>,
+    /// The link to leave by, by index.
+    pub oif: Option<u32>,
+    /// The source address that packets of this host get.
+    pub source: Option<IpAddr>,
+    /// The metric; the lowest wins.
+    pub priority: Option<u32>,
+    /// The table. Made in [`TABLE_MAIN`] when `None`; always there when listed.
+    pub table: Option<u32>,
+    /// `RT_SCOPE_*`. When made with `None`: as `ip route add` chooses. Always there when listed.
+    pub scope: Option<u8>,
+    /// The gateway is on the link, whatever the addresses say.
+    pub onlink: bool,
+    /// Maximum transmission unit towards the destination, in bytes.
+    pub mtu: Option<u32>,
+    /// Maximum segment size to announce in TCP, in bytes.
+    pub advmss: Option<u32>,
+    /// Who made it (`RTPROT_*`): 2 kernel, 3 boot, 4 static. Made as 3 when `None`; always there when listed.
+    pub protocol: Option<u8>,
+    /// What it does with a packet.
+    pub kind: RouteKind,
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self {
+            dst: default_destination(),
+            gateway: None,
+            oif: None,
+            source: None,
+            priority: None,
+            table: None,
+            scope: None,
+            onlink: false,
+            mtu: None,
+            advmss: None,
+            protocol: None,
+            kind: RouteKind::Unicast,
+        }
+    }
+}
+
+/// `0.0.0.0/0`.
+fn default_destination() -> IpNetwork {
+    let net = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0);
+    IpNetwork::V4(net.expect("a prefix length of 0 is never too long"))
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.dst)?;
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        if let Some(oif) = self.oif {
+            write!(f, " on link {oif}")?;
+        }
+        if let Some(source) = self.source {
+            write!(f, " from {source}")?;
+        }
+        if let Some(priority) = self.priority {
+            write!(f, " metric {priority}")?;
+        }
+        match self.table {
+            Some(table) if table != TABLE_MAIN => write!(f, " in table {table}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Route {
+    /// The scope that `ip route add` gives it: what needs no gateway is on the link.
+    fn usual_scope(&self) -> u8 {
+        match self.kind {
+            _ if self.dst.is_ipv6() => SCOPE_GLOBAL,
+            RouteKind::Local => SCOPE_HOST,
+            RouteKind::Broadcast => SCOPE_LINK,
+            RouteKind::Unicast if self.gateway.is_none() => SCOPE_LINK,
+            _ => SCOPE_GLOBAL,
+        }
+    }
+
+    fn message(&self, scope: u8, protocol: u8) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        let table = self.table.unwrap_or(TABLE_MAIN);
+        message.header = RouteHeader {
+            address_family: if self.dst.is_ipv4() {
+                AddressFamily::Inet
+            } else {
+                AddressFamily::Inet6
+            },
+            destination_prefix_length: self.dst.prefix(),
+            // A table above 255 does not fit here; RTA_TABLE below is what counts.
+            table: u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
+            protocol: RouteProtocol::from(protocol),
+            scope: RouteScope::from(scope),
+            kind: RouteType::from(u8::from(self.kind)),
+            flags: if self.onlink { RouteFlags::Onlink } else { RouteFlags::empty() },
+            ..RouteHeader::default()
+        };
+        let add = &mut message.attributes;
+        add.push(RouteAttribute::Table(table));
+        if self.dst.prefix() > 0 {
+            // The kernel refuses host bits.
+            add.push(RouteAttribute::Destination(self.dst.network().into()));
+        }
+        add.extend(self.gateway.map(|gateway| match gateway {
+            IpAddr::V6(gateway) if self.dst.is_ipv4() => {
+                RouteAttribute::Via(RouteVia::Inet6(gateway))
+            }
+            gateway => RouteAttribute::Gateway(gateway.into()),
+        }));
+        add.extend(self.oif.map(RouteAttribute::Oif));
+        add.extend(self.source.map(|ip| RouteAttribute::PrefSource(ip.into())));
+        add.extend(self.priority.map(RouteAttribute::Priority));
+        let mtu = self.mtu.map(RouteMetric::Mtu);
+        let metrics: Vec<_> = mtu.into_iter().chain(self.advmss.map(RouteMetric::Advmss)).collect();
+        if !metrics.is_empty() {
+            add.push(RouteAttribute::Metrics(metrics));
+        }
+        message
+    }
+
+    /// Reads what follows the netlink header of an `RTM_NEWROUTE`: one route per next hop. Empty for routes that are not
+    /// IP's, and for what the kernel has merely cached.
+    fn read(bytes: &[u8]) -> std::result::Result<Vec<Self>, Malformed> {
+        let header = RouteHeader::parse(bytes).map_err(|e| Malformed(e.to_string()))?;
+        let any = match header.address_family {
+            AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            _ => return Ok(Vec::new()),
+        };
+        if header.flags.contains(RouteFlags::Cloned) {
+            return Ok(Vec::new());
+        }
+        let (mut dst, mut hops) = (any, Vec::new());
+        let mut route = Self {
+            table: Some(header.table.into()),
+            scope: Some(header.scope.into()),
+            onlink: header.flags.contains(RouteFlags::Onlink),
+            protocol: Some(header.protocol.into()),
+            kind: u8::from(header.kind).into(),
+            ..Self::default()
+        };
+        for (kind, value) in attributes(body(bytes, HEADER_LEN)?) {
+            match kind {
+                libc::RTA_DST => dst = parse_ip(value).unwrap_or(dst),
+                libc::RTA_MULTIPATH => hops = next_hops(value),
+                _ => route.read_attribute(kind, value),
+            }
+        }
+        route.dst = IpNetwork::new(dst, header.destination_prefix_length)
+            .map_err(|e| Malformed(e.to_string()))?;
+        if hops.is_empty() {
+            return Ok(vec![route]);
+        }
+        Ok(hops.into_iter().map(|hop| hop.of(&route)).collect())
+    }
+
+    fn read_attribute(&mut self, kind: u16, value: &[u8]) {
+        match kind {
+            libc::RTA_GATEWAY => self.gateway = parse_ip(value).ok(),
+            libc::RTA_VIA => self.gateway = via(value),
+            libc::RTA_OIF => self.oif = parse_u32(value).ok(),
+            libc::RTA_PREFSRC => self.source = parse_ip(value).ok(),
+            libc::RTA_PRIORITY => self.priority = parse_u32(value).ok(),
+            libc::RTA_TABLE => self.table = parse_u32(value).ok(),
+            libc::RTA_METRICS => {
+                for (kind, value) in attributes(value) {
+                    match kind {
+                        RTAX_MTU => self.mtu = parse_u32(value).ok(),
+                        RTAX_ADVMSS => self.advmss = parse_u32(value).ok(),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// One of several next hops of a route.
+#[derive(Debug, PartialEq, Eq)]
+struct NextHop {
+    oif: u32,
+    gateway: Option<IpAddr>,
+    onlink: bool,
+}
+
+impl NextHop {
+    fn of(self, route: &Route) -> Route {
+        Route { oif: Some(self.oif), gateway: self.gateway, onlink: self.onlink, ..route.clone() }
+    }
+}
+
+/// Reads `RTA_MULTIPATH`: a sequence of `struct rtnexthop` (length, flags, weight, link), each with attributes.
+fn next_hops(mut bytes: &[u8]) -> Vec<NextHop> {
+    /// `RTNH_F_ONLINK` (`linux/rtnetlink.h`).
+    const ONLINK: u8 = 4;
+    let mut hops = Vec::new();
+    while let (Some(length), Some(flags), Some(oif)) = (
+        bytes.get(..2).and_then(|b| parse_u16(b).ok()).map(usize::from),
+        bytes.get(2),
+        bytes.get(4..8).and_then(|b| parse_u32(b).ok()),
+    ) {
+        let Some(own) = bytes.get(8..length) else { break };
+        let mut hop = NextHop { oif, gateway: None, onlink: flags & ONLINK != 0 };
+        for (kind, value) in attributes(own) {
+            match kind {
+                libc::RTA_GATEWAY => hop.gateway = parse_ip(value).ok(),
+                libc::RTA_VIA => hop.gateway = via(value),
+                _ => {}
+            }
+        }
+        hops.push(hop);
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    hops
+}
+
+/// Reads `RTA_VIA`: two bytes of address family, then the address.
+fn via(value: &[u8]) -> Option<IpAddr> {
+    value.get(2..).and_then(|address| parse_ip(address).ok())
+}
+
+impl Netlink {
+    /// Every route of both families in **every** table, [`TABLE_LOCAL`] included. One with several next hops is listed
+    /// once per next hop.
+    pub fn routes(&mut self) -> Result<Vec<Route>> {
+        let message = RouteNetlinkMessage::GetRoute(RouteMessage::default());
+        let routes = self.list("list routes", message, |bytes| Route::read(bytes).map(Some))?;
+        Ok(routes.into_iter().flatten().collect())
+    }
+
+    /// Adds a route. `EEXIST` when there is one to the same destination with the same metric in the same table.
+    pub fn add_route(&mut self, route: &Route) -> Result<()> {
+        self.new_route("add route", route, NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Adds a route, or replaces the one to the same destination with the same metric in the same table.
+    pub fn replace_route(&mut self, route: &Route) -> Result<()> {
+        self.new_route("replace route", route, NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Adds a route beside others to the same destination: `NLM_F_CREATE` without `NLM_F_EXCL`, as the reference CNI
+    /// plugins do. IPv6 makes it another next hop; IPv4 puts it before the others. `EEXIST` only when all of it is equal.
+    pub fn append_route(&mut self, route: &Route) -> Result<()> {
+        self.new_route("add route", route, NLM_F_CREATE)
+    }
+
+    /// Deletes the first route that agrees with everything given in `route`; what is `None` is not compared.
+    pub fn delete_route(&mut self, route: &Route) -> Result<()> {
+        /// `RT_SCOPE_NOWHERE`, which to the kernel means any scope here.
+        const ANY_SCOPE: u8 = 255;
+        /// `RTPROT_UNSPEC`, likewise.
+        const ANY_PROTOCOL: u8 = 0;
+        let message =
+            route.message(route.scope.unwrap_or(ANY_SCOPE), route.protocol.unwrap_or(ANY_PROTOCOL));
+        self.change("delete route", route, RouteNetlinkMessage::DelRoute(message), 0)
+    }
+
+    fn new_route(&mut self, operation: &str, route: &Route, flags: u16) -> Result<()> {
+        let scope = route.scope.unwrap_or_else(|| route.usual_scope());
+        let message = route.message(scope, route.protocol.unwrap_or(libc::RTPROT_BOOT));
+        self.change(operation, route, RouteNetlinkMessage::NewRoute(message), flags)
+    }
+}
+
+#[cfg(test)]
+mod tests;

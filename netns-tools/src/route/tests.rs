@@ -1,0 +1,286 @@
+//! Addresses and routes, compared with what `ip -j` says.
+
+use serde_json::Value;
+
+use super::*;
+use crate::Veth;
+use crate::netlink::NetlinkError;
+use crate::netlink::reply::tests::attribute;
+use crate::testing::TestNetns;
+
+/// A namespace with links `a` and `b`, up, with addresses on `a`; and a socket; and the index of `a`.
+fn namespace(addresses: &[&str]) -> (TestNetns, Netlink, u32) {
+    let ns = TestNetns::new("route");
+    let mut netlink = ns.netlink();
+    netlink.add_veth(&Veth::new("a", "b")).unwrap();
+    ns.configure("b", &[]);
+    ns.configure("a", addresses);
+    let index = ns.link("a").index;
+    (ns, netlink, index)
+}
+
+fn net(text: &str) -> IpNetwork {
+    text.parse().unwrap()
+}
+
+fn ip(text: &str) -> Option<IpAddr> {
+    text.parse().map(Some).unwrap()
+}
+
+/// The routes to `dst` in the main table, as we read them.
+fn to(netlink: &mut Netlink, dst: &str) -> Vec<Route> {
+    let routes = netlink.routes().unwrap().into_iter();
+    routes.filter(|r| r.dst == net(dst) && r.table == Some(TABLE_MAIN)).collect()
+}
+
+/// The routes to `dst` as `ip` reads them.
+fn shown(ns: &TestNetns, family: &str, dst: &str) -> Vec<Value> {
+    let all = ns.json(&["ip", "-j", "-d", family, "route", "show", "table", "all"]);
+    all.as_array().unwrap().iter().filter(|route| route["dst"] == dst).cloned().collect()
+}
+
+#[test]
+fn addresses() {
+    let (ns, mut netlink, index) = namespace(&[]);
+    netlink.add_address(index, net("10.1.0.5/24")).unwrap();
+    netlink.add_address_without_dad(index, net("fd00::5/64")).unwrap();
+    let listed = netlink.addresses(Some(index)).unwrap();
+    let nets: Vec<String> = listed.iter().map(|a| a.net.to_string()).collect();
+    assert!(
+        nets.contains(&"10.1.0.5/24".into()) && nets.contains(&"fd00::5/64".into()),
+        "{nets:?}"
+    );
+    assert!(listed.iter().all(|a| a.index == index && a.is_permanent() && a.peer.is_none()));
+    let v6 = listed.iter().find(|a| a.net == net("fd00::5/64")).unwrap();
+    assert!(!v6.is_tentative() && !v6.is_duplicate() && v6.scope == SCOPE_GLOBAL);
+    assert!(netlink.addresses(None).unwrap().len() > listed.len(), "b has a link-local one");
+
+    let info = &ns.json(&["ip", "-j", "address", "show", "a"])[0]["addr_info"];
+    let info = info.as_array().unwrap().iter().find(|i| i["local"] == "10.1.0.5").unwrap();
+    assert_eq!(
+        (&info["prefixlen"], &info["broadcast"], &info["scope"]),
+        (&24.into(), &"10.1.0.255".into(), &"global".into())
+    );
+
+    let again = netlink.add_address(index, net("10.1.0.5/24")).unwrap_err();
+    assert!(again.is_exists());
+    assert_eq!(
+        again.to_string().split_once(": ").unwrap().0,
+        format!("cannot add address 10.1.0.5/24 to link {index}")
+    );
+    netlink.delete_address(index, net("10.1.0.5/24")).unwrap();
+    assert!(netlink.delete_address(index, net("10.1.0.5/24")).unwrap_err().is_not_found());
+    assert!(netlink.add_address(4711, net("10.1.0.5/24")).unwrap_err().is_not_found());
+}
+
+#[test]
+fn a_loopback_address_has_host_scope() {
+    let ns = TestNetns::new("lo");
+    ns.configure("lo", &[]);
+    let listed = ns.netlink().addresses(Some(1)).unwrap();
+    let local = listed.iter().find(|a| a.net == net("127.0.0.1/8")).unwrap();
+    assert_eq!(local.scope, SCOPE_HOST);
+    ns.netlink().add_address(1, net("127.0.0.2/8")).unwrap();
+    let info = &ns.json(&["ip", "-j", "address", "show", "lo"])[0]["addr_info"];
+    let scopes: Vec<_> = info.as_array().unwrap().iter().map(|i| &i["scope"]).collect();
+    assert!(scopes.iter().all(|scope| **scope == "host"), "{scopes:?}");
+}
+
+#[test]
+fn routes_with_everything() {
+    let (ns, mut netlink, index) = namespace(&["10.1.0.5/24", "fd00::5/64"]);
+    let v4 = Route {
+        dst: net("10.9.0.0/16"),
+        gateway: ip("10.1.0.1"),
+        oif: Some(index),
+        source: ip("10.1.0.5"),
+        priority: Some(77),
+        mtu: Some(1300),
+        advmss: Some(1200),
+        ..Route::default()
+    };
+    let v6 = Route {
+        dst: net("fd09::/48"),
+        gateway: ip("fd00::1"),
+        source: ip("fd00::5"),
+        ..v4.clone()
+    };
+    for (route, family) in [(&v4, "-4"), (&v6, "-6")] {
+        netlink.add_route(route).unwrap();
+        let seen = to(&mut netlink, &route.dst.to_string());
+        let want = Route {
+            table: Some(TABLE_MAIN),
+            scope: Some(SCOPE_GLOBAL),
+            protocol: Some(libc::RTPROT_BOOT),
+            ..route.clone()
+        };
+        assert_eq!(seen, [want]);
+        let shown = shown(&ns, family, &route.dst.to_string());
+        assert_eq!(shown.len(), 1);
+        assert_eq!(shown[0]["gateway"], route.gateway.unwrap().to_string());
+        assert_eq!((&shown[0]["dev"], &shown[0]["metric"]), (&"a".into(), &77.into()));
+        assert_eq!(shown[0]["prefsrc"], route.source.unwrap().to_string());
+        assert_eq!(shown[0]["metrics"][0]["mtu"], 1300);
+        assert_eq!(shown[0]["metrics"][0]["advmss"], 1200);
+
+        let again = netlink.add_route(route).unwrap_err();
+        assert!(again.is_exists(), "{again}");
+        netlink.delete_route(route).unwrap();
+        assert!(netlink.delete_route(route).unwrap_err().is_not_found());
+    }
+}
+
+#[test]
+fn default_routes_scopes_and_tables() {
+    let (ns, mut netlink, index) = namespace(&["10.1.0.5/24", "fd00::5/64"]);
+    netlink.add_route(&Route { gateway: ip("10.1.0.1"), ..Route::default() }).unwrap();
+    netlink
+        .add_route(&Route { dst: net("::/0"), gateway: ip("fd00::1"), ..Route::default() })
+        .unwrap();
+    netlink
+        .add_route(&Route { dst: net("10.2.0.0/16"), oif: Some(index), ..Route::default() })
+        .unwrap();
+    netlink
+        .add_route(&Route {
+            dst: net("10.3.0.9/16"),
+            gateway: ip("10.1.0.1"),
+            table: Some(1000),
+            ..Route::default()
+        })
+        .unwrap();
+    netlink
+        .add_route(&Route {
+            dst: net("10.4.0.0/16"),
+            kind: RouteKind::Blackhole,
+            ..Route::default()
+        })
+        .unwrap();
+
+    let default = to(&mut netlink, "0.0.0.0/0");
+    assert_eq!(
+        (default.len(), default[0].gateway, default[0].oif),
+        (1, ip("10.1.0.1"), Some(index))
+    );
+    assert_eq!(to(&mut netlink, "::/0")[0].gateway, ip("fd00::1"));
+    assert_eq!(to(&mut netlink, "10.2.0.0/16")[0].scope, Some(SCOPE_LINK));
+    assert_eq!(to(&mut netlink, "10.4.0.0/16")[0].kind, RouteKind::Blackhole);
+    assert_eq!(shown(&ns, "-4", "default").len(), 1);
+    assert_eq!(shown(&ns, "-6", "default").len(), 1);
+    assert_eq!(shown(&ns, "-4", "10.2.0.0/16")[0]["scope"], "link");
+    // Host bits are masked, and a table above 255 is a table like any other.
+    assert_eq!(shown(&ns, "-4", "10.3.0.0/16")[0]["table"], "1000");
+    let all = netlink.routes().unwrap();
+    assert!(all.iter().any(|r| r.dst == net("10.3.0.0/16") && r.table == Some(1000)));
+    assert!(all.iter().any(|r| r.table == Some(TABLE_LOCAL) && r.kind == RouteKind::Local));
+}
+
+#[test]
+fn replace_and_append() {
+    let (ns, mut netlink, _) = namespace(&["10.1.0.5/24", "fd00::5/64"]);
+    for (family, dst, one, two) in
+        [("-4", "10.9.0.0/16", "10.1.0.1", "10.1.0.2"), ("-6", "fd09::/48", "fd00::1", "fd00::2")]
+    {
+        let via = |gateway: &str| Route { dst: net(dst), gateway: ip(gateway), ..Route::default() };
+        netlink.replace_route(&via(one)).unwrap();
+        netlink.replace_route(&via(two)).unwrap();
+        assert_eq!(to(&mut netlink, dst).iter().map(|r| r.gateway).collect::<Vec<_>>(), [ip(two)]);
+        assert!(netlink.add_route(&via(one)).unwrap_err().is_exists());
+        netlink.append_route(&via(one)).unwrap();
+        assert!(netlink.append_route(&via(one)).unwrap_err().is_exists(), "all of it is equal");
+        let mut gateways: Vec<_> = to(&mut netlink, dst).iter().map(|r| r.gateway).collect();
+        gateways.sort();
+        assert_eq!(gateways, [ip(one), ip(two)], "{:?}", shown(&ns, family, dst));
+        // A route without a gateway names the destination only: each deletion takes one.
+        let any = Route { dst: net(dst), ..Route::default() };
+        netlink.delete_route(&any).unwrap();
+        netlink.delete_route(&via(one)).or_else(|_| netlink.delete_route(&any)).ok();
+    }
+}
+
+#[test]
+fn several_next_hops_are_listed_one_by_one() {
+    let (ns, mut netlink, index) = namespace(&["10.1.0.5/24"]);
+    ns.cmd(&[
+        "ip",
+        "route",
+        "add",
+        "10.9.0.0/16",
+        "nexthop",
+        "via",
+        "10.1.0.1",
+        "weight",
+        "1",
+        "nexthop",
+        "via",
+        "10.1.0.2",
+        "dev",
+        "a",
+        "onlink",
+    ]);
+    let seen = to(&mut netlink, "10.9.0.0/16");
+    let hops: Vec<_> = seen.iter().map(|r| (r.gateway, r.oif, r.onlink)).collect();
+    assert_eq!(hops, [(ip("10.1.0.1"), Some(index), false), (ip("10.1.0.2"), Some(index), true)]);
+}
+
+#[test]
+fn gateways_off_the_subnet_and_of_the_other_family() {
+    let (ns, mut netlink, index) = namespace(&["10.1.0.5/32", "fd00::5/64"]);
+    let route = Route { dst: net("10.9.0.0/16"), gateway: ip("192.0.2.1"), ..Route::default() };
+    let error = netlink.add_route(&route).unwrap_err();
+    assert_eq!(error.errno(), Some(libc::ENETUNREACH));
+    assert!(
+        error.to_string().ends_with("no address on a link that is up leads to the gateway"),
+        "{error}"
+    );
+    let onlink = Route { onlink: true, oif: Some(index), ..route };
+    netlink.add_route(&onlink).unwrap();
+    assert!(to(&mut netlink, "10.9.0.0/16")[0].onlink);
+
+    let over_v6 = Route {
+        dst: net("10.8.0.0/16"),
+        gateway: ip("fd00::1"),
+        oif: Some(index),
+        ..Route::default()
+    };
+    netlink.add_route(&over_v6).unwrap();
+    assert_eq!(to(&mut netlink, "10.8.0.0/16")[0].gateway, ip("fd00::1"));
+    assert_eq!(shown(&ns, "-4", "10.8.0.0/16")[0]["via"]["host"], "fd00::1");
+}
+
+#[test]
+fn a_route_over_a_link_that_is_down() {
+    let (_ns, mut netlink, index) = namespace(&["10.1.0.5/24"]);
+    netlink.set_down(index).unwrap();
+    let route = Route { dst: net("10.9.0.0/16"), oif: Some(index), ..Route::default() };
+    let error = netlink.add_route(&route).unwrap_err();
+    assert!(matches!(error, NetlinkError::Refused { errno: libc::ENETDOWN, .. }), "{error:?}");
+    assert!(error.to_string().ends_with("set the link up first"), "{error}");
+}
+
+#[test]
+fn display_names_what_matters() {
+    let route = Route {
+        gateway: ip("10.1.0.1"),
+        oif: Some(3),
+        source: ip("10.1.0.5"),
+        priority: Some(5),
+        table: Some(100),
+        ..Route::default()
+    };
+    assert_eq!(
+        route.to_string(),
+        "0.0.0.0/0 via 10.1.0.1 on link 3 from 10.1.0.5 metric 5 in table 100"
+    );
+    assert_eq!(Route::default().to_string(), "0.0.0.0/0");
+}
+
+#[test]
+fn half_a_next_hop_ends_the_list() {
+    let gateway = attribute(libc::RTA_GATEWAY, &[10, 0, 0, 1]);
+    let whole = [&[16, 0, 0, 0, 3, 0, 0, 0][..], &gateway].concat();
+    let hop = NextHop { oif: 3, gateway: ip("10.0.0.1"), onlink: false };
+    assert_eq!(next_hops(&whole), [hop]);
+    for wrong in [&[][..], &[1, 2, 3], &[200, 0, 0, 0, 3, 0, 0, 0], &[0, 0, 0, 0, 3, 0, 0, 0]] {
+        assert_eq!(next_hops(wrong), []);
+    }
+}
