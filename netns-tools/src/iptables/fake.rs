@@ -147,6 +147,8 @@ fn run(
 mod tests {
     use super::*;
 
+    type Make = fn(&mut Batch);
+
     #[test]
     fn it_refuses_what_the_kernel_refuses_and_changes_nothing() {
         let mut fake = FakeRules::new(Family::V4);
@@ -156,7 +158,6 @@ mod tests {
         setup.append("nat", "A", "-j B");
         fake.commit(&setup).unwrap();
         let before = fake.ruleset().clone();
-        type Make = fn(&mut Batch);
         let refused: [(&str, Make); 7] = [
             ("jumps to C", |b| b.append("nat", "A", "-j C")),
             ("no chain C", |b| b.append("nat", "C", "-j ACCEPT")),
