@@ -33,7 +33,7 @@ const VOLATILE: [&str; 20] = [
 pub fn of(ns: &TestNetns) -> BTreeMap<String, Value> {
     let mut names = Names::default();
     let mut state = BTreeMap::new();
-    for what in ["-d link", "addr", "route show table all", "-6 route show table all"] {
+    for what in ["-d link", "addr", "-4 route show table all", "-6 route show table all"] {
         let text = super::sh(ns, &format!("ip -j {what}"));
         let text = if text.trim().is_empty() { "[]".to_owned() } else { text };
         let mut json: Value = serde_json::from_str(&text).unwrap();
@@ -72,7 +72,7 @@ fn sort_routes(json: &mut Value) {
     }
 }
 
-/// Random names and MAC addresses, numbered in the order in which they are met.
+/// Random names, numbered in the order in which they are met, and random addresses.
 #[derive(Default)]
 pub struct Names {
     seen: BTreeMap<String, String>,
@@ -95,12 +95,14 @@ impl Names {
     }
 
     fn replace(&mut self, text: &str) -> String {
-        let kind = if is_mac(text) {
-            "MAC"
-        } else if is_veth(text) {
+        if is_mac(text) {
+            return "MAC".to_owned();
+        }
+        if text.starts_with("fe80::") {
+            return "LINK-LOCAL".to_owned();
+        }
+        let kind = if is_veth(text) {
             "VETH"
-        } else if text.starts_with("fe80::") {
-            "LINK-LOCAL"
         } else if text.starts_with("/run/netns/") || text.starts_with("/var/run/netns/") {
             "NETNS"
         } else {
@@ -117,8 +119,10 @@ impl Names {
     }
 }
 
+/// A random one; those that a configuration gives begin with `0a:58`.
 fn is_mac(text: &str) -> bool {
     text.len() == 17
+        && !text.starts_with("0a:58")
         && text.split(':').count() == 6
         && !matches!(text, "00:00:00:00:00:00" | "ff:ff:ff:ff:ff:ff")
 }
