@@ -19,6 +19,7 @@
 
 pub mod address;
 pub mod cause;
+pub mod iptables;
 pub mod link;
 pub mod mac;
 pub mod netlink;

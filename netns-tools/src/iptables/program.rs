@@ -1,0 +1,300 @@
+//! The real thing: `iptables-save` and `iptables-restore`, of the variant that this host uses.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use super::batch::Batch;
+use super::ruleset::{Ruleset, Table};
+use super::{Family, IptablesError, Rules};
+
+/// How long a commit waits for the xtables lock, in seconds. The nft variant has no such lock.
+const LOCK_SECONDS: u32 = 5;
+
+/// Where programs are looked for besides `PATH`: a plugin may be started with hardly any environment.
+const SYSTEM_PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin";
+
+/// Which kernel interface the rules go through. The two do not see each other's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// `nf_tables`, by `iptables-nft`.
+    Nft,
+    /// The old tables, `iptables-legacy`.
+    Legacy,
+}
+
+impl Backend {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Nft => "nft",
+            Self::Legacy => "legacy",
+        }
+    }
+}
+
+/// The iptables of a host, in the calling thread's namespace.
+#[derive(Clone, Debug)]
+pub struct Iptables {
+    family: Family,
+    backend: Backend,
+    save: PathBuf,
+    restore: PathBuf,
+    mixed: bool,
+}
+
+impl Iptables {
+    /// Finds the variant in use: the one that holds Kubernetes' or CNI's rules, else the one with more rules, else the
+    /// one behind the plain name `iptables` (the order of kubernetes-sigs/iptables-wrappers). `None` if there is no
+    /// iptables here.
+    pub fn detect(family: Family) -> Result<Option<Self>, IptablesError> {
+        let (nft, legacy) =
+            (Self::variant(family, Backend::Nft), Self::variant(family, Backend::Legacy));
+        match (nft, legacy) {
+            (Some(nft), Some(legacy)) => Self::choose(nft, legacy).map(Some),
+            (one, other) => Ok(one.or(other).or_else(|| Self::plain(family))),
+        }
+    }
+
+    /// The variant of a backend, if it is installed.
+    pub fn variant(family: Family, backend: Backend) -> Option<Self> {
+        let prefix = format!("{}-{}", name(family), backend.word());
+        let (save, restore) =
+            (find(&format!("{prefix}-save"))?, find(&format!("{prefix}-restore"))?);
+        Some(Self { family, backend, save, restore, mixed: false })
+    }
+
+    /// The plain names, on hosts that have one variant only and no names for it.
+    fn plain(family: Family) -> Option<Self> {
+        let prefix = name(family);
+        let (save, restore) =
+            (find(&format!("{prefix}-save"))?, find(&format!("{prefix}-restore"))?);
+        let output = Command::new(&restore).arg("--version").output().ok()?;
+        let nft = String::from_utf8_lossy(&output.stdout).contains("nf_tables");
+        let backend = if nft { Backend::Nft } else { Backend::Legacy };
+        Some(Self { family, backend, save, restore, mixed: false })
+    }
+
+    fn choose(mut nft: Self, mut legacy: Self) -> Result<Self, IptablesError> {
+        let nft_rules = nft.everything()?;
+        // Looking at a legacy table makes the kernel create it; a module that cannot be loaded means no rules there.
+        let legacy_rules = if legacy_tables_exist() {
+            legacy.everything().unwrap_or_default()
+        } else {
+            Ruleset::default()
+        };
+        let (nft_weight, legacy_weight) = (weight(&nft_rules), weight(&legacy_rules));
+        let mixed = nft_weight.1 > 0 && legacy_weight.1 > 0;
+        (nft.mixed, legacy.mixed) = (mixed, mixed);
+        Ok(match nft_weight.cmp(&legacy_weight) {
+            std::cmp::Ordering::Greater => nft,
+            std::cmp::Ordering::Less => legacy,
+            std::cmp::Ordering::Equal => match Self::plain(nft.family) {
+                Some(default) if default.backend == Backend::Legacy => legacy,
+                _ => nft,
+            },
+        })
+    }
+
+    /// The backend in use.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Whether both backends hold rules, so that one of them decides without the other's knowledge.
+    pub fn is_mixed(&self) -> bool {
+        self.mixed
+    }
+
+    fn everything(&mut self) -> Result<Ruleset, IptablesError> {
+        let output = run(&self.save, &[], "")?;
+        self.parse(&output)
+    }
+
+    fn parse(&self, output: &Output) -> Result<Ruleset, IptablesError> {
+        let text = String::from_utf8_lossy(&output.stdout);
+        let program = || self.save.display().to_string();
+        Ruleset::parse(&text).map_err(|source| IptablesError::Parse { program: program(), source })
+    }
+}
+
+impl Rules for Iptables {
+    fn family(&self) -> Family {
+        self.family
+    }
+
+    fn save(&mut self, table: &str) -> Result<Table, IptablesError> {
+        let output = run(&self.save, &["-t", table], "")?;
+        Ok(self.parse(&output)?.tables.remove(table).unwrap_or_default())
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<(), IptablesError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let seconds = LOCK_SECONDS.to_string();
+        run(&self.restore, &["--noflush", "-w", &seconds], &batch.to_string()).map(drop)
+    }
+}
+
+fn run(program: &Path, args: &[&str], stdin: &str) -> Result<Output, IptablesError> {
+    let name = program.display().to_string();
+    let failed = |source| IptablesError::Run { program: name.clone(), source };
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    // The programs read all of their input before they print anything, and print little: no deadlock here.
+    let written = match child.stdin.take() {
+        Some(mut pipe) => pipe.write_all(stdin.as_bytes()),
+        None => Ok(()),
+    };
+    let output = child.wait_with_output().map_err(failed)?;
+    if output.status.success() {
+        // it went away early and yet content: it had what it needed
+        written.or_else(|error| {
+            if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(failed(error)) }
+        })?;
+        return Ok(output);
+    }
+    Err(explain(&name, &String::from_utf8_lossy(&output.stderr), output.status.code(), stdin))
+}
+
+const fn name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "iptables",
+        Family::V6 => "ip6tables",
+    }
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let own = std::env::var_os("PATH").unwrap_or_default();
+    let directories = std::env::split_paths(&own).chain(std::env::split_paths(SYSTEM_PATH));
+    directories.map(|directory| directory.join(program)).find(|file| file.is_file())
+}
+
+/// Whether the kernel has made any legacy table in this namespace.
+fn legacy_tables_exist() -> bool {
+    ["/proc/thread-self/net/ip_tables_names", "/proc/thread-self/net/ip6_tables_names"]
+        .iter()
+        .any(|path| std::fs::read_to_string(path).is_ok_and(|names| !names.trim().is_empty()))
+}
+
+/// How much a variant looks used: chains of Kubernetes or CNI first, then any rules.
+fn weight(ruleset: &Ruleset) -> (usize, usize) {
+    let chains = || ruleset.tables.values().flat_map(|table| &table.chains);
+    let ours =
+        chains().filter(|(name, _)| name.starts_with("KUBE-") || name.starts_with("CNI-")).count();
+    (ours, chains().map(|(_, chain)| chain.rules.len()).sum())
+}
+
+/// Exit code 4 is "resource problem": the lock. Other failures name a line of the input.
+fn explain(program: &str, stderr: &str, code: Option<i32>, stdin: &str) -> IptablesError {
+    if code == Some(4) && stderr.contains("lock") {
+        return IptablesError::Locked { program: program.to_owned(), seconds: LOCK_SECONDS };
+    }
+    let number =
+        stderr.split_once("line ").or_else(|| stderr.split_once("line: ")).and_then(|(_, rest)| {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse::<usize>().ok()
+        });
+    let offending =
+        number.and_then(|number| stdin.lines().nth(number.checked_sub(1)?)).map(str::to_owned);
+    let message = stderr
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ");
+    IptablesError::Failed { program: program.to_owned(), message, offending }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestNetns;
+
+    fn in_both(test: impl Fn(&mut Iptables) + Sync) {
+        for backend in [Backend::Nft, Backend::Legacy] {
+            let ns = TestNetns::new("ipt");
+            let mut iptables =
+                Iptables::variant(Family::V4, backend).expect("both variants are installed");
+            ns.run(|| test(&mut iptables));
+        }
+    }
+
+    #[test]
+    fn a_batch_is_all_or_nothing() {
+        in_both(|iptables| {
+            let mut good = Batch::new();
+            good.declare_chain("nat", "HEDDLE-A");
+            good.append("nat", "HEDDLE-A", "-d 10.0.0.1/32 -j ACCEPT");
+            good.insert("nat", "POSTROUTING", "-j HEDDLE-A");
+            iptables.commit(&good).unwrap();
+            let before = iptables.save("nat").unwrap();
+            assert!(before.contains_rule("POSTROUTING", "-j HEDDLE-A"));
+
+            let mut bad = Batch::new();
+            bad.append("nat", "HEDDLE-A", "-d 10.0.0.2/32 -j ACCEPT");
+            bad.append("nat", "HEDDLE-A", "-j NO-SUCH-CHAIN");
+            let error = iptables.commit(&bad).unwrap_err().to_string();
+            assert!(error.contains("failed"), "{error}");
+            assert_eq!(iptables.save("nat").unwrap(), before);
+
+            let mut undo = Batch::new();
+            undo.delete("nat", "POSTROUTING", "-j HEDDLE-A");
+            undo.declare_chain("nat", "HEDDLE-A");
+            undo.delete_chain("nat", "HEDDLE-A");
+            iptables.commit(&undo).unwrap();
+            assert!(!iptables.save("nat").unwrap().chains.contains_key("HEDDLE-A"));
+        });
+    }
+
+    #[test]
+    fn declaring_a_chain_empties_just_that_chain() {
+        in_both(|iptables| {
+            let mut batch = Batch::new();
+            for chain in ["HEDDLE-A", "HEDDLE-B"] {
+                batch.declare_chain("filter", chain);
+                batch.append("filter", chain, "-j ACCEPT");
+            }
+            iptables.commit(&batch).unwrap();
+            let mut again = Batch::new();
+            again.declare_chain("filter", "HEDDLE-A");
+            iptables.commit(&again).unwrap();
+            let table = iptables.save("filter").unwrap();
+            assert!(table.rules("HEDDLE-A").is_empty());
+            assert_eq!(table.rules("HEDDLE-B"), ["-j ACCEPT"]);
+        });
+    }
+
+    #[test]
+    fn the_variant_with_rules_is_found() {
+        for backend in [Backend::Nft, Backend::Legacy] {
+            let ns = TestNetns::new("ipt");
+            let (found, mixed) = ns.run(|| {
+                let mut batch = Batch::new();
+                batch.declare_chain("nat", "KUBE-SERVICES");
+                Iptables::variant(Family::V4, backend).unwrap().commit(&batch).unwrap();
+                let found = Iptables::detect(Family::V4).unwrap().unwrap();
+                (found.backend(), found.is_mixed())
+            });
+            assert_eq!((found, mixed), (backend, false));
+        }
+    }
+
+    #[test]
+    fn an_error_quotes_the_line() {
+        let error = explain(
+            "x",
+            "iptables-restore: line 3 failed",
+            Some(1),
+            "*nat\n:A - [0:0]\n-A A -j B\nCOMMIT\n",
+        );
+        assert_eq!(
+            error.to_string(),
+            "x failed: iptables-restore: line 3 failed; the line is: -A A -j B"
+        );
+        let locked =
+            explain("x", "Another app is currently holding the xtables lock.", Some(4), "");
+        assert!(matches!(locked, IptablesError::Locked { .. }));
+    }
+}
