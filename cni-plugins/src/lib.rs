@@ -1,1 +1,19 @@
-//! heddle-cni: every Heddle CNI plugin in one multi-call binary.
+//! The Heddle CNI plugins: a folder each, with `conf` (what the configuration may say), `plan` (pure
+//! decisions) and `apply` (the kernel and the disk).
+//!
+//! They are one program, `heddle-cni`; see [`program`]. What plugins share is a module of its own here:
+//! [`sandbox`], [`interface`], [`masquerade`], [`undo`].
+#![warn(missing_docs)]
+
+pub mod bridge;
+mod cli;
+pub mod code;
+pub mod host_local;
+pub mod install;
+pub mod interface;
+pub mod loopback;
+pub mod masquerade;
+pub mod program;
+pub mod sandbox;
+pub mod suite;
+pub mod undo;

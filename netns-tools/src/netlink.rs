@@ -9,13 +9,11 @@ pub(crate) mod reply;
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
 
 use netlink_packet_core::parse_i32;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 
 pub use self::error::{Action, NetlinkError};
 use self::exchange::{Exchange, Wire};
@@ -26,7 +24,7 @@ use crate::netns::NetNs;
 pub type Result<T> = std::result::Result<T, NetlinkError>;
 
 /// The kernel answers at once. Should it ever lose an answer without saying so, an agent must not hang for ever.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: libc::timeval = libc::timeval { tv_sec: 30, tv_usec: 0 };
 
 /// `NETNSA_NSID` (`linux/net_namespace.h`).
 const NETNSA_NSID: u16 = 1;
@@ -146,13 +144,25 @@ impl KernelSocket {
         // Reasons as text, and without a copy of the request. Kernels before 4.12 have neither; they are a comfort.
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_cap_ack(true);
-        let patience = nix::sys::time::TimeVal::new(
-            PATIENCE.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-            0,
-        );
-        setsockopt(&socket.as_fd(), ReceiveTimeout, &patience)?;
+        set_receive_timeout(&socket, PATIENCE)?;
         Ok(Self(socket))
     }
+}
+
+/// Sets `SO_RCVTIMEO` (socket(7)): a receive that waits longer fails with `EAGAIN`.
+fn set_receive_timeout(socket: &Socket, timeout: libc::timeval) -> io::Result<()> {
+    let length = size_of_val(&timeout).try_into().map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open, and the kernel reads `length` bytes of `timeout`, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVTIMEO,
+            (&raw const timeout).cast(),
+            length,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 impl Wire for KernelSocket {

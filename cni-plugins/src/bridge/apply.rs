@@ -1,0 +1,236 @@
+//! ADD of `bridge`: the order of the reference, and nothing left when a step fails.
+
+use std::cell::RefCell;
+
+use cni::plugin::Call;
+use cni::{CniResult, Error, Interface};
+use ipnetwork::IpNetwork;
+use netns_tools::{Link, NetNs, Netlink, sysctl};
+
+use super::conf::Conf;
+use super::plan::{self, AddressChange, Layer3};
+use super::port::{self, BridgeChanges, BridgeLock, Pair};
+use crate::interface::{Inside, kernel_error};
+use crate::masquerade::Masquerade;
+use crate::undo::Undo;
+use crate::{code, sandbox};
+
+/// Adds the container to the bridge.
+///
+/// Not undone after a failure, because others may rely on it by then: that the host forwards, and that a
+/// bridge that was there before is up or promiscuous.
+pub fn add(call: &Call) -> Result<CniResult, Error> {
+    let conf = Conf::parse(call)?;
+    let ns = sandbox::open(call)?;
+    let changes = RefCell::new(BridgeChanges::default());
+    let mut undo = Undo::default();
+    match Add::new(call, &conf, &ns).and_then(|mut add| add.run(&changes, &mut undo)) {
+        Ok(result) => {
+            undo.disarm();
+            Ok(result)
+        }
+        Err(error) => Err(undo.roll_back(error)),
+    }
+}
+
+/// One ADD under way.
+struct Add<'a> {
+    call: &'a Call,
+    conf: &'a Conf,
+    ns: &'a NetNs,
+    /// A socket in the host's namespace.
+    host: Netlink,
+    /// A socket in the container's.
+    inside: Netlink,
+}
+
+impl<'a> Add<'a> {
+    fn new(call: &'a Call, conf: &'a Conf, ns: &'a NetNs) -> Result<Self, Error> {
+        let open = |net: Result<_, _>| net.map_err(|e| kernel_error("cannot open netlink", &e));
+        let mut inside = open(Netlink::open_in(ns))?;
+        port::refuse_existing(&mut inside, &call.ifname, "")?;
+        Ok(Self { call, conf, ns, host: open(Netlink::open())?, inside })
+    }
+
+    fn run(
+        &mut self,
+        changes: &'a RefCell<BridgeChanges>,
+        undo: &mut Undo<'a>,
+    ) -> Result<CniResult, Error> {
+        let (bridge, pair) = self.connect(changes, undo)?;
+        let plan = match &self.conf.ipam {
+            Some(ipam) => self.layer3(ipam, &bridge, &pair, changes, undo)?,
+            None => self.layer2(&pair)?,
+        };
+        let result = plan::result(self.interfaces(&bridge, &pair)?, plan, &self.call.conf.dns);
+        // A result that this version cannot express is an error now, not after everything is done.
+        result.to_json(self.call.conf.cni_version)?;
+        Ok(result)
+    }
+
+    /// The bridge, the veth pair, and the one on the other.
+    fn connect(
+        &mut self,
+        changes: &'a RefCell<BridgeChanges>,
+        undo: &mut Undo<'a>,
+    ) -> Result<(Link, Pair), Error> {
+        let conf = self.conf;
+        // From here until the bridge has our port, nobody takes it away for being empty.
+        let _lock = BridgeLock::shared()?;
+        undo.push("the changes to the bridge", || port::undo_bridge(&conf.bridge, changes));
+        let (bridge, created) = port::ensure_bridge(&mut self.host, conf)?;
+        changes.borrow_mut().created = created;
+        let ifname = &self.call.ifname;
+        let pair = port::make_pair(&mut self.host, &mut self.inside, self.ns, conf, ifname)?;
+        let index = pair.host.index;
+        undo.push("the veth pair", move || remove_link(index));
+        port::attach(&mut self.host, conf, &bridge, &pair.host)?;
+        Ok((bridge, pair))
+    }
+
+    fn layer2(&mut self, pair: &Pair) -> Result<Layer3, Error> {
+        if !self.conf.container_down {
+            self.inside_interface(pair).set_up()?;
+            port::wait_for_port(&mut self.host, &pair.host)?;
+        }
+        Ok(Layer3::default())
+    }
+
+    fn layer3(
+        &mut self,
+        ipam: &'a str,
+        bridge: &Link,
+        pair: &Pair,
+        changes: &RefCell<BridgeChanges>,
+        undo: &mut Undo<'a>,
+    ) -> Result<Layer3, Error> {
+        let call = self.call;
+        let lease = call.delegate_add(ipam)?;
+        undo.push("the address allocation", move || call.delegate_del(ipam));
+        let plan = plan::layer3(self.conf, lease)?;
+        self.container_sysctls()?;
+        self.inside_interface(pair).configure(&plan.ips, &plan.routes)?;
+        port::wait_for_port(&mut self.host, &pair.host)?;
+        self.be_gateway(bridge, &plan.gateways, changes)?;
+        if self.conf.masquerade {
+            let masquerade = Masquerade::new(&call.conf.name, &call.container_id);
+            let addresses: Vec<IpNetwork> = plan.ips.iter().map(|ip| ip.address).collect();
+            let (rules, of) =
+                (Masquerade::new(&call.conf.name, &call.container_id), addresses.clone());
+            undo.push("the masquerading rules", move || rules.tear_down(&of));
+            masquerade.set_up(&addresses)?;
+        }
+        Ok(plan)
+    }
+
+    fn inside_interface(&mut self, pair: &Pair) -> Inside<'_> {
+        let index = pair.container.index;
+        Inside { ns: self.ns, net: &mut self.inside, ifname: &self.call.ifname, index }
+    }
+
+    /// Before the interface goes up: detection of duplicate IPv6 addresses takes a second and more, and IPAM
+    /// answers for there being none; neighbours shall learn of a new MAC address at once.
+    fn container_sysctls(&self) -> Result<(), Error> {
+        let (v6, dad) = (format!("net/ipv6/conf/{}", self.call.ifname), self.conf.dad);
+        let arp = format!("net/ipv4/conf/{}/arp_notify", self.call.ifname);
+        let written = self.ns.run(|| {
+            // They fail only on a kernel without the protocol, which then has no need for them.
+            if dad {
+                let _ = sysctl::ensure(&format!("{v6}/enhanced_dad"), "1");
+            }
+            let _ = sysctl::ensure(&format!("{v6}/accept_dad"), if dad { "1" } else { "0" });
+            let _ = sysctl::ensure(&arp, "1");
+        });
+        written.map_err(|e| kernel_error("cannot enter the container's network namespace", &e))
+    }
+
+    /// Gives the bridge the gateways' addresses, and turns on forwarding.
+    fn be_gateway(
+        &mut self,
+        bridge: &Link,
+        gateways: &[IpNetwork],
+        changes: &RefCell<BridgeChanges>,
+    ) -> Result<(), Error> {
+        let failed = |what: String| move |e| kernel_error(&what, &e);
+        for wanted in gateways {
+            let present = self.host.addresses(Some(bridge.index));
+            let present =
+                present.map_err(failed(format!("cannot list addresses of {:?}", bridge.name)))?;
+            let present: Vec<_> = present.into_iter().map(|address| address.net).collect();
+            let planned = plan::bridge_address(self.conf, &present, *wanted)?;
+            for change in &planned {
+                self.change_address(bridge, *change)?;
+                changes.borrow_mut().addresses.push(*change);
+            }
+            if !planned.is_empty() && !changes.borrow().created {
+                self.pin_mac(bridge)?;
+            }
+            enable_forwarding(*wanted)?;
+        }
+        Ok(())
+    }
+
+    fn change_address(&mut self, bridge: &Link, change: AddressChange) -> Result<(), Error> {
+        let (done, what) = match change {
+            AddressChange::Add(net) => (self.host.add_address(bridge.index, net), ("add", net)),
+            AddressChange::Remove(net) => {
+                (self.host.delete_address(bridge.index, net), ("remove", net))
+            }
+        };
+        match done {
+            // Another ADD was faster.
+            Err(error) if error.is_exists() && what.0 == "add" => Ok(()),
+            done => done.map_err(|error| {
+                let what = format!(
+                    "failed to set bridge addr: cannot {} {} on {:?}",
+                    what.0, what.1, bridge.name
+                );
+                kernel_error(&what, &error)
+            }),
+        }
+    }
+
+    /// Setting the MAC address that it has keeps a bridge from taking over its ports'.
+    fn pin_mac(&mut self, bridge: &Link) -> Result<(), Error> {
+        let what = format!("cannot pin the MAC address of bridge {:?}", bridge.name);
+        let link = self.host.link_by_index(bridge.index).map_err(|e| kernel_error(&what, &e))?;
+        let Some(mac) = link.and_then(|link| link.mac) else { return Ok(()) };
+        self.host.set_mac(bridge.index, mac).map_err(|e| kernel_error(&what, &e))
+    }
+
+    /// Bridge, host's end, container's end: the order that other plugins and runtimes expect.
+    fn interfaces(&mut self, bridge: &Link, pair: &Pair) -> Result<[Interface; 3], Error> {
+        // A bridge of somebody else's may have changed its MAC address with its new port.
+        let now = self.host.link_by_index(bridge.index);
+        let now =
+            now.map_err(|e| kernel_error(&format!("cannot look up {:?}", bridge.name), &e))?;
+        let gone = || Error::new(code::CONFLICT, format!("bridge {:?} disappeared", bridge.name));
+        let sandbox = self.ns.path().display().to_string();
+        Ok([
+            interface(&now.ok_or_else(gone)?, String::new()),
+            interface(&pair.host, String::new()),
+            interface(&pair.container, sandbox),
+        ])
+    }
+}
+
+fn interface(link: &Link, sandbox: String) -> Interface {
+    let mac = link.mac.map_or(String::new(), |mac| mac.to_string());
+    Interface { name: link.name.clone(), mac, sandbox, ..Interface::default() }
+}
+
+fn enable_forwarding(gateway: IpNetwork) -> Result<(), Error> {
+    let key =
+        if gateway.is_ipv4() { "net/ipv4/ip_forward" } else { "net/ipv6/conf/all/forwarding" };
+    sysctl::ensure(key, "1").map(drop).map_err(|e| kernel_error("failed to enable forwarding", &e))
+}
+
+fn remove_link(index: u32) -> Result<(), Error> {
+    let mut net = Netlink::open().map_err(|e| kernel_error("cannot open netlink", &e))?;
+    match net.delete_link(index) {
+        Err(error) if !error.is_not_found() => {
+            Err(kernel_error("cannot remove the veth pair", &error))
+        }
+        _ => Ok(()),
+    }
+}

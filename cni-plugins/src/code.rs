@@ -1,0 +1,20 @@
+//! The error codes of our own, from 100 as the specification leaves them to plugins.
+
+use cni::ErrorCode;
+
+/// Every address of a range set is taken.
+pub const EXHAUSTED: ErrorCode = ErrorCode::Plugin(100);
+/// A requested address cannot be had.
+pub const ADDRESS_REFUSED: ErrorCode = ErrorCode::Plugin(101);
+/// The attachment has an address already.
+pub const DUPLICATE: ErrorCode = ErrorCode::Plugin(102);
+/// CHECK: the attachment has no address.
+pub const NO_LEASE: ErrorCode = ErrorCode::Plugin(103);
+/// CHECK: the kernel's state is not what ADD left.
+pub const DRIFT: ErrorCode = ErrorCode::Plugin(110);
+/// A name or an address that is needed belongs to something else.
+pub const CONFLICT: ErrorCode = ErrorCode::Plugin(111);
+/// The kernel refused an operation.
+pub const KERNEL: ErrorCode = ErrorCode::Plugin(112);
+/// Packet filter rules could not be read or committed.
+pub const RULES: ErrorCode = ErrorCode::Plugin(113);

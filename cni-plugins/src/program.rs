@@ -1,0 +1,50 @@
+//! The program around the plugins: which one is meant, or the command line of `heddle-cni` itself.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use cni::plugin::{Io, serve};
+
+use crate::suite::{PLUGINS, Plugins, find};
+
+/// The name of the program when it is not called as a plugin.
+pub const NAME: &str = "heddle-cni";
+
+/// A name that is no plugin.
+const EXIT_USAGE: u8 = 2;
+
+/// Runs what the base name of the first argument asks for.
+///
+/// A plugin's name: the CNI protocol on environment, standard input and output. Our own name (also with
+/// a suffix, such as `heddle-cni-1.2`): the command line. Anything else is an error, told as the caller can
+/// read it: in CNI's JSON (exit code 1) if `CNI_COMMAND` is set, else as text (exit code 2).
+pub fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+    let called = args.next().unwrap_or_default();
+    let name = Path::new(&called).file_name().unwrap_or(&called).to_string_lossy().into_owned();
+    if let Some(plugin) = find(&name) {
+        return ExitCode::from(serve(plugin, &Plugins, &mut Io::from_process()));
+    }
+    if name.starts_with(NAME) {
+        return crate::cli::run(std::iter::once(called).chain(args));
+    }
+    ExitCode::from(unknown(&name, std::env::var_os("CNI_COMMAND").is_some()))
+}
+
+fn unknown(name: &str, called_by_runtime: bool) -> u8 {
+    let names: Vec<_> = PLUGINS.iter().map(|plugin| plugin.name()).collect();
+    let msg = format!("{NAME} has no plugin named {name:?}; it has: {}", names.join(", "));
+    if !called_by_runtime {
+        eprintln!("{msg}\nCall it by one of these names, or as \"{NAME} --help\".");
+        return EXIT_USAGE;
+    }
+    let details = format!("the file {name:?} in the plugin directory is {NAME} under a wrong name");
+    let error = serde_json::json!({
+        "cniVersion": cni::Version::LATEST.as_str(),
+        "code": cni::ErrorCode::InvalidConfig.code(),
+        "msg": msg,
+        "details": details,
+    });
+    println!("{error:#}");
+    1
+}

@@ -1,0 +1,24 @@
+//! Which plugins this program has.
+
+use cni::plugin::{Plugin, Suite};
+
+use crate::bridge::Bridge;
+use crate::host_local::HostLocal;
+use crate::loopback::Loopback;
+
+/// Every plugin, in the order of `heddle-cni list`.
+pub static PLUGINS: [&'static (dyn Plugin + Sync); 3] = [&Bridge, &Loopback, &HostLocal];
+
+/// The plugin of a type name.
+pub fn find(plugin_type: &str) -> Option<&'static dyn Plugin> {
+    PLUGINS.iter().find(|plugin| plugin.name() == plugin_type).map(|plugin| *plugin as &dyn Plugin)
+}
+
+/// The plugins of this program, to be called without starting it again.
+pub struct Plugins;
+
+impl Suite for Plugins {
+    fn find(&self, plugin_type: &str) -> Option<&dyn Plugin> {
+        find(plugin_type)
+    }
+}

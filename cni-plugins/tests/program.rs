@@ -1,0 +1,141 @@
+//! The multi-call program by its own name and by wrong ones.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+const NAMES: [&str; 4] = ["bridge", "heddle-cni", "host-local", "loopback"];
+
+fn heddle(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_heddle-cni")).args(args).output().unwrap()
+}
+
+fn run(dir: &Path, command: &str, more: &[&str]) -> Output {
+    let dir = dir.to_str().unwrap();
+    heddle(&[&[command, "--bin-dir", dir], more].concat())
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn list_and_version() {
+    let list = heddle(&["list"]);
+    assert!(list.status.success());
+    for name in ["bridge", "host-local", "loopback"] {
+        assert!(text(&list.stdout).lines().any(|line| line.starts_with(name)));
+    }
+    let version = heddle(&["--version"]);
+    assert_eq!(text(&version.stdout).trim(), concat!("heddle-cni ", env!("CARGO_PKG_VERSION")));
+    let wrong = heddle(&["no-such-command"]);
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn each_plugin_answers_version() {
+    let dir = TempDir::new().unwrap();
+    assert!(run(dir.path(), "install", &[]).status.success());
+    for name in ["bridge", "host-local", "loopback"] {
+        let output =
+            Command::new(dir.path().join(name)).env_clear().env("CNI_COMMAND", "VERSION").output();
+        let output = output.unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["cniVersion"], "1.1.0");
+        assert_eq!(json["supportedVersions"].as_array().unwrap().len(), 7, "{name}");
+    }
+}
+
+#[test]
+fn a_wrong_name_is_told_as_the_caller_can_read_it() {
+    let call = |command: Option<&str>| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_heddle-cni"));
+        program.arg0("/opt/cni/bin/macvlan").env_remove("CNI_COMMAND");
+        program.envs(command.map(|command| ("CNI_COMMAND", command))).output().unwrap()
+    };
+    let person = call(None);
+    assert_eq!(person.status.code(), Some(2));
+    assert!(
+        text(&person.stderr)
+            .contains("no plugin named \"macvlan\"; it has: bridge, loopback, host-local")
+    );
+    assert!(person.stdout.is_empty());
+    let runtime = call(Some("ADD"));
+    assert_eq!(runtime.status.code(), Some(1));
+    let json: serde_json::Value = serde_json::from_slice(&runtime.stdout).unwrap();
+    assert_eq!(json["code"], 7);
+}
+
+#[test]
+fn install_is_complete_idempotent_and_undone_by_uninstall() {
+    for kind in ["symlink", "hardlink", "copy"] {
+        let root = TempDir::new().unwrap();
+        let dir = root.path().join("cni/bin");
+        let first = run(&dir, "install", &["--link", kind]);
+        assert!(first.status.success(), "{first:?}");
+        assert_eq!(names(&dir), NAMES);
+        let file = fs::metadata(dir.join("heddle-cni")).unwrap();
+        let plugin = fs::symlink_metadata(dir.join("bridge")).unwrap();
+        match kind {
+            "symlink" => {
+                assert_eq!(fs::read_link(dir.join("bridge")).unwrap(), Path::new("heddle-cni"));
+            }
+            "hardlink" => assert_eq!(plugin.ino(), file.ino()),
+            _ => assert!(plugin.is_file() && plugin.ino() != file.ino()),
+        }
+        let again = run(&dir, "install", &["--link", kind]);
+        assert!(text(&again.stdout).lines().all(|line| line.starts_with("unchanged")), "{again:?}");
+        // The other kinds replace it, and back.
+        assert!(run(&dir, "install", &["--link", "copy"]).status.success());
+        assert!(run(&dir, "install", &["--link", kind]).status.success());
+        assert_eq!(names(&dir), NAMES);
+        let gone = run(&dir, "uninstall", &[]);
+        assert_eq!(text(&gone.stdout).lines().count(), 4, "{gone:?}");
+        assert_eq!(names(&dir), [""; 0]);
+        assert!(run(&dir, "uninstall", &[]).status.success());
+    }
+}
+
+#[test]
+fn other_suites_are_kept_unless_forced() {
+    let dir = TempDir::new().unwrap();
+    fs::copy("/usr/lib/cni/bridge", dir.path().join("bridge")).unwrap();
+    symlink("/usr/lib/cni/loopback", dir.path().join("loopback")).unwrap();
+    fs::write(dir.path().join("portmap"), "not ours").unwrap();
+    let refused = run(dir.path(), "install", &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    let message = text(&refused.stderr);
+    assert!(
+        message.contains("/bridge") && message.contains("/loopback") && message.contains("--force"),
+        "{message}"
+    );
+    assert_eq!(names(dir.path()), ["bridge", "loopback", "portmap"], "nothing changed");
+
+    let kept = run(dir.path(), "uninstall", &[]);
+    assert!(kept.status.success());
+    assert_eq!(names(dir.path()), ["bridge", "loopback", "portmap"]);
+
+    assert!(run(dir.path(), "install", &["--force"]).status.success());
+    assert!(fs::read_link(dir.path().join("bridge")).is_ok());
+    assert!(run(dir.path(), "uninstall", &[]).status.success());
+    assert_eq!(names(dir.path()), ["portmap"]);
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_told() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let output = run(&file.path().join("bin"), "install", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("Not a directory"), "{output:?}");
+}

@@ -1,0 +1,246 @@
+//! Leases as files, in the layout of the reference `host-local` plugin.
+//!
+//! In `<data dir>/<network>/`:
+//!
+//! | file | mode | content |
+//! | --- | --- | --- |
+//! | `10.1.0.2`, `fd00::2` | 0600 | `<container id>\r\n<interface>`; old format: the container's id alone |
+//! | `last_reserved_ip.<set>` | 0600 | the address that this range set handed out last |
+//! | `lock` | 0750 | held with `flock(2)` by whoever reads or changes leases |
+//! | `.heddle-new` | 0600 | an address file being written (ours only; left over after a crash, harmless) |
+//!
+//! An address file appears whole or not at all: it is written under another name and then linked with
+//! `link(2)`, which fails if the address is taken. The reference creates the file and then writes it, so
+//! if it is killed between the two, an **empty** file stays; nobody can ever release that by name. Because
+//! every writer holds the lock, an empty file seen under the lock is always such a leftover: it counts as
+//! free, [`Store::reserve`] takes it over and [`Store::sweep`] removes it.
+//!
+//! Nothing is synced to the disk: the leases matter only as long as the containers of this boot live, and a
+//! file that a power failure leaves empty is reclaimed as above.
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::{Lease, Owner, Store, StoreError};
+
+/// Where leases are kept unless a configuration says otherwise.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/cni/networks";
+
+/// Between the container's id and the interface; the reference ends lines so on every system.
+const LINE_BREAK: &str = "\r\n";
+/// Not an address, so nobody takes it for one, and used only under the lock, so one name is enough.
+const NEW_FILE: &str = ".heddle-new";
+
+/// The leases of one network on disk, locked against every other process and thread.
+#[derive(Debug)]
+pub struct DiskStore {
+    dir: PathBuf,
+    /// Unlocks on drop.
+    _lock: Flock<File>,
+}
+
+impl DiskStore {
+    /// Makes the network's directory if needed, and waits for the lock.
+    pub fn lock(data_dir: &Path, network: &str) -> Result<Self, StoreError> {
+        let dir = directory(data_dir, network)?;
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(&dir);
+        made.map_err(|source| failed("create directory", &dir, source))?;
+        Self::lock_directory(dir)
+    }
+
+    /// As [`DiskStore::lock`], but `None` if the network has no directory, that is, no leases.
+    pub fn lock_existing(data_dir: &Path, network: &str) -> Result<Option<Self>, StoreError> {
+        let dir = directory(data_dir, network)?;
+        if !exists(&dir)? {
+            return Ok(None);
+        }
+        Self::lock_directory(dir).map(Some)
+    }
+
+    /// Every lease of a network, without waiting for the lock and without writing anything: a snapshot
+    /// to look at, not to decide on.
+    pub fn peek(data_dir: &Path, network: &str) -> Result<Vec<Lease>, StoreError> {
+        let dir = directory(data_dir, network)?;
+        if exists(&dir)? { read_leases(&dir) } else { Ok(Vec::new()) }
+    }
+
+    fn lock_directory(dir: PathBuf) -> Result<Self, StoreError> {
+        let path = dir.join("lock");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o750);
+        let mut file =
+            options.open(&path).map_err(|source| failed("open lock file", &path, source))?;
+        loop {
+            file = match Flock::lock(file, FlockArg::LockExclusive) {
+                Ok(lock) => return Ok(Self { dir, _lock: lock }),
+                Err((file, nix::Error::EINTR)) => file,
+                Err((_, errno)) => return Err(failed("lock", &path, errno.into())),
+            }
+        }
+    }
+
+    /// Writes a complete file under a name that is no address.
+    fn write_new(&self, content: &str) -> Result<PathBuf, StoreError> {
+        let path = self.dir.join(NEW_FILE);
+        // Removed, never truncated: after a crash between link and unlink it may still be a second name
+        // of a live lease.
+        ignore_missing(fs::remove_file(&path))
+            .map_err(|source| failed("remove left-over file", &path, source))?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let mut file = file.map_err(|source| failed("create", &path, source))?;
+        file.write_all(content.as_bytes()).map_err(|source| failed("write", &path, source))?;
+        Ok(path)
+    }
+
+    /// Links the finished file to its address. `false`: the address is taken.
+    fn publish(&self, new: &Path, address: IpAddr) -> Result<bool, StoreError> {
+        let path = self.dir.join(address.to_string());
+        match fs::hard_link(new, &path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                if !is_leftover(&path) {
+                    return Ok(false);
+                }
+                let replaced = fs::rename(new, &path);
+                replaced.map_err(|source| failed("take over left-over file", &path, source))?;
+                Ok(true)
+            }
+            Err(source) => Err(failed("create address file", &path, source)),
+        }
+    }
+
+    fn set_last_reserved(&self, set: usize, address: IpAddr) -> Result<(), StoreError> {
+        let new = self.write_new(&address.to_string())?;
+        let path = self.dir.join(last_reserved_name(set));
+        fs::rename(&new, &path).map_err(|source| failed("replace", &path, source))
+    }
+}
+
+impl Store for DiskStore {
+    fn leases(&self) -> Result<Vec<Lease>, StoreError> {
+        read_leases(&self.dir)
+    }
+
+    fn last_reserved(&self, set: usize) -> Result<Option<IpAddr>, StoreError> {
+        let path = self.dir.join(last_reserved_name(set));
+        match fs::read_to_string(&path) {
+            // Text that is no address costs the round robin once, not the ADD.
+            Ok(text) => Ok(text.trim().parse().ok()),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {
+                Ok(None)
+            }
+            Err(source) => Err(failed("read", &path, source)),
+        }
+    }
+
+    fn reserve(&mut self, address: IpAddr, owner: &Owner, set: usize) -> Result<bool, StoreError> {
+        let new = self.write_new(&format!("{}{LINE_BREAK}{}", owner.container_id, owner.ifname))?;
+        let taken = self.publish(&new, address);
+        // The second name; gone already if it was renamed. What cannot be removed now is removed by
+        // the next write.
+        let _ = fs::remove_file(&new);
+        if !taken? {
+            return Ok(false);
+        }
+        if let Err(error) = self.set_last_reserved(set, address) {
+            self.release(address)?;
+            return Err(error);
+        }
+        Ok(true)
+    }
+
+    fn release(&mut self, address: IpAddr) -> Result<bool, StoreError> {
+        let path = self.dir.join(address.to_string());
+        ignore_missing(fs::remove_file(&path))
+            .map_err(|source| failed("remove address file", &path, source))
+    }
+
+    fn sweep(&mut self) -> Result<Vec<IpAddr>, StoreError> {
+        let mut swept = Vec::new();
+        for (address, path) in address_files(&self.dir)? {
+            if is_leftover(&path) && self.release(address)? {
+                swept.push(address);
+            }
+        }
+        let new = self.dir.join(NEW_FILE);
+        ignore_missing(fs::remove_file(&new))
+            .map_err(|source| failed("remove left-over file", &new, source))?;
+        Ok(swept)
+    }
+}
+
+/// The network's directory. The name comes from a configuration and must not lead anywhere else.
+fn directory(data_dir: &Path, network: &str) -> Result<PathBuf, StoreError> {
+    if matches!(network, "" | "." | "..") || network.contains(['/', '\0']) {
+        return Err(StoreError::NetworkName(network.to_owned()));
+    }
+    Ok(data_dir.join(network))
+}
+
+fn exists(dir: &Path) -> Result<bool, StoreError> {
+    dir.try_exists().map_err(|source| failed("look at directory", dir, source))
+}
+
+fn last_reserved_name(set: usize) -> String {
+    format!("last_reserved_ip.{set}")
+}
+
+fn read_leases(dir: &Path) -> Result<Vec<Lease>, StoreError> {
+    let files = address_files(dir)?;
+    // A file that cannot be read or is gone again is nobody's lease that we could name. If it is there, it
+    // still keeps its address taken, because linking fails.
+    Ok(files.into_iter().filter_map(|(ip, path)| parse_lease(ip, &fs::read(path).ok()?)).collect())
+}
+
+/// `None`: an empty file, which is nobody's.
+fn parse_lease(address: IpAddr, content: &[u8]) -> Option<Lease> {
+    let content = String::from_utf8_lossy(content);
+    let (container_id, ifname) = match content.trim().split_once(LINE_BREAK) {
+        Some((container_id, ifname)) => (container_id, Some(ifname.to_owned())),
+        None => (content.trim(), None),
+    };
+    let container_id = container_id.to_owned();
+    (!container_id.is_empty()).then_some(Lease { address, container_id, ifname })
+}
+
+fn is_leftover(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|content| content.trim_ascii().is_empty())
+}
+
+/// The files named by an address, in the form in which we (and the reference) write it. Another spelling of
+/// the same address is not ours, and releasing it by our spelling would miss it.
+fn address_files(dir: &Path) -> Result<Vec<(IpAddr, PathBuf)>, StoreError> {
+    let entries = fs::read_dir(dir).map_err(|source| failed("list directory", dir, source))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|source| failed("list directory", dir, source))?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if let Ok(address) = name.parse::<IpAddr>()
+            && address.to_string() == name
+        {
+            files.push((address, entry.path()));
+        }
+    }
+    Ok(files)
+}
+
+fn ignore_missing(result: io::Result<()>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn failed(operation: &'static str, path: &Path, source: io::Error) -> StoreError {
+    StoreError::Io { operation, path: path.to_owned(), source }
+}

@@ -1,0 +1,228 @@
+use std::collections::BTreeSet;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::Barrier;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{RangeConf, RangeSet, allocate, collect_garbage, leases_of, range_sets, release};
+
+fn sets(subnet: &str) -> Vec<RangeSet> {
+    range_sets(&[vec![RangeConf { subnet: subnet.into(), ..RangeConf::default() }]]).unwrap()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn the_layout_is_the_reference_s() {
+    let data = TempDir::new().unwrap();
+    let owner = Owner::new("c1", "eth0");
+    let mut store = DiskStore::lock(data.path(), "net").unwrap();
+    allocate(&mut store, &sets("10.1.0.0/24"), &owner, &[]).unwrap();
+    store.reserve(ip("fd00::2"), &owner, 1).unwrap();
+    let dir = data.path().join("net");
+    assert_eq!(
+        names(&dir),
+        ["10.1.0.2", "fd00::2", "last_reserved_ip.0", "last_reserved_ip.1", "lock"]
+    );
+    assert_eq!(fs::read(dir.join("10.1.0.2")).unwrap(), b"c1\r\neth0");
+    assert_eq!(fs::read(dir.join("last_reserved_ip.0")).unwrap(), b"10.1.0.2");
+    assert_eq!(fs::read(dir.join("last_reserved_ip.1")).unwrap(), b"fd00::2");
+    assert_eq!(mode(&dir), 0o755);
+    assert_eq!(mode(&dir.join("10.1.0.2")), 0o600);
+    assert_eq!(mode(&dir.join("last_reserved_ip.0")), 0o600);
+    assert_eq!(fs::metadata(dir.join("10.1.0.2")).unwrap().nlink(), 1);
+
+    release(&mut store, &owner).unwrap();
+    assert_eq!(names(&dir), ["last_reserved_ip.0", "last_reserved_ip.1", "lock"]);
+    drop(store);
+    let mut store = DiskStore::lock(data.path(), "net").unwrap();
+    let next = allocate(&mut store, &sets("10.1.0.0/24"), &owner, &[]).unwrap();
+    assert_eq!(next[0].address.to_string(), "10.1.0.3/24", "goes on after the last one");
+}
+
+#[test]
+fn files_in_the_old_format_and_with_white_space_are_honoured() {
+    let data = TempDir::new().unwrap();
+    let dir = data.path().join("net");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("10.1.0.2"), "old").unwrap();
+    fs::write(dir.join("10.1.0.3"), " new\r\neth0\n").unwrap();
+    fs::write(dir.join("10.1.0.4"), "new\r\neth1").unwrap();
+    fs::write(dir.join("last_reserved_ip.0"), "10.1.0.4\n").unwrap();
+    let mut store = DiskStore::lock(data.path(), "net").unwrap();
+
+    let duplicate = allocate(&mut store, &sets("10.1.0.0/24"), &Owner::new("old", "eth7"), &[]);
+    assert!(duplicate.unwrap_err().to_string().contains("10.1.0.2 has been allocated to old"));
+    assert_eq!(leases_of(&store, &Owner::new(" new ", "eth0")).unwrap().len(), 1);
+    let next = allocate(&mut store, &sets("10.1.0.0/24"), &Owner::new("x", "eth0"), &[]).unwrap();
+    assert_eq!(next[0].address.to_string(), "10.1.0.5/24");
+
+    assert_eq!(release(&mut store, &Owner::new("new", "eth0")).unwrap(), [ip("10.1.0.3")]);
+    assert_eq!(release(&mut store, &Owner::new("old", "eth7")).unwrap(), [ip("10.1.0.2")]);
+    assert_eq!(release(&mut store, &Owner::new("old", "eth7")).unwrap(), [] as [IpAddr; 0]);
+    assert_eq!(names(&dir), ["10.1.0.4", "10.1.0.5", "last_reserved_ip.0", "lock"]);
+}
+
+#[test]
+fn the_full_name_wins_over_the_old_format() {
+    let data = TempDir::new().unwrap();
+    let mut store = DiskStore::lock(data.path(), "net").unwrap();
+    let dir = data.path().join("net");
+    fs::write(dir.join("10.1.0.2"), "c").unwrap();
+    fs::write(dir.join("10.1.0.3"), "c\r\neth0").unwrap();
+    let owner = Owner::new("c", "eth0");
+    assert_eq!(release(&mut store, &owner).unwrap(), [ip("10.1.0.3")]);
+    assert_eq!(release(&mut store, &owner).unwrap(), [ip("10.1.0.2")]);
+}
+
+#[test]
+fn what_a_killed_program_leaves_is_taken_over() {
+    let data = TempDir::new().unwrap();
+    let mut store = DiskStore::lock(data.path(), "net").unwrap();
+    let dir = data.path().join("net");
+    // The reference, killed between creating and writing; us, killed between link and unlink.
+    fs::write(dir.join("10.1.0.2"), "").unwrap();
+    fs::write(dir.join("10.1.0.3"), "live\r\neth0").unwrap();
+    fs::hard_link(dir.join("10.1.0.3"), dir.join(NEW_FILE)).unwrap();
+    fs::write(dir.join("10.1.0.6"), " \r\n").unwrap();
+    assert_eq!(store.leases().unwrap().len(), 1);
+
+    let got = allocate(&mut store, &sets("10.1.0.0/29"), &Owner::new("a", "eth0"), &[]).unwrap();
+    assert_eq!(got[0].address.to_string(), "10.1.0.2/29");
+    assert_eq!(fs::read(dir.join("10.1.0.2")).unwrap(), b"a\r\neth0");
+    assert_eq!(fs::read(dir.join("10.1.0.3")).unwrap(), b"live\r\neth0", "the live lease is whole");
+
+    fs::write(dir.join(NEW_FILE), "half").unwrap();
+    let valid = [Owner::new("a", "eth0"), Owner::new("live", "eth0")];
+    assert_eq!(collect_garbage(&mut store, &valid).unwrap(), [ip("10.1.0.6")]);
+    assert_eq!(names(&dir), ["10.1.0.2", "10.1.0.3", "last_reserved_ip.0", "lock"]);
+}
+
+#[test]
+fn what_is_no_lease_is_left_alone() {
+    let data = TempDir::new().unwrap();
+    let mut store = DiskStore::lock(data.path(), "net").unwrap();
+    let dir = data.path().join("net");
+    // Other names, another spelling of an address, and a directory in the place of an address.
+    for name in ["README", "010.1.0.4", "FD00::5", "10.1.0.4.bak"] {
+        fs::write(dir.join(name), "c\r\neth0").unwrap();
+    }
+    fs::create_dir(dir.join("10.1.0.2")).unwrap();
+    fs::write(dir.join("last_reserved_ip.0"), [0xff, 0xfe]).unwrap();
+    assert_eq!(store.leases().unwrap(), []);
+    assert_eq!(store.last_reserved(0).unwrap(), None);
+    let got = allocate(&mut store, &sets("10.1.0.0/29"), &Owner::new("c", "eth0"), &[]).unwrap();
+    assert_eq!(got[0].address.to_string(), "10.1.0.3/29", "an occupied name is passed over");
+    collect_garbage(&mut store, &[]).unwrap();
+    assert_eq!(names(&dir).len(), 7, "{:?}", names(&dir));
+}
+
+#[test]
+fn a_network_name_cannot_lead_elsewhere() {
+    let data = TempDir::new().unwrap();
+    for name in ["", ".", "..", "../x", "a/b", "/etc", "a\0b"] {
+        let errors = [
+            DiskStore::lock(data.path(), name).unwrap_err(),
+            DiskStore::lock_existing(data.path(), name).unwrap_err(),
+            DiskStore::peek(data.path(), name).unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(error, StoreError::NetworkName(_)), "{name:?}: {error}");
+        }
+    }
+    assert_eq!(names(data.path()), [""; 0]);
+}
+
+#[test]
+fn looking_makes_no_directory() {
+    let data = TempDir::new().unwrap();
+    let nowhere = data.path().join("none");
+    assert!(DiskStore::lock_existing(&nowhere, "net").unwrap().is_none());
+    assert_eq!(DiskStore::peek(&nowhere, "net").unwrap(), []);
+    assert!(!nowhere.exists());
+}
+
+#[test]
+fn errors_name_operation_and_file() {
+    let data = TempDir::new().unwrap();
+    let file = data.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = DiskStore::lock(&file, "net").unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot create directory {}/net", file.display()));
+    assert!(std::error::Error::source(&error).is_some());
+}
+
+/// 32 threads, each with its own lock, fight for 13 addresses, take, check and release them many times over.
+#[test]
+fn racing_threads_never_share_an_address() {
+    const THREADS: usize = 32;
+    let data = TempDir::new().unwrap();
+    let sets = sets("10.1.0.0/28");
+    let barrier = Barrier::new(THREADS);
+    let seen = std::thread::scope(|scope| {
+        let run = |thread: usize| {
+            let (data, sets, barrier) = (data.path(), &sets, &barrier);
+            move || {
+                barrier.wait();
+                let owner = Owner::new(&format!("c{thread}"), "eth0");
+                let mut seen = BTreeSet::new();
+                for _ in 0..25 {
+                    let got =
+                        allocate(&mut DiskStore::lock(data, "net").unwrap(), sets, &owner, &[]);
+                    let Ok(got) = got else { continue };
+                    let address = got[0].address.ip();
+                    std::thread::yield_now();
+                    let content = fs::read_to_string(data.join("net").join(address.to_string()));
+                    assert_eq!(content.unwrap(), format!("c{thread}\r\neth0"), "somebody else's");
+                    seen.insert(address);
+                    let freed =
+                        release(&mut DiskStore::lock(data, "net").unwrap(), &owner).unwrap();
+                    assert_eq!(freed, [address]);
+                }
+                seen
+            }
+        };
+        let threads: Vec<_> = (0..THREADS).map(|n| scope.spawn(run(n))).collect();
+        threads.into_iter().flat_map(|t| t.join().unwrap()).collect::<BTreeSet<_>>()
+    });
+    assert_eq!(seen.len(), 13, "every address was handed out, the gateway never: {seen:?}");
+    assert!(!seen.contains(&ip("10.1.0.1")));
+    assert_eq!(names(&data.path().join("net")), ["last_reserved_ip.0", "lock"]);
+}
+
+/// As many threads as addresses and then some: exactly the capacity succeeds, all at once.
+#[test]
+fn racing_threads_fill_the_range_exactly() {
+    let data = TempDir::new().unwrap();
+    let sets = sets("10.1.0.0/28");
+    let barrier = Barrier::new(20);
+    let got: Vec<_> = std::thread::scope(|scope| {
+        let run = |thread: usize| {
+            let (data, sets, barrier) = (data.path(), &sets, &barrier);
+            move || {
+                barrier.wait();
+                let owner = Owner::new(&format!("c{thread}"), "eth0");
+                let got = allocate(&mut DiskStore::lock(data, "net").unwrap(), sets, &owner, &[]);
+                got.ok().map(|got| got[0].address.ip())
+            }
+        };
+        let threads: Vec<_> = (0..20).map(|n| scope.spawn(run(n))).collect();
+        threads.into_iter().filter_map(|t| t.join().unwrap()).collect()
+    });
+    assert_eq!(got.len(), 13);
+    assert_eq!(got.iter().collect::<BTreeSet<_>>().len(), 13, "{got:?}");
+}
