@@ -1,1 +1,15 @@
 //! Heddle's own configuration: types, validation, defaults, and the files that it ships.
+//!
+//! One table of keys ([`KEYS`]) drives the file, the flags and the help: a key that is not in it does not exist. What
+//! comes in is checked whole, every mistake is reported at once with its place, and what comes out cannot hold a wrong
+//! value.
+
+mod agent;
+mod error;
+mod key;
+mod layer;
+
+pub use agent::{AgentConfig, CniConfig, ContainerdConfig, LogLevel, NetworkConfig, PathConfig};
+pub use error::{ConfigError, Mistake};
+pub use key::{KEYS, Key, Kind};
+pub use layer::Layer;

@@ -67,7 +67,7 @@ pub enum NetnsError {
         reason: &'static str,
     },
     /// A system call failed.
-    #[error("cannot {operation} {}", path.display())]
+    #[error("cannot {operation} {}{}", path.display(), hint(source))]
     System {
         /// What was being done.
         operation: &'static str,
@@ -90,6 +90,14 @@ impl NetnsError {
         source: impl Into<io::Error>,
     ) -> Self {
         Self::System { operation, path: path.into(), source: source.into() }
+    }
+}
+
+/// What to do about it, where that is obvious.
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => " (this needs root: CAP_SYS_ADMIN)",
+        _ => "",
     }
 }
 

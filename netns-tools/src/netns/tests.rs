@@ -297,3 +297,16 @@ fn messages_say_what_which_and_what_to_do() {
         format!("{path} exists already; use another name or delete it first (`netns del`)")
     );
 }
+
+#[test]
+fn who_may_not_is_told_what_it_needs() {
+    // Without privileges on a thread of its own: effective user ids are per thread to the kernel.
+    let error = thread::spawn(|| {
+        // SAFETY: the system call takes numbers only. Not libc's setresuid(), which changes every thread.
+        let changed = unsafe { libc::syscall(libc::SYS_setresuid, -1, 65534, -1) };
+        assert_eq!(changed, 0);
+        NetNs::create(&unique_name("denied")).unwrap_err()
+    });
+    let text = error.join().unwrap().to_string();
+    assert!(text.ends_with(" (this needs root: CAP_SYS_ADMIN)"), "{text}");
+}

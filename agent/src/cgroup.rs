@@ -1,0 +1,75 @@
+//! The cgroups of pods. runc makes and removes a container's own; the pod's, above it, is ours to remove.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+/// Where cgroups are mounted.
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// The cgroup of a pod, as the kubelet names it without systemd.
+pub fn pod_parent(uid: &str) -> String {
+    format!("/kubepods/pod{uid}")
+}
+
+/// The hierarchies: one under v2, one per controller under v1, both under the hybrid layout.
+fn hierarchies(root: &Path) -> Vec<PathBuf> {
+    if root.join("cgroup.controllers").exists() {
+        return vec![root.to_owned()];
+    }
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    // controllers that share a hierarchy have symbolic links to it
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.map(|entry| entry.path()).collect()
+}
+
+/// Removes a pod's cgroup from every hierarchy, with empty ones that a killed runtime left in it. Idempotent.
+pub fn remove(parent: &str) -> io::Result<()> {
+    remove_below(Path::new(ROOT), parent)
+}
+
+fn remove_below(root: &Path, parent: &str) -> io::Result<()> {
+    let mut first = Ok(());
+    for hierarchy in hierarchies(root) {
+        let outcome = remove_tree(&hierarchy.join(parent.trim_start_matches('/')));
+        first = first.and(outcome);
+    }
+    first
+}
+
+/// Cgroups are removed as folders, children first; the files in them are the kernel's.
+fn remove_tree(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_layouts_are_found_and_removal_is_idempotent() {
+        let root = tempfile::tempdir().unwrap();
+        for controller in ["memory", "cpu", "unified"] {
+            fs::create_dir_all(root.path().join(controller).join("kubepods/podx/c1")).unwrap();
+        }
+        assert_eq!(hierarchies(root.path()).len(), 3);
+        remove_below(root.path(), &pod_parent("x")).unwrap();
+        remove_below(root.path(), &pod_parent("x")).unwrap();
+        assert!(!root.path().join("memory/kubepods/podx").exists());
+        assert!(root.path().join("memory/kubepods").exists());
+        fs::write(root.path().join("cgroup.controllers"), "").unwrap();
+        assert_eq!(hierarchies(root.path()), [root.path()]);
+    }
+}

@@ -1,0 +1,307 @@
+//! The validated configuration of the agent.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+
+use crate::error::{ConfigError, Mistake};
+use crate::key::KEYS;
+use crate::layer::{Layer, Written};
+
+/// The agent's configuration. Every value is usable as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentConfig {
+    /// Name of this node.
+    pub node_name: String,
+    /// Folders and files.
+    pub paths: PathConfig,
+    /// CNI.
+    pub cni: CniConfig,
+    /// containerd.
+    pub containerd: ContainerdConfig,
+    /// Ranges.
+    pub network: NetworkConfig,
+    /// Whether to write rules for services.
+    pub proxy_enabled: bool,
+    /// Where `/healthz` answers.
+    pub health_address: Option<SocketAddr>,
+    /// How much to log.
+    pub log_level: LogLevel,
+}
+
+/// Folders and files of the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathConfig {
+    /// Manifests.
+    pub manifests: PathBuf,
+    /// State that survives a restart.
+    pub state: PathBuf,
+    /// Logs of containers.
+    pub logs: PathBuf,
+    /// The status socket.
+    pub socket: PathBuf,
+}
+
+/// How to call CNI plugins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CniConfig {
+    /// Folder of network lists.
+    pub conf_dir: PathBuf,
+    /// Folders of plugins, in order.
+    pub bin_dirs: Vec<PathBuf>,
+    /// Folder of cached results.
+    pub cache_dir: PathBuf,
+    /// Limit on one plugin call.
+    pub timeout: Duration,
+}
+
+/// How to reach containerd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerdConfig {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// Our namespace in it.
+    pub namespace: String,
+    /// The snapshotter.
+    pub snapshotter: String,
+}
+
+/// Ranges of addresses and ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// All pods.
+    pub pod_cidr: IpNetwork,
+    /// Services; does not overlap the pods'.
+    pub service_cidr: IpNetwork,
+    /// Node ports.
+    pub node_ports: RangeInclusive<u16>,
+}
+
+/// How much to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the levels need no explanation")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace]
+            .into_iter()
+            .find(|level| level.as_str() == text)
+            .ok_or(())
+    }
+}
+
+/// The layers put together, and the mistakes found so far.
+struct Reader {
+    merged: Layer,
+}
+
+impl Reader {
+    /// Reads one value; a mistake is noted and the key's own default stands in, so that the others are looked at as well.
+    fn get<T>(&mut self, name: &'static str, parse: impl Fn(&[String]) -> Option<T>) -> Option<T> {
+        let key = KEYS.iter().find(|key| key.name == name)?;
+        let written = self.merged.values.get(name)?.clone();
+        let parsed = parse(&written.items);
+        if parsed.is_none() {
+            let found = written.items.join(", ");
+            self.note(&written, format!("{name}: {found:?} is not {}", key.kind.expects()));
+        }
+        parsed
+    }
+
+    fn note(&mut self, written: &Written, reason: String) {
+        self.merged.mistakes.push(Mistake { place: written.place.clone(), reason });
+    }
+
+    fn path(&mut self, name: &'static str) -> Option<PathBuf> {
+        self.get(name, |items| absolute(items.first()?))
+    }
+
+    fn text(&mut self, name: &'static str) -> Option<String> {
+        self.get(name, |items| items.first().filter(|text| !text.is_empty()).cloned())
+    }
+
+    /// Pods and services in one range would make an address mean two things.
+    fn ranges(&mut self) -> Option<NetworkConfig> {
+        let cidr = |items: &[String]| {
+            items.first()?.parse::<IpNetwork>().ok().filter(|net| net.ip() == net.network())
+        };
+        let pod_cidr = self.get("network.pod_cidr", cidr);
+        let service_cidr = self.get("network.service_cidr", cidr);
+        let node_ports = self.get("network.node_ports", |items| ports(items.first()?));
+        let network = NetworkConfig {
+            pod_cidr: pod_cidr?,
+            service_cidr: service_cidr?,
+            node_ports: node_ports?,
+        };
+        let (pods, services) = (network.pod_cidr, network.service_cidr);
+        if pods.contains(services.network()) || services.contains(pods.network()) {
+            let written = self.merged.values.get("network.service_cidr")?.clone();
+            self.note(&written, format!("network.service_cidr {services} overlaps network.pod_cidr {pods}; choose separate ranges"));
+        }
+        Some(network)
+    }
+}
+
+fn absolute(text: &str) -> Option<PathBuf> {
+    let path = Path::new(text);
+    path.is_absolute().then(|| path.to_owned())
+}
+
+fn ports(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last) = (first.trim().parse::<u16>().ok()?, last.trim().parse::<u16>().ok()?);
+    (first > 0 && first <= last).then_some(first..=last)
+}
+
+/// No address at all is an empty list.
+fn addresses(items: &[String]) -> Option<Vec<SocketAddr>> {
+    let text = items.first()?;
+    if text.is_empty() { Some(Vec::new()) } else { text.parse().ok().map(|address| vec![address]) }
+}
+
+impl AgentConfig {
+    /// Puts layers together, the last one winning, and validates the outcome. Every mistake is reported.
+    pub fn from_layers(layers: impl IntoIterator<Item = Layer>) -> Result<Self, ConfigError> {
+        let mut merged = Layer::default();
+        for layer in layers {
+            merged.values.extend(layer.values);
+            merged.mistakes.extend(layer.mistakes);
+        }
+        let mut reader = Reader { merged };
+        let config = Self::read(&mut reader);
+        match config {
+            Some(config) if reader.merged.mistakes.is_empty() => Ok(config),
+            _ => Err(ConfigError::Mistakes(reader.merged.mistakes)),
+        }
+    }
+
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let node_name = reader.text("node_name");
+        let (manifests, state) = (reader.path("paths.manifests"), reader.path("paths.state"));
+        let (logs, socket) = (reader.path("paths.logs"), reader.path("paths.socket"));
+        let (conf_dir, cache_dir) = (reader.path("cni.conf_dir"), reader.path("cni.cache_dir"));
+        let bin_dirs = reader.get("cni.bin_dirs", |items| {
+            let paths: Option<Vec<_>> = items.iter().map(|item| absolute(item)).collect();
+            paths.filter(|paths| !paths.is_empty())
+        });
+        let timeout = reader.get("cni.timeout_seconds", |items| {
+            items.first()?.parse().ok().filter(|seconds| *seconds >= 1).map(Duration::from_secs)
+        });
+        let containerd_socket = reader.path("containerd.socket");
+        let (namespace, snapshotter) =
+            (reader.text("containerd.namespace"), reader.text("containerd.snapshotter"));
+        let network = reader.ranges();
+        let proxy_enabled = reader.get("proxy.enabled", |items| items.first()?.parse().ok());
+        let health_address = reader.get("health.address", addresses);
+        let log_level = reader.get("log.level", |items| items.first()?.parse().ok());
+        Some(Self {
+            node_name: node_name?,
+            paths: PathConfig {
+                manifests: manifests?,
+                state: state?,
+                logs: logs?,
+                socket: socket?,
+            },
+            cni: CniConfig {
+                conf_dir: conf_dir?,
+                bin_dirs: bin_dirs?,
+                cache_dir: cache_dir?,
+                timeout: timeout?,
+            },
+            containerd: ContainerdConfig {
+                socket: containerd_socket?,
+                namespace: namespace?,
+                snapshotter: snapshotter?,
+            },
+            network: network?,
+            proxy_enabled: proxy_enabled?,
+            health_address: health_address?.first().copied(),
+            log_level: log_level?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<AgentConfig, String> {
+        let layers = [Layer::defaults("node"), Layer::text(text, "agent.toml")];
+        AgentConfig::from_layers(layers).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        let config = load("").unwrap();
+        assert_eq!(config.node_name, "node");
+        assert_eq!(config.network.node_ports, 30000..=32767);
+        assert_eq!(config.cni.timeout, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file = Layer::text("node_name = \"file\"\n[log]\nlevel = \"debug\"", "f");
+        let flags = Layer::flags([("node_name", vec!["flag".to_owned()])]);
+        let config = AgentConfig::from_layers([Layer::defaults("d"), file, flags]).unwrap();
+        assert_eq!((config.node_name.as_str(), config.log_level), ("flag", LogLevel::Debug));
+    }
+
+    #[test]
+    fn every_mistake_is_reported_with_its_line() {
+        let text = "[paths]\nmanifest = \"/x\"\nstate = \"relative\"\n\n[network]\npod_cidr = \"10.96.0.0/16\"\nnode_ports = \"9-1\"\n\
+                    \n[cni]\ntimeout_seconds = \"5\"\n";
+        let error = load(text).unwrap_err();
+        for expected in [
+            "agent.toml:2: unknown key paths.manifest; did you mean paths.manifests?",
+            "agent.toml:3: paths.state: \"relative\" is not an absolute path",
+            "agent.toml:7: network.node_ports: \"9-1\" is not a range of ports",
+            "agent.toml:10: cni.timeout_seconds: expected a whole number of seconds",
+        ] {
+            assert!(error.contains(expected), "{expected}\n---\n{error}");
+        }
+        assert_eq!(error.lines().count(), 4, "{error}");
+    }
+
+    #[test]
+    fn ranges_must_not_overlap() {
+        let error = load("[network]\npod_cidr = \"10.96.4.0/24\"").unwrap_err();
+        assert!(error.contains("overlaps network.pod_cidr 10.96.4.0/24"), "{error}");
+        assert!(load("[network]\npod_cidr = \"10.244.0.5/16\"").unwrap_err().contains("pod_cidr"));
+    }
+
+    #[test]
+    fn text_that_is_no_toml_says_where() {
+        assert!(load("a = 1\nb = = 2").unwrap_err().starts_with("agent.toml:2: "));
+    }
+
+    #[test]
+    fn an_empty_health_address_is_none() {
+        assert_eq!(load("[health]\naddress = \"\"").unwrap().health_address, None);
+    }
+}

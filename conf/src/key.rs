@@ -1,0 +1,112 @@
+//! The keys of the agent's configuration.
+
+/// What a key's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// An absolute path.
+    Path,
+    /// A list of absolute paths.
+    Paths,
+    /// `true` or `false`.
+    Flag,
+    /// A whole number of seconds, at least 1.
+    Seconds,
+    /// An address with a prefix, such as `10.244.0.0/16`.
+    Cidr,
+    /// Two ports with a dash between.
+    Ports,
+    /// An address and a port; `""` for none.
+    Address,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    Level,
+}
+
+impl Kind {
+    /// What to write, for help and for errors.
+    pub const fn expects(self) -> &'static str {
+        match self {
+            Self::Text => "a text that is not empty",
+            Self::Path => "an absolute path",
+            Self::Paths => "a list of absolute paths",
+            Self::Flag => "true or false",
+            Self::Seconds => "a whole number of seconds, at least 1",
+            Self::Cidr => "a network such as \"10.244.0.0/16\"",
+            Self::Ports => "a range of ports such as \"30000-32767\"",
+            Self::Address => "an address and a port such as \"127.0.0.1:10248\", or \"\" for none",
+            Self::Level => "one of error, warn, info, debug, trace",
+        }
+    }
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its place in the file, dotted; the flag is the same with dashes.
+    pub name: &'static str,
+    /// What its value is.
+    pub kind: Kind,
+    /// The default, as it would be written in the file; a list with commas.
+    pub default: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+}
+
+impl Key {
+    /// The flag's name, without the dashes in front.
+    pub fn flag(&self) -> String {
+        self.name.replace(['.', '_'], "-")
+    }
+}
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
+    Key { name, kind, default, help }
+}
+
+/// Every key. An empty default of `node_name` stands for the host's name.
+pub const KEYS: &[Key] = &[
+    key("node_name", Kind::Text, "", "name of this node (default: the host's name)"),
+    key(
+        "paths.manifests",
+        Kind::Path,
+        "/etc/heddle/manifests",
+        "folder of Pod and Service manifests",
+    ),
+    key(
+        "paths.state",
+        Kind::Path,
+        "/var/lib/heddle/agent",
+        "what the agent must know after a restart",
+    ),
+    key("paths.logs", Kind::Path, "/var/log/pods", "folder of the containers' logs"),
+    key("paths.socket", Kind::Path, "/run/heddle/agent.sock", "socket that `status` asks"),
+    key(
+        "cni.conf_dir",
+        Kind::Path,
+        "/etc/cni/net.d",
+        "folder of network lists; the first in lexical order is used",
+    ),
+    key("cni.bin_dirs", Kind::Paths, "/opt/cni/bin", "folders of CNI plugins, in order"),
+    key("cni.cache_dir", Kind::Path, "/var/lib/cni", "folder of cached CNI results"),
+    key("cni.timeout_seconds", Kind::Seconds, "60", "how long one plugin call may take"),
+    key("containerd.socket", Kind::Path, "/run/containerd/containerd.sock", "containerd's socket"),
+    key(
+        "containerd.namespace",
+        Kind::Text,
+        "heddle",
+        "containerd namespace of our containers; one per agent",
+    ),
+    key(
+        "containerd.snapshotter",
+        Kind::Text,
+        "overlayfs",
+        "snapshotter for the containers' file systems",
+    ),
+    key("network.pod_cidr", Kind::Cidr, "10.244.0.0/16", "addresses of all pods"),
+    key("network.service_cidr", Kind::Cidr, "10.96.0.0/12", "addresses of services"),
+    key("network.node_ports", Kind::Ports, "30000-32767", "ports of NodePort services"),
+    key("proxy.enabled", Kind::Flag, "true", "whether to write rules for services"),
+    key("health.address", Kind::Address, "127.0.0.1:10248", "where /healthz answers"),
+    key("log.level", Kind::Level, "info", "how much the agent logs"),
+];
