@@ -137,7 +137,6 @@ fn story(suite: Suite, case: &Case) -> Value {
         results.push(result.clone());
         told.push(result);
     }
-    settle(&node, &a);
     let mut names = state::Names::default();
     for result in &mut told {
         // 1.1.1 prints an empty dns; newer ones do not.
@@ -161,11 +160,6 @@ fn story(suite: Suite, case: &Case) -> Value {
     wait_until(|| node.sh("ip -o link show br0").contains("NO-CARRIER"));
     let down = json!({ "node": state::of(&node.ns), "a": state::of(&a.ns), "leases": node.leases("testnet") });
     json!({ "results": told, "up": up, "down": down })
-}
-
-/// Waits until no address is tentative, so that both nodes are looked at in the same state.
-fn settle(node: &Node, pod: &node::Pod) {
-    wait_until(|| !(node.sh("ip -o addr") + &pod.sh("ip -o addr")).contains("tentative"));
 }
 
 fn wait_until(so: impl Fn() -> bool) {

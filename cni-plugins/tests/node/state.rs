@@ -1,6 +1,7 @@
 //! What the kernel says about a node and a pod, in a form in which two nodes can be compared.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use netns_tools::testing::TestNetns;
 use serde_json::Value;
@@ -29,8 +30,36 @@ const VOLATILE: [&str; 20] = [
     "no",
 ];
 
-/// Everything about a namespace: links, addresses, routes, rules, and the sysctls that plugins set.
+/// How long the kernel may take to bring its own link-local addresses and routes into order.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Everything about a namespace: links, addresses, routes, rules, and the sysctls that plugins set; as soon as the kernel has
+/// come to rest, which it does behind the back of whoever changes a link.
 pub fn of(ns: &TestNetns) -> BTreeMap<String, Value> {
+    let start = Instant::now();
+    let mut last = look(ns);
+    loop {
+        std::thread::sleep(Duration::from_millis(60));
+        let now = look(ns);
+        let at_rest = now == last && is_settled(&now["addr"]);
+        if at_rest || start.elapsed() > PATIENCE {
+            return now;
+        }
+        last = now;
+    }
+}
+
+/// Whether no address is tentative and every link that is up has its link-local address.
+fn is_settled(links: &Value) -> bool {
+    links.as_array().unwrap().iter().all(|link| {
+        let addresses = link["addr_info"].as_array().unwrap();
+        let has_own = addresses.iter().any(|address| address["local"] == "LINK-LOCAL");
+        addresses.iter().all(|address| address.get("tentative").is_none())
+            && (link["operstate"] != "UP" || has_own)
+    })
+}
+
+fn look(ns: &TestNetns) -> BTreeMap<String, Value> {
     let mut names = Names::default();
     let mut state = BTreeMap::new();
     for what in ["-d link", "addr", "-4 route show table all", "-6 route show table all"] {
