@@ -100,7 +100,7 @@ impl Parsed {
                 }
             }
             ("", _) | (_, "") => {
-                self.error(path, name, "apiVersion and kind are needed".to_owned())
+                self.error(path, name, "apiVersion and kind are needed".to_owned());
             }
             _ => self.error(
                 path,
