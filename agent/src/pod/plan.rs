@@ -371,18 +371,18 @@ mod tests {
 
     use super::*;
 
-    fn check(value: Value) -> Result<PodPlan, Vec<String>> {
+    fn check(value: &Value) -> Result<PodPlan, Vec<String>> {
         let pod: Pod = serde_json::from_value(value.clone()).unwrap();
-        validate(&pod, &value).map(|()| plan(&pod))
+        validate(&pod, value).map(|()| plan(&pod))
     }
 
-    fn pod(spec: Value) -> Value {
+    fn pod(spec: &Value) -> Value {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default"}, "spec": spec})
     }
 
     #[test]
     fn a_pod_becomes_a_plan() {
-        let plan = check(pod(json!({
+        let plan = check(&pod(&json!({
             "restartPolicy": "OnFailure", "terminationGracePeriodSeconds": 5, "securityContext": {"runAsUser": 7},
             "containers": [{"name": "c", "image": "i", "env": [{"name": "A", "value": "1"}],
                 "ports": [{"name": "http", "containerPort": 8080}], "securityContext": {"runAsUser": 8},
@@ -406,7 +406,7 @@ mod tests {
 
     #[test]
     fn every_mistake_is_named_with_its_field() {
-        let errors = check(pod(json!({
+        let errors = check(&pod(&json!({
             "volumes": [{"name": "v"}], "hostNetwork": true, "restartPolicy": "Sometimes",
             "containers": [
                 {"name": "C", "image": "i", "livenessProbe": {}, "ports": [{"containerPort": 70000, "hostPort": 80}]},
@@ -455,10 +455,10 @@ mod tests {
     #[test]
     fn a_changed_object_is_another_pod() {
         let one: Pod =
-            serde_json::from_value(pod(json!({"containers": [{"name": "c", "image": "a"}]})))
+            serde_json::from_value(pod(&json!({"containers": [{"name": "c", "image": "a"}]})))
                 .unwrap();
         let two: Pod =
-            serde_json::from_value(pod(json!({"containers": [{"name": "c", "image": "b"}]})))
+            serde_json::from_value(pod(&json!({"containers": [{"name": "c", "image": "b"}]})))
                 .unwrap();
         assert_eq!(uid(&one), uid(&one.clone()));
         assert_ne!(uid(&one), uid(&two));

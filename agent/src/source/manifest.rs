@@ -31,7 +31,7 @@ pub fn parse(text: &str, path: &Path) -> Parsed {
         let place = format!("document {}, line {line}", number + 1);
         match serde_saphyr::from_str::<Value>(document) {
             Ok(Value::Null) => {}
-            Ok(value) => parsed.object(value, path, &place),
+            Ok(value) => parsed.object(&value, path, &place),
             Err(error) => parsed.error(
                 path,
                 place,
@@ -65,7 +65,7 @@ impl Parsed {
         self.errors.push(SourceError { path: path.to_owned(), object, reason });
     }
 
-    fn object(&mut self, value: Value, path: &Path, place: &str) {
+    fn object(&mut self, value: &Value, path: &Path, place: &str) {
         let text =
             |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (kind, version) = (text("kind"), text("apiVersion"));
@@ -79,23 +79,21 @@ impl Parsed {
         };
         match (version.as_str(), kind.as_str()) {
             ("v1", "Pod") => {
-                let checked = typed::<Pod>(&value).and_then(|mut pod| {
+                let checked = typed::<Pod>(value).and_then(|mut pod| {
                     pod.metadata.namespace.get_or_insert_with(|| "default".to_owned());
-                    plan::validate(&pod, &value).map(|()| pod)
+                    plan::validate(&pod, value).map(|()| pod)
                 });
                 self.keep(checked, path, name, |parsed| &mut parsed.pods);
             }
             ("v1", "Service") => {
-                let checked = typed::<Service>(&value).and_then(|mut service| {
+                let checked = typed::<Service>(value).and_then(|mut service| {
                     service.metadata.namespace.get_or_insert_with(|| "default".to_owned());
                     validate::service(&service).map(|()| service)
                 });
                 self.keep(checked, path, name, |parsed| &mut parsed.services);
             }
             ("v1", "List") => {
-                for item in
-                    value.get("items").and_then(Value::as_array).cloned().unwrap_or_default()
-                {
+                for item in value.get("items").and_then(Value::as_array).into_iter().flatten() {
                     self.object(item, path, place);
                 }
             }
