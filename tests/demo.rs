@@ -36,7 +36,7 @@ fn services_answer_from_everywhere() {
     let web = demo.pod_netns("web-a");
     all_answer(&WEB, || get(&web, &url));
     // the health port is the node's own
-    assert_eq!(get(&node, "127.0.0.1:10248").unwrap_or_default(), "");
+    assert_eq!(get(&node, "127.0.0.1:10248/healthz").expect("the health port"), "ok");
 
     // UDP, and two ports of one service
     demo.write_manifest("udp.yaml", UDP);

@@ -22,7 +22,7 @@ pub const NODE: &str = "heddle-node";
 /// The node's address on its link to the host.
 pub const NODE_ADDRESS: &str = "198.18.77.2";
 /// How long anything may take on a machine that is busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The project's folder.
 pub fn project() -> PathBuf {
@@ -186,13 +186,13 @@ impl Demo {
         let log = File::options().append(true).open(Path::new(DEMO).join("agent.log"));
         let log = log.unwrap_or_else(|error| panic!("cannot open the agent's log: {error}"));
         let mut command = Command::new("setsid");
-        command.arg("nsenter").arg(format!("--net=/run/netns/{NODE}"));
+        command.args(["--fork", "nsenter"]).arg(format!("--net=/run/netns/{NODE}"));
         command
             .arg(bin_dir().join("heddle-agent"))
             .args(["run", "--config"])
             .arg(Path::new(DEMO).join("agent.toml"));
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        child.unwrap_or_else(|error| panic!("cannot start the agent: {error}"));
+        let started = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).status();
+        started.unwrap_or_else(|error| panic!("cannot start the agent: {error}"));
         let pid = wait_until("the agent to answer", || self.try_status())["node"]["pid"].clone();
         // `ci/down` ends the agent that is recorded
         fs::write(Path::new(DEMO).join("agent.pid"), format!("{pid}\n"))
@@ -217,17 +217,18 @@ impl Drop for Demo {
     }
 }
 
-/// The body of an HTTP answer to a request made inside of a namespace.
+/// The body of an HTTP answer to a request made inside of a namespace. The address is `host:port`, perhaps with a path.
 pub fn get(from: &NetNs, address: &str) -> io::Result<String> {
     from.run(|| get_here(address)).unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// The body of an HTTP answer to a request made from where this thread is.
 pub fn get_here(address: &str) -> io::Result<String> {
+    let (address, path) = address.split_once('/').unwrap_or((address, ""));
     let address: SocketAddr = address.parse().map_err(io::Error::other)?;
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "GET / HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
