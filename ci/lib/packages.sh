@@ -1,10 +1,6 @@
 # shellcheck shell=bash
 # What the machine must have. To be sourced.
 
-run_packages=(containerd runc iptables nftables conntrack iproute2 protobuf-compiler libprotobuf-dev gcc libc6-dev
-    busybox-static curl jq util-linux procps)
-test_packages=(containernetworking-plugins shellcheck systemd)
-
 require_root() {
     [ "$(id -u)" = 0 ] || fail "run it as root (sudo $0): it makes network namespaces, mounts and links"
 }
@@ -25,8 +21,18 @@ install_packages() {
     say "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
     apt-get -q -o DPkg::Lock::Timeout=300 update
-    # No service of a package is to start as a side effect of a demo.
     apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "${missing[@]}"
+}
+
+# What building and running need.
+install_run_packages() {
+    install_packages containerd runc iptables nftables conntrack iproute2 protobuf-compiler libprotobuf-dev gcc libc6-dev \
+        busybox-static curl jq util-linux procps
+}
+
+# What the tests need besides: the reference plugins to compare with, and the checkers of scripts and units.
+install_test_packages() {
+    install_packages containernetworking-plugins shellcheck systemd
 }
 
 # The home of the person behind sudo, whose Rust toolchain is as good as root's.
