@@ -1,6 +1,14 @@
 //! heddle-agent: the node daemon: pods, service proxy, status.
 
+pub mod api;
 pub mod cgroup;
+pub mod cli;
+pub mod daemon;
 pub mod image;
 pub mod log;
+pub mod network;
+pub mod node;
+pub mod pod;
+pub mod proxy;
 pub mod runtime;
+pub mod source;

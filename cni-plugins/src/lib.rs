@@ -2,7 +2,7 @@
 //! decisions) and `apply` (the kernel and the disk).
 //!
 //! They are one program, `heddle-cni`; see [`program`]. What plugins share is a module of its own here:
-//! [`sandbox`], [`interface`], [`masquerade`], [`undo`].
+//! [`keys`], [`sandbox`], [`interface`], [`masquerade`], [`undo`].
 #![warn(missing_docs)]
 
 pub mod bridge;
@@ -11,9 +11,13 @@ pub mod code;
 pub mod host_local;
 pub mod install;
 pub mod interface;
+pub mod keys;
 pub mod loopback;
 pub mod masquerade;
 pub mod program;
 pub mod sandbox;
 pub mod suite;
 pub mod undo;
+
+#[cfg(test)]
+mod testcall;

@@ -14,7 +14,9 @@ mod tests;
 use cni::Error;
 use data_encoding::HEXLOWER;
 use ipnetwork::IpNetwork;
-use netns_tools::iptables::{Batch, Family, Iptables, IptablesError, Rules, Table};
+use netns_tools::iptables::{
+    Batch, Family, Iptables, IptablesError, Rules, Table, quote, split_words,
+};
 use sha2::{Digest, Sha512};
 
 use crate::code;
@@ -93,7 +95,7 @@ impl Masquerade {
     /// What is missing in `table`. Addresses are of one family.
     fn additions(&self, table: &Table, addresses: &[IpNetwork]) -> Batch {
         let mut batch = Batch::default();
-        if !table.has_chain(&self.chain) {
+        if !table.chains.contains_key(&self.chain) {
             batch.declare_chain(TABLE, &self.chain);
         }
         let mut add = |chain: &str, rule: String| {
@@ -101,7 +103,7 @@ impl Masquerade {
                 batch.append(TABLE, chain, &rule);
             }
         };
-        let comment = format!("-m comment --comment {}", quoted(&self.comment));
+        let comment = format!("-m comment --comment {}", quote(&self.comment));
         // Every network's exception comes before the rule for the rest of the world.
         for net in addresses {
             let (network, prefix) = (net.network(), net.prefix());
@@ -121,7 +123,7 @@ impl Masquerade {
         let mut batch = Batch::default();
         let mut others = false;
         for rule in table.rules(HOOK) {
-            let words = rule.words();
+            let words = split_words(&rule);
             if value_of(&words, "-j") != Some(&self.chain) {
                 continue;
             }
@@ -129,12 +131,14 @@ impl Masquerade {
             let source = value_of(&words, "-s").and_then(|s| s.parse::<IpNetwork>().ok());
             let mine = |net: IpNetwork| addresses.iter().any(|own| net.contains(own.ip()));
             if addresses.is_empty() || source.is_none_or(mine) {
-                batch.delete(TABLE, HOOK, &rule.to_string());
+                batch.delete(TABLE, HOOK, &rule);
             } else {
                 others = true;
             }
         }
-        if !others && table.has_chain(&self.chain) {
+        if !others && table.chains.contains_key(&self.chain) {
+            // Declared, it is emptied: only so can it be deleted.
+            batch.declare_chain(TABLE, &self.chain);
             batch.delete_chain(TABLE, &self.chain);
         }
         batch
@@ -149,11 +153,6 @@ fn value_of<'a>(words: &'a [String], option: &str) -> Option<&'a String> {
 fn of_family(addresses: &[IpNetwork], family: Family) -> Vec<IpNetwork> {
     let wanted = matches!(family, Family::V4);
     addresses.iter().filter(|net| net.is_ipv4() == wanted).copied().collect()
-}
-
-/// As `iptables-save` prints it.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn open(family: Family) -> Result<Option<Iptables>, Error> {

@@ -39,12 +39,7 @@ fn unknown(name: &str, called_by_runtime: bool) -> u8 {
         return EXIT_USAGE;
     }
     let details = format!("the file {name:?} in the plugin directory is {NAME} under a wrong name");
-    let error = serde_json::json!({
-        "cniVersion": cni::Version::LATEST.as_str(),
-        "code": cni::ErrorCode::InvalidConfig.code(),
-        "msg": msg,
-        "details": details,
-    });
-    println!("{error:#}");
+    let error = cni::Error::new(cni::ErrorCode::InvalidConfig, msg).with_details(details);
+    println!("{:#}", error.to_json(cni::Version::LATEST));
     1
 }

@@ -6,6 +6,8 @@ use cni::plugin::Call;
 use cni::{Error, ErrorCode};
 use netns_tools::{NetNs, NetnsError};
 
+use crate::code;
+
 /// What DEL finds where the container's namespace should be.
 pub enum Sandbox {
     /// It is there.
@@ -15,7 +17,7 @@ pub enum Sandbox {
 }
 
 /// Opens the namespace for ADD or CHECK; it must exist and must not be the plugin's own.
-pub fn open(call: &Call) -> Result<NetNs, Error> {
+pub fn open(call: &Call<'_>) -> Result<NetNs, Error> {
     let path = call.netns.as_deref().ok_or_else(|| {
         Error::new(ErrorCode::InvalidEnvironment, "required env variables [CNI_NETNS] missing")
     })?;
@@ -25,7 +27,7 @@ pub fn open(call: &Call) -> Result<NetNs, Error> {
 }
 
 /// Looks for the namespace for DEL. Only one that is there, but cannot be used, is an error.
-pub fn find(call: &Call) -> Result<Sandbox, Error> {
+pub fn find(call: &Call<'_>) -> Result<Sandbox, Error> {
     let Some(path) = call.netns.as_deref() else { return Ok(Sandbox::Gone) };
     match NetNs::open(path) {
         Ok(ns) => refuse_own(call, &ns).map(|()| Sandbox::Present(ns)),
@@ -36,7 +38,7 @@ pub fn find(call: &Call) -> Result<Sandbox, Error> {
 
 /// A plugin that works in the host's own namespace would take the host's interfaces for the container's.
 /// The reference compares only after the work; we do not start it.
-fn refuse_own(call: &Call, ns: &NetNs) -> Result<(), Error> {
+fn refuse_own(call: &Call<'_>, ns: &NetNs) -> Result<(), Error> {
     let own = ns.is_current().map_err(|e| Error::from_source(ErrorCode::Io, &e))?;
     if !own || call.netns_override {
         return Ok(());
@@ -46,7 +48,7 @@ fn refuse_own(call: &Call, ns: &NetNs) -> Result<(), Error> {
         "{} is the network namespace that the plugin runs in; nothing was done in it. Give the container's, or set CNI_NETNS_OVERRIDE=1 if this is meant",
         ns.path().display()
     );
-    Err(Error::new(ErrorCode::InvalidNetns, msg).with_details(details))
+    Err(Error::new(code::INVALID_NETNS, msg).with_details(details))
 }
 
 fn is_gone(error: &NetnsError) -> bool {
@@ -54,12 +56,12 @@ fn is_gone(error: &NetnsError) -> bool {
 }
 
 fn open_error(path: &Path, error: &NetnsError) -> Error {
-    let mut details = Error::from_source(ErrorCode::InvalidNetns, error);
+    let mut details = Error::from_source(code::INVALID_NETNS, error);
     details.details = if details.details.is_empty() {
         details.msg
     } else {
         format!("{}: {}", details.msg, details.details)
     };
     let msg = format!("failed to open netns {:?}", path.display().to_string());
-    Error::new(ErrorCode::InvalidNetns, msg).with_details(details.details)
+    Error::new(code::INVALID_NETNS, msg).with_details(details.details)
 }

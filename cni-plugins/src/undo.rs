@@ -54,7 +54,7 @@ impl Drop for Undo<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
 
     use super::*;
 
@@ -65,10 +65,17 @@ mod tests {
     #[test]
     fn steps_run_in_reverse_and_failures_are_told() {
         let log = RefCell::new(Vec::new());
+        let note = |n: u8| {
+            let log = &log;
+            move || {
+                log.borrow_mut().push(n);
+                Ok(())
+            }
+        };
         let mut undo = Undo::default();
-        undo.push("one", || Ok(log.borrow_mut().push(1)));
+        undo.push("one", note(1));
         undo.push("two", || Err(error("stuck")));
-        undo.push("three", || Ok(log.borrow_mut().push(3)));
+        undo.push("three", note(3));
         let error = undo.roll_back(error("cause").with_details("why"));
         assert_eq!(*log.borrow(), [3, 1]);
         assert_eq!(error.msg, "cause");
@@ -77,14 +84,18 @@ mod tests {
 
     #[test]
     fn dropping_undoes_and_disarming_does_not() {
-        let log = RefCell::new(0);
+        let done = Cell::new(0);
+        let again = || {
+            done.set(done.get() + 1);
+            Ok(())
+        };
         let mut undo = Undo::default();
-        undo.push("it", || Ok(*log.borrow_mut() += 1));
+        undo.push("it", again);
         drop(undo);
-        assert_eq!(*log.borrow(), 1);
+        assert_eq!(done.get(), 1);
         let mut undo = Undo::default();
-        undo.push("it", || Ok(*log.borrow_mut() += 1));
+        undo.push("it", again);
         undo.disarm();
-        assert_eq!(*log.borrow(), 1);
+        assert_eq!(done.get(), 1);
     }
 }

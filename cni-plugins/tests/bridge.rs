@@ -176,6 +176,11 @@ fn del_removes_the_host_s_end_when_only_the_file_of_the_namespace_is_gone() {
     assert!(!node.sh("ip -o link").contains(veth));
 }
 
+type Env = &'static [(&'static str, &'static str)];
+
+/// No iptables anywhere.
+const HIDE_IPTABLES: Env = &[(node::HIDE_SBIN, "1")];
+
 #[test]
 fn a_failed_add_leaves_nothing() {
     let node = Node::heddle();
@@ -196,7 +201,7 @@ fn a_failed_add_leaves_nothing() {
     missing_dns["resolvConf"] = json!("/no/such/file");
 
     let fresh = || node.pod("pod");
-    let cases: Vec<(&str, Pod, Value, &[(&str, &str)], u64, &str)> = vec![
+    let cases: Vec<(&str, Pod, Value, Env, u64, &str)> = vec![
         ("wrong key", fresh(), json!({ "mtu": -1 }), &[], 7, "invalid MTU -1"),
         ("wrong type", fresh(), json!({ "isGateway": "yes" }), &[], 6, "isGateway"),
         ("unsupported key", fresh(), json!({ "vlan": 5 }), &[], 2, "vlan"),
@@ -230,19 +235,12 @@ fn a_failed_add_leaves_nothing() {
             fresh(),
             json!({ "name": "full", "ipam": full }),
             &[],
-            100,
+            101,
             "no IP addresses available",
         ),
         ("IPAM fails late", fresh(), json!({ "ipam": missing_dns }), &[], 5, "/no/such/file"),
         ("route", fresh(), json!({ "ipam": unreachable }), &[], 112, "10.99.0.0/16"),
-        (
-            "rules",
-            fresh(),
-            json!({ "ipMasq": true }),
-            &[("PATH", "/nowhere")],
-            113,
-            "no usable iptables",
-        ),
+        ("rules", fresh(), json!({ "ipMasq": true }), HIDE_IPTABLES, 113, "no usable iptables"),
         (
             "old version without IPAM",
             fresh(),
@@ -270,22 +268,18 @@ fn a_failed_add_restores_a_bridge_of_somebody_else() {
     node.sh("ip link add br0 type bridge && ip addr add 10.1.1.1/24 dev br0 && ip link set br0 up");
     let conf = |extra| conf(&node, &extra);
     let pod = node.pod("pod");
-    let before = inventory(&node, &pod);
     let refused = node.call("bridge", "ADD", &pod, &conf(json!({})));
     assert_error(&refused, 111, "\"br0\" already has an IP address different from 10.88.0.1/24");
-    let env = [("PATH", "/nowhere")];
     let forced = json!({ "forceAddress": true, "ipMasq": true });
-    let failed = node.call_with("bridge", "ADD", &pod, &conf(forced), &env);
+    let failed = node.call_with("bridge", "ADD", &pod, &conf(forced), HIDE_IPTABLES);
     assert_error(&failed, 113, "no usable iptables");
-    let mut after = inventory(&node, &pod);
-    // accept_ra of the bridge is ours to set whoever made it.
-    let mut before = before;
-    for state in [&mut before, &mut after] {
-        state["node"]["sysctl"] = Value::Null;
-    }
-    assert_same(&before, &after);
+    let addresses = node.sh("ip -o -4 addr show br0");
+    assert!(addresses.contains("10.1.1.1/24") && !addresses.contains("10.88.0.1"), "{addresses}");
+    assert_eq!(node.sh("ip -o link show type veth"), "");
+    assert_eq!(node.leases("testnet"), [""; 0]);
     node.add("bridge", &pod, &conf(json!({ "forceAddress": true })));
-    assert!(node.sh("ip -o -4 addr show br0").contains("10.88.0.1/24"));
+    let addresses = node.sh("ip -o -4 addr show br0");
+    assert!(addresses.contains("10.88.0.1/24") && !addresses.contains("10.1.1.1"), "{addresses}");
 }
 
 #[test]
@@ -307,7 +301,7 @@ fn a_failed_add_takes_nothing_from_the_pods_that_are_there() {
     let again = node.pod("a");
     assert_error(
         &node.call("bridge", "ADD", &again, &conf),
-        102,
+        103,
         "duplicate allocation is not allowed",
     );
     assert_eq!(node.leases("testnet"), ["10.88.0.2"]);
@@ -370,4 +364,150 @@ fn run_at_once(node: &Node, pods: &[Pod], command: &str, confs: &[&Value]) -> Ve
         let threads: Vec<_> = calls.into_iter().map(|call| scope.spawn(|| call.run())).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
+}
+
+#[test]
+fn check_names_every_drift() {
+    let node = Node::heddle();
+    let conf = conf(&node, &json!({}));
+    let pod = node.pod("pod");
+    let result = node.add("bridge", &pod, &conf);
+    let veth = result["interfaces"][1]["name"].as_str().unwrap();
+    let conf_with_prev = with_prev(&conf, &result);
+    let drifts = [
+        (
+            "node",
+            format!("ip link set {veth} nomaster"),
+            format!("ip link set {veth} master br0"),
+            "not a port of bridge",
+        ),
+        (
+            "pod",
+            "ip addr del 10.88.0.2/24 dev eth0".into(),
+            "ip addr add 10.88.0.2/24 dev eth0; ip route add default via 10.88.0.1".into(),
+            "10.88.0.2/24 is missing",
+        ),
+        (
+            "pod",
+            "ip route del default".into(),
+            "ip route add default via 10.88.0.1".into(),
+            "the route 0.0.0.0/0 via 10.88.0.1 is missing",
+        ),
+    ];
+    for (place, damage, repair, message) in drifts {
+        let sh = |line: &str| if place == "node" { node.sh(line) } else { pod.sh(line) };
+        assert!(node.call("bridge", "CHECK", &pod, &conf_with_prev).ok, "before {damage}");
+        sh(&damage);
+        let answer = node.call("bridge", "CHECK", &pod, &conf_with_prev);
+        assert_error(&answer, 110, "is not as ADD left it");
+        assert!(answer.stdout.contains(message), "{damage}: {answer:#?}");
+        sh(&repair);
+    }
+    pod.sh("ip link set eth0 down && ip link set eth0 name eth9");
+    let answer = node.call("bridge", "CHECK", &pod, &conf_with_prev);
+    assert!(answer.json()["details"].as_str().unwrap().contains("missing in the container"));
+    assert_error(&node.call("bridge", "CHECK", &pod, &conf), 7, "Required prevResult missing");
+    // The lease is the IPAM plugin's to check.
+    std::fs::remove_file(node.data_dir().join("testnet/10.88.0.2")).unwrap();
+    let answer = node.call("bridge", "CHECK", &pod, &conf_with_prev);
+    assert_error(&answer, 104, "Failed to find address added by container pod");
+}
+
+#[test]
+fn status_and_gc_are_the_ipam_plugin_s() {
+    let node = Node::heddle();
+    let conf = conf(&node, &json!({ "ipam": node.ipam(&["10.88.0.0/30"]) }));
+    let pod = node.pod("pod");
+    assert!(node.call("bridge", "STATUS", &pod, &conf).ok);
+    node.add("bridge", &pod, &conf);
+    assert_error(&node.call("bridge", "STATUS", &pod, &conf), 50, "no IP addresses available");
+    let mut gc = conf.clone();
+    gc["cni.dev/valid-attachments"] = json!([{ "containerID": "pod", "ifname": "eth0" }]);
+    assert!(node.call("bridge", "GC", &pod, &gc).ok);
+    assert_eq!(node.leases("testnet").len(), 1);
+    gc["cni.dev/valid-attachments"] = json!([]);
+    assert!(node.call("bridge", "GC", &pod, &gc).ok);
+    assert_eq!(node.leases("testnet"), [""; 0]);
+    assert!(node.call("bridge", "STATUS", &pod, &conf).ok);
+}
+
+/// A delegate that is this program runs in process, another one is started: the outcome is the same.
+#[test]
+fn another_program_s_ipam_gives_the_same() {
+    let node = Node::heddle();
+    let conf = conf(&node, &json!({ "cniVersion": "1.0.0" }));
+    let pod = node.pod("pod");
+    let inside = node.add("bridge", &pod, &conf);
+    node.del("bridge", &pod, &conf);
+    std::fs::remove_file(node.data_dir().join("testnet/last_reserved_ip.0")).unwrap();
+    let only_bridge = node.dir.path().join("only-bridge");
+    std::fs::create_dir(&only_bridge).unwrap();
+    let bridge = only_bridge.join("bridge");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_heddle-cni"), bridge).unwrap();
+    let path = format!("{}:/usr/lib/cni", only_bridge.display());
+    let answer = node.call_with("bridge", "ADD", &pod, &conf, &[("CNI_PATH", &path)]);
+    assert!(answer.ok, "{answer:#?}");
+    let outside = answer.json();
+    assert_eq!((&outside["ips"], &outside["routes"]), (&inside["ips"], &inside["routes"]));
+    let answer = node.call_with("bridge", "DEL", &pod, &conf, &[("CNI_PATH", &path)]);
+    assert!(answer.ok, "{answer:#?}");
+    assert_eq!(node.leases("testnet"), [""; 0]);
+}
+
+#[test]
+fn del_goes_on_after_a_failure_and_tells_of_it() {
+    let node = Node::heddle();
+    let conf = conf(&node, &json!({ "ipMasq": true }));
+    let pod = node.pod("pod");
+    node.add("bridge", &pod, &conf);
+    let mut wrong = conf.clone();
+    wrong["ipam"]["type"] = json!("none-such");
+    let answer = node.call("bridge", "DEL", &pod, &wrong);
+    assert!(answer.error().1.contains("none-such"), "{answer:#?}");
+    assert_eq!(node.sh("ip -o link show type veth"), "");
+    assert!(!node.sh("iptables-save").contains("CNI-"));
+    assert_eq!(node.leases("testnet").len(), 1);
+    node.del("bridge", &pod, &conf);
+    assert_eq!(node.leases("testnet"), [""; 0]);
+}
+
+#[test]
+fn the_bridge_keeps_its_mac_whatever_its_ports_do() {
+    let node = Node::heddle();
+    for extra in [json!({}), json!({ "isDefaultGateway": false })] {
+        let conf = conf(&node, &extra);
+        let mac = || {
+            let link: Value = serde_json::from_str(&node.sh("ip -j link show br0")).unwrap();
+            link[0]["address"].as_str().unwrap().to_owned()
+        };
+        let pods: Vec<_> = (0..6).map(|n| node.pod(&format!("pod{n}"))).collect();
+        let results: Vec<_> = pods.iter().map(|pod| node.add("bridge", pod, &conf)).collect();
+        let first = mac();
+        assert!(results.iter().all(|result| result["interfaces"][0]["mac"] == first.as_str()));
+        for pod in &pods {
+            node.del("bridge", pod, &conf);
+            assert_eq!(mac(), first);
+        }
+        node.sh("ip link del br0");
+    }
+}
+
+#[test]
+fn layer_2_only_and_an_interface_left_down() {
+    let node = Node::heddle();
+    let l2 = json!({ "cniVersion": "1.1.0", "name": "l2", "type": "bridge", "bridge": "br0", "hairpinMode": true });
+    let mut down = l2.clone();
+    down["disableContainerInterface"] = json!(true);
+    let (a, b) = (node.pod("a"), node.pod("b"));
+    let result = node.add("bridge", &a, &l2);
+    assert_eq!(result["interfaces"].as_array().unwrap().len(), 3);
+    assert!(result.get("ips").is_none());
+    assert!(a.sh("ip -o link show eth0").contains("state UP"));
+    assert!(node.sh("ip -d -o link show type veth").contains("hairpin on"));
+    node.add("bridge", &b, &down);
+    assert!(b.sh("ip -o link show eth0").contains("state DOWN"));
+    for pod in [&a, &b] {
+        node.del("bridge", pod, &l2);
+    }
+    assert_eq!(node.sh("ip -o link show type veth"), "");
 }

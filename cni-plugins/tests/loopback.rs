@@ -60,7 +60,7 @@ fn a_foreign_address_is_an_error_and_changes_nothing() {
 fn the_plugin_s_own_namespace_is_refused_unless_meant() {
     let node = Node::heddle();
     let pod = node.pod("c");
-    let own = node.ns.path().display().to_string();
+    let own = node.ns.ns().path().display().to_string();
     for plugin in ["loopback", "bridge"] {
         for command in ["ADD", "DEL"] {
             let conf = json!({ "cniVersion": "1.1.0", "name": "n", "type": plugin });
@@ -88,6 +88,10 @@ fn the_reference_does_the_same() {
             let mut result = node.add("loopback", &pod, &conf(version));
             // 1.1.1 prints an empty dns; newer ones do not.
             result.as_object_mut().unwrap().retain(|_, value| *value != json!({}));
+            // A quirk that is not copied: before 1.0.0 addresses have a version, but not in the reference's loopback.
+            for ip in result["ips"].as_array_mut().unwrap() {
+                ip.as_object_mut().unwrap().remove("version");
+            }
             state::Names::default().normalise(&mut result);
             let up = state::of(&pod.ns);
             node.del("loopback", &pod, &conf(version));

@@ -7,7 +7,24 @@ use node::{Node, Suite, state, with_prev};
 use serde_json::{Value, json};
 
 /// Differences that are meant. A line that contains all words of an entry is one of them.
-const MEANT: [(&[&str], &str); 0] = [];
+const MEANT: [(&[&str], &str); 4] = [
+    (
+        &["txqlen: ours 1000, reference null"],
+        "newer ones leave a veth the kernel's queue length, too",
+    ),
+    (
+        &["keep_addr_on_down:1", "keep_addr_on_down:0"],
+        "newer ones keep IPv6 addresses when a link goes down",
+    ),
+    (
+        &["addr_info", "nodad: ours true, reference null"],
+        "a tentative gateway does not answer for its first seconds",
+    ),
+    (
+        &["down/node", "address: ours \"MAC\", reference \"00:00:00:00:00:00\""],
+        "our bridge keeps its MAC address",
+    ),
+];
 
 struct Case {
     name: &'static str,
@@ -26,30 +43,48 @@ const V4: &[&str] = &["10.88.0.0/24"];
 const V6: &[&str] = &["fd88::/64"];
 const DUAL: &[&str] = &["10.88.0.0/24", "fd88::/64"];
 
-fn cases() -> Vec<Case> {
-    let default_route = json!([{ "dst": "0.0.0.0/0" }]);
-    vec![
+#[test]
+fn ipv4() {
+    compare(&[
         case("plain", V4, json!({})),
         case("gateway", V4, json!({ "isGateway": true })),
-        Case { routes: default_route.clone(), ..case("route", V4, json!({ "isGateway": true })) },
+        Case { routes: default_route(), ..case("route", V4, json!({ "isGateway": true })) },
         case("default gateway", V4, json!({ "isDefaultGateway": true })),
         Case {
             routes: json!([{ "dst": "0.0.0.0/0", "gw": "10.88.0.7" }]),
-            ..case(
-                "default route with a gateway of its own",
-                V4,
-                json!({ "isDefaultGateway": true }),
-            )
+            ..case("default route through another gateway", V4, json!({ "isDefaultGateway": true }))
         },
+        Case {
+            routes: json!([{ "dst": "10.9.0.0/16" }, { "dst": "10.9.0.0/16", "gw": "10.88.0.9" }]),
+            ..case("two gateways", V4, json!({ "isGateway": true }))
+        },
+    ]);
+}
+
+#[test]
+fn ipv6() {
+    compare(&[
         case("v6", V6, json!({ "isDefaultGateway": true })),
         case("dual", DUAL, json!({ "isDefaultGateway": true })),
-        case("masquerade", V4, json!({ "isDefaultGateway": true, "ipMasq": true })),
-        case("masquerade v6", V6, json!({ "isDefaultGateway": true, "ipMasq": true })),
-        case("masquerade dual", DUAL, json!({ "isDefaultGateway": true, "ipMasq": true })),
+        case("dad", DUAL, json!({ "enabledad": true, "isDefaultGateway": true })),
+    ]);
+}
+
+#[test]
+fn masquerading() {
+    compare(&[
+        case("v4", V4, json!({ "isDefaultGateway": true, "ipMasq": true })),
+        case("v6", V6, json!({ "isDefaultGateway": true, "ipMasq": true })),
+        case("dual", DUAL, json!({ "isDefaultGateway": true, "ipMasq": true })),
+    ]);
+}
+
+#[test]
+fn options() {
+    compare(&[
         case("mtu", V4, json!({ "mtu": 1400, "isGateway": true })),
         case("hairpin", V4, json!({ "hairpinMode": true, "isGateway": true })),
         case("promisc", V4, json!({ "promiscMode": true, "isGateway": true })),
-        case("dad", DUAL, json!({ "enabledad": true, "isDefaultGateway": true })),
         case("no ipam", &[], json!({})),
         case(
             "dns",
@@ -57,14 +92,17 @@ fn cases() -> Vec<Case> {
             json!({ "dns": { "nameservers": ["10.96.0.10"], "search": ["x.example"] } }),
         ),
         Case { args: "MAC=0a:58:0a:58:00:02;IgnoreUnknown=1", ..case("mac", V4, json!({})) },
-        Case { version: "0.2.0", ..case("0.2.0", DUAL, json!({ "isDefaultGateway": true })) },
-        Case { version: "0.3.1", ..case("0.3.1", DUAL, json!({ "isDefaultGateway": true })) },
-        Case { version: "0.4.0", ..case("0.4.0", DUAL, json!({ "isDefaultGateway": true })) },
-        Case {
-            routes: json!([{ "dst": "10.9.0.0/16" }, { "dst": "10.9.0.0/16", "gw": "10.88.0.9" }]),
-            ..case("two gateways", V4, json!({ "isGateway": true }))
-        },
-    ]
+    ]);
+}
+
+#[test]
+fn versions() {
+    let of = |version| Case { version, ..case(version, DUAL, json!({ "isDefaultGateway": true })) };
+    compare(&["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0"].map(of));
+}
+
+fn default_route() -> Value {
+    json!([{ "dst": "0.0.0.0/0" }])
 }
 
 fn conf(node: &Node, case: &Case) -> Value {
@@ -85,6 +123,8 @@ fn conf(node: &Node, case: &Case) -> Value {
 /// Two pods come and go on a node; everything that can be seen of it.
 fn story(suite: Suite, case: &Case) -> Value {
     let node = Node::new(suite);
+    // Duplicate address detection on the host's side is the kernel's and takes seconds.
+    node.sh("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
     let conf = conf(&node, case);
     let (a, b) = (node.pod("aaa"), node.pod("bbb"));
     let env = [("CNI_ARGS", case.args)];
@@ -96,7 +136,6 @@ fn story(suite: Suite, case: &Case) -> Value {
         let result = answer.json();
         results.push(result.clone());
         told.push(result);
-        settle(pod);
     }
     let mut names = state::Names::default();
     for result in &mut told {
@@ -105,7 +144,11 @@ fn story(suite: Suite, case: &Case) -> Value {
         names.normalise(result);
     }
     let up = json!({ "node": state::of(&node.ns), "a": state::of(&a.ns), "leases": node.leases("testnet") });
-    if case.version >= "0.4.0" {
+    // The reference's bridge takes over its ports' MAC addresses unless it is a gateway, and then does not pass its own CHECK;
+    // its CHECK needs IPAM, and it does not find routes that it added without a gateway.
+    let checks =
+        suite == Suite::Heddle || (case.extra["isGateway"] == json!(true) && case.routes.is_null());
+    if case.version >= "0.4.0" && checks {
         let check = node.call_with("bridge", "CHECK", &a, &with_prev(&conf, &results[0]), &env);
         assert!(check.ok, "{suite:?}, {}: {check:#?}", case.name);
     }
@@ -113,26 +156,26 @@ fn story(suite: Suite, case: &Case) -> Value {
         let answer = node.call_with("bridge", "DEL", pod, &conf, &env);
         assert!(answer.ok, "{suite:?}, {}: {answer:#?}", case.name);
     }
+    // The kernel notices a little later that the bridge has no ports.
+    wait_until(|| node.sh("ip -o link show br0").contains("NO-CARRIER"));
     let down = json!({ "node": state::of(&node.ns), "a": state::of(&a.ns), "leases": node.leases("testnet") });
     json!({ "results": told, "up": up, "down": down })
 }
 
-/// Waits until no address is tentative, so that both nodes are looked at in the same state.
-fn settle(pod: &node::Pod) {
-    for _ in 0..100 {
-        if !pod.sh("ip -o addr").contains("tentative") {
+fn wait_until(so: impl Fn() -> bool) {
+    for _ in 0..200 {
+        if so() {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
 }
 
-#[test]
-fn results_and_kernel_state_are_the_reference_s() {
+fn compare(cases: &[Case]) {
     let mut wrong = Vec::new();
-    for case in cases() {
-        let ours = story(Suite::Heddle, &case);
-        let theirs = story(Suite::Reference, &case);
+    for case in cases {
+        let ours = story(Suite::Heddle, case);
+        let theirs = story(Suite::Reference, case);
         let found = state::differences("", &ours, &theirs).into_iter().filter(|line| {
             !MEANT.iter().any(|(words, _)| words.iter().all(|word| line.contains(word)))
         });

@@ -7,30 +7,31 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 /// One range as it is written in a configuration: text that nobody has checked yet.
 ///
-/// Keys and meaning are those of the reference `host-local` plugin; an empty string means "not set".
+/// Keys and meaning are those of the reference `host-local` plugin; an empty string and `null` mean "not set".
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RangeConf {
     /// The subnet in CIDR notation, without host bits; its prefix length goes into results.
+    #[serde(deserialize_with = "text_or_null")]
     pub subnet: String,
     /// First address to hand out; default: the first address of the subnet.
+    #[serde(deserialize_with = "text_or_null")]
     pub range_start: String,
     /// Last address to hand out; default: the last one (IPv4: before the broadcast address).
+    #[serde(deserialize_with = "text_or_null")]
     pub range_end: String,
     /// Never handed out; default: the first address of the subnet.
+    #[serde(deserialize_with = "text_or_null")]
     pub gateway: String,
 }
 
-impl RangeConf {
-    /// Whether no key is set at all, that is, the configuration does not describe a range.
-    pub fn is_unset(&self) -> bool {
-        *self == Self::default()
-    }
+fn text_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// A checked range of addresses: `start` to `end`, both included, within `subnet`.

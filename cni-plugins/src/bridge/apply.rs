@@ -19,7 +19,7 @@ use crate::{code, sandbox};
 ///
 /// Not undone after a failure, because others may rely on it by then: that the host forwards, and that a
 /// bridge that was there before is up or promiscuous.
-pub fn add(call: &Call) -> Result<CniResult, Error> {
+pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     let conf = Conf::parse(call)?;
     let ns = sandbox::open(call)?;
     let changes = RefCell::new(BridgeChanges::default());
@@ -35,7 +35,7 @@ pub fn add(call: &Call) -> Result<CniResult, Error> {
 
 /// One ADD under way.
 struct Add<'a> {
-    call: &'a Call,
+    call: &'a Call<'a>,
     conf: &'a Conf,
     ns: &'a NetNs,
     /// A socket in the host's namespace.
@@ -45,7 +45,7 @@ struct Add<'a> {
 }
 
 impl<'a> Add<'a> {
-    fn new(call: &'a Call, conf: &'a Conf, ns: &'a NetNs) -> Result<Self, Error> {
+    fn new(call: &'a Call<'a>, conf: &'a Conf, ns: &'a NetNs) -> Result<Self, Error> {
         let open = |net: Result<_, _>| net.map_err(|e| kernel_error("cannot open netlink", &e));
         let mut inside = open(Netlink::open_in(ns))?;
         port::refuse_existing(&mut inside, &call.ifname, "")?;
@@ -172,7 +172,13 @@ impl<'a> Add<'a> {
 
     fn change_address(&mut self, bridge: &Link, change: AddressChange) -> Result<(), Error> {
         let (done, what) = match change {
-            AddressChange::Add(net) => (self.host.add_address(bridge.index, net), ("add", net)),
+            AddressChange::Add(net) if self.conf.dad => {
+                (self.host.add_address(bridge.index, net), ("add", net))
+            }
+            // A tentative gateway would not answer the container for its first second or two.
+            AddressChange::Add(net) => {
+                (self.host.add_address_without_dad(bridge.index, net), ("add", net))
+            }
             AddressChange::Remove(net) => {
                 (self.host.delete_address(bridge.index, net), ("remove", net))
             }

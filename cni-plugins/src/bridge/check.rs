@@ -13,7 +13,7 @@ use crate::interface::{Observed, kernel_error};
 use crate::{code, sandbox};
 
 /// Compares everything and reports every difference at once.
-pub fn check(call: &Call) -> Result<(), Error> {
+pub fn check(call: &Call<'_>) -> Result<(), Error> {
     let conf = Conf::parse(call)?;
     if let Some(ipam) = &conf.ipam {
         call.delegate_check(ipam)?;

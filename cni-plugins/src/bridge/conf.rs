@@ -6,51 +6,21 @@ mod tests;
 use cni::plugin::Call;
 use cni::{Error, ErrorCode};
 use netns_tools::{MacAddr, link};
-use serde::Deserialize;
 use serde_json::Value;
 
+use crate::keys::Keys;
+
 const DEFAULT_BRIDGE: &str = "cni0";
+/// What `CNI_ARGS` may hold without `IgnoreUnknown`. The reference knows `MAC` only, so `IP=…`, which is for the IPAM plugin,
+/// makes it fail; a quirk that is not copied.
+const KNOWN_ARGS: [&str; 3] = ["GATEWAY", "IP", "MAC"];
 /// The kernel's limits for veth and bridge devices.
 const MTU: std::ops::RangeInclusive<i64> = 68..=65535;
 const VLAN: std::ops::RangeInclusive<i64> = 0..=4094;
 
-/// The keys, unchecked. `null` counts as absent, as in the reference plugin.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Keys {
-    bridge: Option<String>,
-    is_gateway: Option<bool>,
-    is_default_gateway: Option<bool>,
-    force_address: Option<bool>,
-    ip_masq: Option<bool>,
-    ip_masq_backend: Option<String>,
-    mtu: Option<i64>,
-    hairpin_mode: Option<bool>,
-    promisc_mode: Option<bool>,
-    vlan: Option<i64>,
-    vlan_trunk: Option<Vec<Value>>,
-    #[serde(rename = "macspoofchk")]
-    mac_spoof_check: Option<bool>,
-    #[serde(rename = "enabledad")]
-    enable_dad: Option<bool>,
-    disable_container_interface: Option<bool>,
-    port_isolation: Option<bool>,
-    args: Option<ArgsKeys>,
-    runtime_config: Option<MacKey>,
-}
-
-#[derive(Default, Deserialize)]
-struct ArgsKeys {
-    cni: Option<MacKey>,
-}
-
-#[derive(Default, Deserialize)]
-struct MacKey {
-    mac: Option<String>,
-}
-
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, as the protocol has them")]
 pub struct Conf {
     /// The bridge's name.
     pub bridge: String,
@@ -80,24 +50,26 @@ pub struct Conf {
 
 impl Conf {
     /// Reads and checks everything, before anything is done.
-    pub fn parse(call: &Call) -> Result<Self, Error> {
-        let keys: Keys = call.conf.keys()?;
-        let on = |key: Option<bool>| key.unwrap_or(false);
+    pub fn parse(call: &Call<'_>) -> Result<Self, Error> {
+        call.args.refuse_unknown(&KNOWN_ARGS)?;
+        let keys = Keys::of(call);
+        let default_gateway = keys.is_on("isDefaultGateway")?;
+        let masquerade = keys.is_on("ipMasq")?;
         let conf = Self {
-            bridge: bridge_name(keys.bridge.as_deref())?,
-            gateway: on(keys.is_gateway) || on(keys.is_default_gateway),
-            default_gateway: on(keys.is_default_gateway),
-            force_address: on(keys.force_address),
-            masquerade: on(keys.ip_masq),
-            mtu: mtu(keys.mtu.unwrap_or(0))?,
-            hairpin: on(keys.hairpin_mode),
-            promiscuous: on(keys.promisc_mode),
+            bridge: bridge_name(keys.text("bridge")?)?,
+            gateway: keys.is_on("isGateway")? || default_gateway,
+            default_gateway,
+            force_address: keys.is_on("forceAddress")?,
+            masquerade,
+            mtu: mtu(keys.get("mtu")?.unwrap_or(0))?,
+            hairpin: keys.is_on("hairpinMode")?,
+            promiscuous: keys.is_on("promiscMode")?,
             mac: mac(&keys, call.args.get("MAC"))?,
-            dad: on(keys.enable_dad),
-            container_down: on(keys.disable_container_interface),
-            ipam: call.conf.ipam_type.clone().filter(|name| !name.is_empty()),
+            dad: keys.is_on("enabledad")?,
+            container_down: keys.is_on("disableContainerInterface")?,
+            ipam: call.conf.ipam_type.clone(),
         };
-        refuse_unsupported(&keys)?;
+        refuse_unsupported(&keys, masquerade)?;
         conf.check_combinations()?;
         Ok(conf)
     }
@@ -126,26 +98,19 @@ pub struct Teardown {
 
 impl Teardown {
     /// Reads what DEL needs.
-    pub fn parse(call: &Call) -> Result<Self, Error> {
-        let keys: TeardownKeys = call.conf.keys()?;
-        let bridge = keys.bridge.filter(|name| !name.is_empty());
+    pub fn parse(call: &Call<'_>) -> Result<Self, Error> {
+        let keys = Keys::of(call);
+        let bridge = keys.text("bridge")?;
         Ok(Self {
             bridge: bridge.unwrap_or_else(|| DEFAULT_BRIDGE.to_owned()),
-            masquerade: keys.ip_masq.unwrap_or(false),
+            masquerade: keys.is_on("ipMasq")?,
         })
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TeardownKeys {
-    bridge: Option<String>,
-    ip_masq: Option<bool>,
-}
-
-fn bridge_name(name: Option<&str>) -> Result<String, Error> {
-    let name = name.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_BRIDGE);
-    link::check_name(name).map(|()| name.to_owned()).map_err(|error| {
+fn bridge_name(name: Option<String>) -> Result<String, Error> {
+    let name = name.unwrap_or_else(|| DEFAULT_BRIDGE.to_owned());
+    link::check_name(&name).map(|()| name.clone()).map_err(|error| {
         invalid(&format!("bridge {name:?} cannot be the name of an interface"))
             .with_details(error.to_string())
     })
@@ -164,12 +129,11 @@ fn mtu(mtu: i64) -> Result<Option<u32>, Error> {
 }
 
 /// The last one given wins: `CNI_ARGS`, then `args.cni`, then `runtimeConfig`.
-fn mac(keys: &Keys, from_args: Option<&str>) -> Result<Option<MacAddr>, Error> {
-    let of =
-        |key: Option<&MacKey>| key.and_then(|key| key.mac.clone()).filter(|mac| !mac.is_empty());
-    let given = of(keys.runtime_config.as_ref())
-        .or_else(|| of(keys.args.as_ref().and_then(|args| args.cni.as_ref())))
-        .or_else(|| from_args.filter(|mac| !mac.is_empty()).map(str::to_owned));
+fn mac(keys: &Keys<'_>, from_args: Option<&str>) -> Result<Option<MacAddr>, Error> {
+    let mut given = from_args.filter(|mac| !mac.is_empty()).map(str::to_owned);
+    for path in ["args.cni.mac", "runtimeConfig.mac"] {
+        given = keys.text(path)?.or(given);
+    }
     let Some(text) = given else { return Ok(None) };
     let source = "it comes from CNI_ARGS MAC, args.cni.mac or runtimeConfig.mac";
     let mac: MacAddr = text.parse().map_err(|_| {
@@ -186,22 +150,22 @@ fn mac(keys: &Keys, from_args: Option<&str>) -> Result<Option<MacAddr>, Error> {
 
 /// Keys that we know and cannot do are refused: without them the container would be less separated than its
 /// configuration says.
-fn refuse_unsupported(keys: &Keys) -> Result<(), Error> {
-    let vlan = keys.vlan.unwrap_or(0);
+fn refuse_unsupported(keys: &Keys<'_>, masquerade: bool) -> Result<(), Error> {
+    let vlan = keys.get("vlan")?.unwrap_or(0);
     if !VLAN.contains(&vlan) {
         let msg = format!("invalid VLAN ID {vlan} (must be between 0 and 4094)");
         return Err(invalid(&msg));
     }
-    let masquerade = keys.ip_masq == Some(true);
-    let backend = keys.ip_masq_backend.as_deref().filter(|_| masquerade).unwrap_or_default();
-    if !matches!(backend, "" | "iptables" | "nftables") {
+    let backend = keys.text("ipMasqBackend")?.filter(|_| masquerade).unwrap_or_default();
+    if !matches!(backend.as_str(), "" | "iptables" | "nftables") {
         return Err(invalid(&format!("unknown ipmasq backend {backend:?}")));
     }
+    let trunk: Vec<Value> = keys.get("vlanTrunk")?.unwrap_or_default();
     let set = [
         ("vlan", vlan != 0),
-        ("vlanTrunk", keys.vlan_trunk.as_ref().is_some_and(|trunk| !trunk.is_empty())),
-        ("macspoofchk", keys.mac_spoof_check == Some(true)),
-        ("portIsolation", keys.port_isolation == Some(true)),
+        ("vlanTrunk", !trunk.is_empty()),
+        ("macspoofchk", keys.is_on("macspoofchk")?),
+        ("portIsolation", keys.is_on("portIsolation")?),
         ("ipMasqBackend", backend == "nftables"),
     ];
     let named: Vec<_> = set.iter().filter(|(_, set)| *set).map(|(key, _)| *key).collect();

@@ -31,24 +31,24 @@ impl Plugin for Bridge {
         "a veth pair from the container to a bridge of the host".to_owned()
     }
 
-    fn add(&self, call: &Call) -> Result<CniResult, Error> {
+    fn add(&self, call: &Call<'_>) -> Result<CniResult, Error> {
         apply::add(call)
     }
 
-    fn check(&self, call: &Call) -> Result<(), Error> {
+    fn check(&self, call: &Call<'_>) -> Result<(), Error> {
         check::check(call)
     }
 
-    fn del(&self, call: &Call) -> Result<(), Error> {
+    fn del(&self, call: &Call<'_>) -> Result<(), Error> {
         teardown::del(call)
     }
 
-    fn gc(&self, call: &Call) -> Result<(), Error> {
+    fn gc(&self, call: &Call<'_>) -> Result<(), Error> {
         // Links go with their namespaces; what outlives a container is its address.
         call.conf.ipam_type.as_deref().map_or(Ok(()), |ipam| call.delegate_gc(ipam))
     }
 
-    fn status(&self, call: &Call) -> Result<(), Error> {
+    fn status(&self, call: &Call<'_>) -> Result<(), Error> {
         conf::Conf::parse(call)?;
         call.conf.ipam_type.as_deref().map_or(Ok(()), |ipam| call.delegate_status(ipam))
     }

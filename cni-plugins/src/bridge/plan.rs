@@ -53,7 +53,7 @@ pub fn layer3(conf: &Conf, lease: CniResult) -> Result<Layer3, Error> {
 fn add_default_route(routes: &mut Vec<Route>, ip: &IpConfig) {
     let dst = default_net(ip.address.is_ipv4());
     if !routes.iter().any(|route| route.dst == dst && route.gw.is_some()) {
-        routes.push(Route { dst, gw: ip.gateway, ..Route::to(dst) });
+        routes.push(Route::new(dst, ip.gateway));
     }
 }
 
@@ -118,6 +118,6 @@ pub fn bridge_address(
 /// The answer to ADD.
 pub fn result(interfaces: [Interface; 3], plan: Layer3, own_dns: &Dns) -> CniResult {
     // The network's own name servers replace the IPAM plugin's as soon as one field is set.
-    let dns = if *own_dns == Dns::default() { plan.dns } else { own_dns.clone() };
+    let dns = if own_dns.is_empty() { plan.dns } else { own_dns.clone() };
     CniResult { interfaces: interfaces.into(), ips: plan.ips, routes: plan.routes, dns }
 }

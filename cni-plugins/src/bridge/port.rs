@@ -259,8 +259,10 @@ pub fn wait_for_port(net: &mut Netlink, port: &Link) -> Result<(), Error> {
 
 /// A locally administered address of one interface.
 fn random_mac() -> MacAddr {
-    let [a, b, c, d, e, f, ..] = random().to_be_bytes();
-    MacAddr([(a & 0xfc) | 0x02, b, c, d, e, f])
+    let [_, _, first, rest @ ..] = random().to_be_bytes();
+    let mut mac = [(first & 0xfc) | 0x02, 0, 0, 0, 0, 0];
+    mac[1..].copy_from_slice(&rest);
+    MacAddr(mac)
 }
 
 /// The standard library seeds its hashers from the kernel's random numbers: enough for names that are only

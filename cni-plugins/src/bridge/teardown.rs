@@ -4,6 +4,7 @@ use cni::plugin::Call;
 use cni::{CniResult, Error};
 use ipnetwork::IpNetwork;
 use netns_tools::Netlink;
+use netns_tools::route::SCOPE_GLOBAL;
 
 use super::conf::Teardown;
 use crate::interface::kernel_error;
@@ -11,13 +12,13 @@ use crate::masquerade::Masquerade;
 use crate::sandbox::{self, Sandbox};
 
 /// Removes the interface, gives back the address, removes the rules: each even if another fails.
-pub fn del(call: &Call) -> Result<(), Error> {
+pub fn del(call: &Call<'_>) -> Result<(), Error> {
     let conf = Teardown::parse(call)?;
     let mut addresses = promised_addresses(call.conf.prev_result.as_ref());
     let link = remove_interface(call, &conf, &mut addresses);
     let lease = match call.conf.ipam_type.as_deref() {
-        Some(ipam) if !ipam.is_empty() => call.delegate_del(ipam),
-        _ => Ok(()),
+        Some(ipam) => call.delegate_del(ipam),
+        None => Ok(()),
     };
     let rules = if conf.masquerade {
         Masquerade::new(&call.conf.name, &call.container_id).tear_down(&addresses)
@@ -29,7 +30,7 @@ pub fn del(call: &Call) -> Result<(), Error> {
 
 /// Removes the veth pair by the end that can be found, and adds the addresses that it had.
 fn remove_interface(
-    call: &Call,
+    call: &Call<'_>,
     conf: &Teardown,
     addresses: &mut Vec<IpNetwork>,
 ) -> Result<(), Error> {
@@ -40,7 +41,9 @@ fn remove_interface(
             let failed = |e| kernel_error(&format!("cannot remove {:?}", call.ifname), &e);
             let Some(link) = net.link(&call.ifname).map_err(failed)? else { return Ok(()) };
             let present = net.addresses(Some(link.index)).map_err(failed)?;
-            addresses.extend(present.into_iter().map(|address| address.net));
+            // Link-local ones are the kernel's own and have no rules.
+            let global = present.into_iter().filter(|address| address.scope == SCOPE_GLOBAL);
+            addresses.extend(global.map(|address| address.net));
             match net.delete_link(link.index) {
                 Err(error) if !error.is_not_found() => Err(failed(error)),
                 _ => Ok(()),
@@ -52,7 +55,7 @@ fn remove_interface(
 
 /// The namespace's file is gone, but a process may still hold the namespace and so the veth pair: ADD's result
 /// names the end on the host.
-fn remove_host_end(call: &Call, conf: &Teardown) -> Result<(), Error> {
+fn remove_host_end(call: &Call<'_>, conf: &Teardown) -> Result<(), Error> {
     let Some(result) = &call.conf.prev_result else { return Ok(()) };
     let on_host = result.interfaces.iter().filter(|interface| interface.sandbox.is_empty());
     let ends: Vec<_> = on_host.filter(|interface| interface.name != conf.bridge).collect();
@@ -86,10 +89,8 @@ fn first_with_others(results: [Result<(), Error>; 3]) -> Result<(), Error> {
     let mut errors = results.into_iter().filter_map(Result::err);
     let Some(mut first) = errors.next() else { return Ok(()) };
     for other in errors {
-        if !first.details.is_empty() {
-            first.details.push_str("; ");
-        }
-        first.details.push_str(&format!("also: {other}"));
+        let separator = if first.details.is_empty() { "" } else { "; " };
+        first.details = format!("{}{separator}also: {other}", first.details);
     }
     Err(first)
 }

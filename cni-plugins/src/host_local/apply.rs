@@ -11,10 +11,10 @@ use super::conf::{Conf, Place};
 use super::{plan, resolv};
 use crate::code;
 
-pub fn add(call: &Call) -> Result<CniResult, Error> {
+pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     let conf = Conf::parse(call)?;
     // Read before anything is taken: a missing file must not cost an address.
-    let dns = conf.resolv_conf.as_deref().map_or(Ok(Dns::default()), read_resolv_conf)?;
+    let dns = conf.name_servers.as_deref().map_or(Ok(Dns::default()), read_resolv_conf)?;
     let mut store =
         DiskStore::lock(&conf.place.data_dir, &conf.place.network).map_err(|e| store_error(&e))?;
     let allocations = ipam::allocate(&mut store, &conf.sets, &owner(call), &conf.requested)
@@ -22,7 +22,7 @@ pub fn add(call: &Call) -> Result<CniResult, Error> {
     Ok(plan::result(&allocations, conf.routes, dns))
 }
 
-pub fn check(call: &Call) -> Result<(), Error> {
+pub fn check(call: &Call<'_>) -> Result<(), Error> {
     let conf = Conf::parse(call)?;
     let owner = owner(call);
     let leases = peek(&conf.place)?;
@@ -39,11 +39,11 @@ pub fn check(call: &Call) -> Result<(), Error> {
     Err(Error::new(code::NO_LEASE, msg).with_details(details))
 }
 
-pub fn del(call: &Call) -> Result<(), Error> {
+pub fn del(call: &Call<'_>) -> Result<(), Error> {
     with_store(&Place::parse(call)?, |store| ipam::release(store, &owner(call)))
 }
 
-pub fn gc(call: &Call) -> Result<(), Error> {
+pub fn gc(call: &Call<'_>) -> Result<(), Error> {
     let valid: Vec<_> = call
         .valid_attachments
         .iter()
@@ -52,7 +52,7 @@ pub fn gc(call: &Call) -> Result<(), Error> {
     with_store(&Place::parse(call)?, |store| ipam::collect_garbage(store, &valid))
 }
 
-pub fn status(call: &Call) -> Result<(), Error> {
+pub fn status(call: &Call<'_>) -> Result<(), Error> {
     let conf = Conf::parse(call)?;
     let leases = peek(&conf.place)?;
     let Some((index, set)) = ipam::exhausted_set(&conf.sets, &leases) else { return Ok(()) };
@@ -80,7 +80,7 @@ fn peek(place: &Place) -> Result<Vec<Lease>, Error> {
     DiskStore::peek(&place.data_dir, &place.network).map_err(|e| store_error(&e))
 }
 
-fn owner(call: &Call) -> Owner {
+fn owner(call: &Call<'_>) -> Owner {
     Owner::new(&call.container_id, &call.ifname)
 }
 

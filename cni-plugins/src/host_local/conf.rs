@@ -4,51 +4,18 @@
 mod tests;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use cni::plugin::Call;
-use cni::{CniResult, Error, ErrorCode, Route, Version};
+use cni::{Error, ErrorCode, Route, Version};
 use ipam::{DEFAULT_DATA_DIR, RangeConf, RangeSet, range_sets};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
-/// The keys, unchecked. `null` counts as absent, as in the reference plugin.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Keys {
-    ipam: Option<IpamKeys>,
-    args: Option<ArgsKeys>,
-    runtime_config: Option<RuntimeKeys>,
-}
+use crate::keys::Keys;
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct IpamKeys {
-    /// The old way: one range, directly under `ipam`.
-    #[serde(flatten)]
-    range: RangeConf,
-    ranges: Option<Vec<Vec<RangeConf>>>,
-    routes: Option<Value>,
-    data_dir: Option<PathBuf>,
-    resolv_conf: Option<PathBuf>,
-}
-
-#[derive(Default, Deserialize)]
-struct ArgsKeys {
-    cni: Option<IpsKey>,
-}
-
-#[derive(Default, Deserialize)]
-struct IpsKey {
-    ips: Option<Vec<String>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RuntimeKeys {
-    ip_ranges: Option<Vec<Vec<RangeConf>>>,
-    ips: Option<Vec<String>>,
-}
+/// What `CNI_ARGS` may hold without `IgnoreUnknown`. The reference knows `IP` only, so `MAC=…`, which is for the plugin that
+/// delegates to this one, makes it fail; a quirk that is not copied.
+const KNOWN_ARGS: [&str; 3] = ["GATEWAY", "IP", "MAC"];
 
 /// Where the leases of a network are: all that DEL and GC need, so that they work with a
 /// configuration whose ranges are wrong by now.
@@ -72,82 +39,69 @@ pub struct Conf {
     /// Routes for the result.
     pub routes: Vec<Route>,
     /// The file with the name servers for the result.
-    pub resolv_conf: Option<PathBuf>,
+    pub name_servers: Option<PathBuf>,
 }
 
 impl Place {
     /// Reads the place only.
-    pub fn parse(call: &Call) -> Result<Self, Error> {
-        let ipam = call.conf.keys::<PlaceKeys>()?.ipam.ok_or_else(missing_ipam)?;
-        Ok(Self::new(call, ipam.data_dir))
+    pub fn parse(call: &Call<'_>) -> Result<Self, Error> {
+        let keys = Keys::of(call);
+        if keys.get::<Map<String, Value>>("ipam")?.is_none() {
+            let msg = "IPAM config missing 'ipam' key";
+            return Err(Error::new(ErrorCode::InvalidConfig, msg));
+        }
+        let data_dir = keys.text("ipam.dataDir")?;
+        let data_dir = data_dir.map_or_else(|| DEFAULT_DATA_DIR.into(), PathBuf::from);
+        Ok(Self { network: call.conf.name.clone(), data_dir })
     }
-
-    fn new(call: &Call, data_dir: Option<PathBuf>) -> Self {
-        let data_dir = data_dir.filter(|dir| dir != Path::new(""));
-        let data_dir = data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into());
-        Self { network: call.conf.name.clone(), data_dir }
-    }
-}
-
-#[derive(Deserialize)]
-struct PlaceKeys {
-    ipam: Option<DataDirKey>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct DataDirKey {
-    data_dir: Option<PathBuf>,
 }
 
 impl Conf {
     /// Reads and checks everything.
-    pub fn parse(call: &Call) -> Result<Self, Error> {
-        let keys: Keys = call.conf.keys()?;
-        let ipam = keys.ipam.ok_or_else(missing_ipam)?;
-        let runtime = keys.runtime_config.unwrap_or_default();
-
-        // The order decides which result address is which: the runtime's ranges, the single one, the list.
-        let mut ranges = runtime.ip_ranges.unwrap_or_default();
-        if !ipam.range.is_unset() {
-            ranges.push(vec![ipam.range]);
-        }
-        ranges.extend(ipam.ranges.unwrap_or_default());
-        let sets = range_sets(&ranges)
-            .map_err(|error| Error::from_source(ErrorCode::InvalidConfig, &error))?;
-        check_families(&sets, call.conf.cni_version)?;
-
-        let from_args = call.args.get("IP").map(str::to_owned);
-        let from_conf = keys.args.unwrap_or_default().cni.unwrap_or_default().ips;
-        let requested = from_args
-            .into_iter()
-            .chain(from_conf.unwrap_or_default())
-            .chain(runtime.ips.unwrap_or_default())
-            .filter(|text| !text.is_empty())
-            .map(|text| requested_address(&text))
-            .collect::<Result<_, _>>()?;
+    pub fn parse(call: &Call<'_>) -> Result<Self, Error> {
+        call.args.refuse_unknown(&KNOWN_ARGS)?;
+        let keys = Keys::of(call);
         Ok(Self {
-            place: Place::new(call, ipam.data_dir),
-            sets,
-            requested,
-            routes: routes(ipam.routes)?,
-            resolv_conf: ipam.resolv_conf.filter(|path| path != Path::new("")),
+            place: Place::parse(call)?,
+            sets: sets(&keys, call.conf.cni_version)?,
+            requested: requested(&keys, call.args.get("IP"))?,
+            routes: routes(&keys)?,
+            name_servers: keys.text("ipam.resolvConf")?.map(PathBuf::from),
         })
     }
 }
 
-fn missing_ipam() -> Error {
-    Error::new(ErrorCode::InvalidConfig, "IPAM config missing 'ipam' key")
+/// The order decides which address of the result is which: the runtime's ranges, the single one, the list.
+fn sets(keys: &Keys<'_>, version: Version) -> Result<Vec<RangeSet>, Error> {
+    let mut ranges: Vec<Vec<RangeConf>> = keys.get("runtimeConfig.ipRanges")?.unwrap_or_default();
+    if let Some(subnet) = keys.text("ipam.subnet")? {
+        ranges.push(vec![RangeConf {
+            subnet,
+            range_start: keys.text("ipam.rangeStart")?.unwrap_or_default(),
+            range_end: keys.text("ipam.rangeEnd")?.unwrap_or_default(),
+            gateway: keys.text("ipam.gateway")?.unwrap_or_default(),
+        }]);
+    }
+    ranges.extend(keys.get::<Vec<Vec<RangeConf>>>("ipam.ranges")?.unwrap_or_default());
+    let sets = range_sets(&ranges);
+    let sets = sets.map_err(|error| Error::from_source(ErrorCode::InvalidConfig, &error))?;
+    check_families(&sets, version)?;
+    Ok(sets)
+}
+
+/// Every request counts, wherever it comes from.
+fn requested(keys: &Keys<'_>, from_args: Option<&str>) -> Result<Vec<IpAddr>, Error> {
+    let list = |path| keys.get::<Vec<String>>(path).map(Option::unwrap_or_default);
+    let mut texts: Vec<String> = from_args.into_iter().map(str::to_owned).collect();
+    texts.extend(list("args.cni.ips")?);
+    texts.extend(list("runtimeConfig.ips")?);
+    let given = texts.iter().filter(|text| !text.is_empty());
+    given.map(|text| requested_address(text)).collect()
 }
 
 /// Routes are written as they are in a result of the latest version.
-fn routes(routes: Option<Value>) -> Result<Vec<Route>, Error> {
-    let Some(routes) = routes.filter(|routes| !routes.is_null()) else { return Ok(Vec::new()) };
-    let result = json!({ "cniVersion": Version::LATEST.as_str(), "routes": routes });
-    let parsed = CniResult::from_json(&result, Version::LATEST);
-    parsed.map(|result| result.routes).map_err(|error| {
-        Error::new(error.code, format!("ipam.routes: {}", error.msg)).with_details(error.details)
-    })
+fn routes(keys: &Keys<'_>) -> Result<Vec<Route>, Error> {
+    Ok(keys.get("ipam.routes")?.unwrap_or_default())
 }
 
 /// The results of the first versions have room for one address of each family.

@@ -23,23 +23,23 @@ impl Plugin for HostLocal {
         "IPAM: addresses from ranges, kept in files of this host".to_owned()
     }
 
-    fn add(&self, call: &Call) -> Result<CniResult, Error> {
+    fn add(&self, call: &Call<'_>) -> Result<CniResult, Error> {
         apply::add(call)
     }
 
-    fn check(&self, call: &Call) -> Result<(), Error> {
+    fn check(&self, call: &Call<'_>) -> Result<(), Error> {
         apply::check(call)
     }
 
-    fn del(&self, call: &Call) -> Result<(), Error> {
+    fn del(&self, call: &Call<'_>) -> Result<(), Error> {
         apply::del(call)
     }
 
-    fn gc(&self, call: &Call) -> Result<(), Error> {
+    fn gc(&self, call: &Call<'_>) -> Result<(), Error> {
         apply::gc(call)
     }
 
-    fn status(&self, call: &Call) -> Result<(), Error> {
+    fn status(&self, call: &Call<'_>) -> Result<(), Error> {
         apply::status(call)
     }
 }

@@ -9,7 +9,7 @@ use crate::interface::kernel_error;
 use crate::sandbox::{self, Sandbox};
 use crate::{code, interface};
 
-pub fn add(call: &Call) -> Result<CniResult, Error> {
+pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     let ns = sandbox::open(call)?;
     let (mut net, lo) = open(&ns)?;
     net.set_up(lo.index).map_err(|e| kernel_error("cannot set \"lo\" up", &e))?;
@@ -25,7 +25,7 @@ pub fn add(call: &Call) -> Result<CniResult, Error> {
     result
 }
 
-pub fn check(call: &Call) -> Result<(), Error> {
+pub fn check(call: &Call<'_>) -> Result<(), Error> {
     let (_, lo) = open(&sandbox::open(call)?)?;
     if lo.up {
         return Ok(());
@@ -34,7 +34,7 @@ pub fn check(call: &Call) -> Result<(), Error> {
         .with_details("something in the container set lo down; another ADD sets it up"))
 }
 
-pub fn del(call: &Call) -> Result<(), Error> {
+pub fn del(call: &Call<'_>) -> Result<(), Error> {
     let Sandbox::Present(ns) = sandbox::find(call)? else { return Ok(()) };
     let (mut net, lo) = open(&ns)?;
     net.set_down(lo.index).map_err(|e| kernel_error("cannot set \"lo\" down", &e))

@@ -18,15 +18,15 @@ impl Plugin for Loopback {
         "sets the container's lo up".to_owned()
     }
 
-    fn add(&self, call: &Call) -> Result<CniResult, Error> {
+    fn add(&self, call: &Call<'_>) -> Result<CniResult, Error> {
         apply::add(call)
     }
 
-    fn check(&self, call: &Call) -> Result<(), Error> {
+    fn check(&self, call: &Call<'_>) -> Result<(), Error> {
         apply::check(call)
     }
 
-    fn del(&self, call: &Call) -> Result<(), Error> {
+    fn del(&self, call: &Call<'_>) -> Result<(), Error> {
         apply::del(call)
     }
 }

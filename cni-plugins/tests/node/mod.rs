@@ -21,6 +21,9 @@ use tempfile::TempDir;
 /// Where Debian keeps the reference plugins.
 const REFERENCE: &str = "/usr/lib/cni";
 
+/// A variable for [`Node::call_with`]: the plugin finds nothing in `/usr/sbin`, where iptables is.
+pub const HIDE_SBIN: &str = "TEST_HIDE_SBIN";
+
 /// Whose plugins a node runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
@@ -40,6 +43,21 @@ pub struct Pod {
     pub ns: TestNetns,
     pub id: String,
     pub ifname: String,
+}
+
+fn bin_dir(dir: &Path, suite: Suite) -> PathBuf {
+    let bin = match suite {
+        Suite::Reference => PathBuf::from(REFERENCE),
+        Suite::Heddle => dir.join("bin"),
+    };
+    if suite == Suite::Heddle && !bin.exists() {
+        fs::create_dir(&bin).unwrap();
+        for name in ["bridge", "host-local", "loopback"] {
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_heddle-cni"), bin.join(name)).unwrap();
+        }
+    }
+    assert!(bin.join("bridge").exists(), "{} has no plugins", bin.display());
+    bin
 }
 
 /// A plugin about to be started.
@@ -85,26 +103,20 @@ pub struct Answer {
 impl Node {
     pub fn new(suite: Suite) -> Self {
         let dir = TempDir::new().unwrap();
-        let bin = match suite {
-            Suite::Reference => PathBuf::from(REFERENCE),
-            Suite::Heddle => {
-                let bin = dir.path().join("bin");
-                fs::create_dir(&bin).unwrap();
-                for name in ["bridge", "host-local", "loopback"] {
-                    let program = env!("CARGO_BIN_EXE_heddle-cni");
-                    std::os::unix::fs::symlink(program, bin.join(name)).unwrap();
-                }
-                bin
-            }
-        };
-        assert!(bin.join("bridge").exists(), "{} has no plugins", bin.display());
+        let bin = bin_dir(dir.path(), suite);
         let ns = TestNetns::new("hnode");
-        ns.cmd("ip", &["link", "set", "lo", "up"]);
+        ns.cmd(&["ip", "link", "set", "lo", "up"]);
         Self { ns, dir, bin }
     }
 
     pub fn heddle() -> Self {
         Self::new(Suite::Heddle)
+    }
+
+    /// The same node with other plugins.
+    pub fn with_suite(mut self, suite: Suite) -> Self {
+        self.bin = bin_dir(self.dir.path(), suite);
+        self
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -116,6 +128,10 @@ impl Node {
     }
 
     /// A pod with an empty namespace.
+    #[expect(
+        clippy::unused_self,
+        reason = "a pod of this node reads well, though the node makes it only with ADD"
+    )]
     pub fn pod(&self, id: &str) -> Pod {
         Pod { ns: TestNetns::new("hpod"), id: id.into(), ifname: "eth0".into() }
     }
@@ -161,7 +177,13 @@ impl Node {
         conf: &Value,
         env: &[(&str, &str)],
     ) -> Prepared<'_> {
-        let mut program = Command::new(self.bin.join(plugin));
+        let file = self.bin.join(plugin);
+        let mut program = Command::new(&file);
+        if env.iter().any(|(key, _)| *key == HIDE_SBIN) {
+            program = Command::new("unshare");
+            program.args(["--mount", "sh", "-c", "mount -t tmpfs none /usr/sbin && exec \"$0\""]);
+            program.arg(&file);
+        }
         program
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -202,7 +224,7 @@ impl Node {
 
 impl Pod {
     pub fn path(&self) -> String {
-        self.ns.path().display().to_string()
+        self.ns.ns().path().display().to_string()
     }
 
     pub fn sh(&self, line: &str) -> String {
@@ -237,11 +259,7 @@ pub fn with_prev(conf: &Value, result: &Value) -> Value {
 }
 
 fn sh(ns: &TestNetns, line: &str) -> String {
-    let mut program = Command::new("sh");
-    program.args(["-c", line]);
-    let output = ns.run(move || program.output().unwrap());
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    ns.cmd(&["sh", "-c", line])
 }
 
 pub mod traffic {

@@ -1,6 +1,7 @@
 //! What the kernel says about a node and a pod, in a form in which two nodes can be compared.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use netns_tools::testing::TestNetns;
 use serde_json::Value;
@@ -29,11 +30,39 @@ const VOLATILE: [&str; 20] = [
     "no",
 ];
 
-/// Everything about a namespace: links, addresses, routes, rules, and the sysctls that plugins set.
+/// How long the kernel may take to bring its own link-local addresses and routes into order.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Everything about a namespace: links, addresses, routes, rules, and the sysctls that plugins set; as soon as the kernel has
+/// come to rest, which it does behind the back of whoever changes a link.
 pub fn of(ns: &TestNetns) -> BTreeMap<String, Value> {
+    let start = Instant::now();
+    let mut last = look(ns);
+    loop {
+        std::thread::sleep(Duration::from_millis(60));
+        let now = look(ns);
+        let at_rest = now == last && is_settled(&now["addr"]);
+        if at_rest || start.elapsed() > PATIENCE {
+            return now;
+        }
+        last = now;
+    }
+}
+
+/// Whether no address is tentative and every link that is up has its link-local address.
+fn is_settled(links: &Value) -> bool {
+    links.as_array().unwrap().iter().all(|link| {
+        let addresses = link["addr_info"].as_array().unwrap();
+        let has_own = addresses.iter().any(|address| address["local"] == "LINK-LOCAL");
+        addresses.iter().all(|address| address.get("tentative").is_none())
+            && (link["operstate"] != "UP" || has_own)
+    })
+}
+
+fn look(ns: &TestNetns) -> BTreeMap<String, Value> {
     let mut names = Names::default();
     let mut state = BTreeMap::new();
-    for what in ["-d link", "addr", "route show table all", "-6 route show table all"] {
+    for what in ["-d link", "addr", "-4 route show table all", "-6 route show table all"] {
         let text = super::sh(ns, &format!("ip -j {what}"));
         let text = if text.trim().is_empty() { "[]".to_owned() } else { text };
         let mut json: Value = serde_json::from_str(&text).unwrap();
@@ -72,7 +101,7 @@ fn sort_routes(json: &mut Value) {
     }
 }
 
-/// Random names and MAC addresses, numbered in the order in which they are met.
+/// Random names, numbered in the order in which they are met, and random addresses.
 #[derive(Default)]
 pub struct Names {
     seen: BTreeMap<String, String>,
@@ -95,12 +124,14 @@ impl Names {
     }
 
     fn replace(&mut self, text: &str) -> String {
-        let kind = if is_mac(text) {
-            "MAC"
-        } else if is_veth(text) {
+        if is_mac(text) {
+            return "MAC".to_owned();
+        }
+        if text.starts_with("fe80::") {
+            return "LINK-LOCAL".to_owned();
+        }
+        let kind = if is_veth(text) {
             "VETH"
-        } else if text.starts_with("fe80::") {
-            "LINK-LOCAL"
         } else if text.starts_with("/run/netns/") || text.starts_with("/var/run/netns/") {
             "NETNS"
         } else {
@@ -117,8 +148,10 @@ impl Names {
     }
 }
 
+/// A random one; those that a configuration gives begin with `0a:58`.
 fn is_mac(text: &str) -> bool {
     text.len() == 17
+        && !text.starts_with("0a:58")
         && text.split(':').count() == 6
         && !matches!(text, "00:00:00:00:00:00" | "ff:ff:ff:ff:ff:ff")
 }

@@ -18,7 +18,7 @@ pub use error::{ListError, RuntimeError};
 pub use list::{NetworkList, PluginEntry};
 
 /// How long one plugin call may take unless configured otherwise. Generous: an IPAM plugin may wait for a DHCP server.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// One interface of one container: what ADD makes and DEL removes.
 #[derive(Clone, Debug, PartialEq)]

@@ -31,7 +31,7 @@ fn lease(ips: &[(&str, Option<&str>)], routes: &[(&str, Option<&str>)]) -> CniRe
     };
     let route = |(dst, gw): &(&str, Option<&str>)| Route {
         gw: gw.map(|gw| gw.parse().unwrap()),
-        ..Route::to(net(dst))
+        ..Route::new(net(dst), None)
     };
     CniResult {
         ips: ips.iter().map(ip).collect(),
@@ -50,7 +50,7 @@ fn routes_of(plan: &Layer3) -> Vec<String> {
 
 #[test]
 fn gateways_and_default_routes() {
-    let plain = || conf(|_| ());
+    let bare = || conf(|_| ());
     let gateway = || conf(|c| c.gateway = true);
     let default = || conf(|c| (c.gateway, c.default_gateway) = (true, true));
     let v4 = [("10.1.0.5/24", Some("10.1.0.1"))];
@@ -58,8 +58,8 @@ fn gateways_and_default_routes() {
     let dual = [("10.1.0.5/24", None), ("fd00::5/64", Some("fd00::1")), ("10.2.0.5/16", None)];
     // configuration, IPAM's addresses, IPAM's routes → gateways of addresses, routes, addresses of the bridge
     let cases = [
-        (plain(), &v4_bare[..], &[][..], "-", &[][..], &[][..]),
-        (plain(), &v4, &[("0.0.0.0/0", None)], "10.1.0.1", &["0.0.0.0/0 -"], &[]),
+        (bare(), &v4_bare[..], &[][..], "-", &[][..], &[][..]),
+        (bare(), &v4, &[("0.0.0.0/0", None)], "10.1.0.1", &["0.0.0.0/0 -"], &[]),
         (gateway(), &v4, &[], "10.1.0.1", &[], &["10.1.0.1/24"]),
         (gateway(), &v4_bare, &[], "10.1.0.1", &[], &["10.1.0.1/24"]),
         (gateway(), &[("10.1.7.5/20", None)], &[], "10.1.0.1", &[], &["10.1.0.1/20"]),

@@ -1,0 +1,231 @@
+//! The agent as a process: its lock, its signals, its parts.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use conf::AgentConfig;
+use netns_tools::iptables::{Family, Iptables};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::{self, Boards};
+use crate::network::CniNetwork;
+use crate::node::{ErrorBoard, Node, ServiceBoard, Services, Signals};
+use crate::pod::record::{Records, boot_id};
+use crate::pod::status::StatusBoard;
+use crate::pod::worker::Context;
+use crate::proxy::allocate::{AllocateError, ServiceAllocator};
+use crate::proxy::{Proxy, ProxyConfig, ProxyError, prepare_node};
+use crate::runtime::containerd::ContainerdOptions;
+use crate::runtime::{Containerd, RuntimeError};
+use crate::source;
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Everything that it does needs root.
+    #[error("must run as root: it makes network namespaces and writes rules")]
+    NotRoot,
+    /// Another agent has the state folder.
+    #[error("another agent (pid {pid}) uses {}; stop it, or set paths.state", state.display())]
+    Locked {
+        /// The folder.
+        state: PathBuf,
+        /// The other's process id.
+        pid: String,
+    },
+    /// A system call failed.
+    #[error("cannot {operation}")]
+    Io {
+        /// What was tried.
+        operation: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The allocations cannot be used.
+    #[error(transparent)]
+    Allocate(#[from] AllocateError),
+    /// The runtime's address cannot be used.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// Rules cannot be removed.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// iptables cannot be used.
+    #[error("cannot find out which iptables this host uses")]
+    Detect(#[source] netns_tools::iptables::IptablesError),
+    /// There is none.
+    #[error("iptables is not installed; install it, or set proxy.enabled to false")]
+    NoIptables,
+    /// Manifests are not right.
+    #[error("{0}")]
+    Manifests(String),
+}
+
+fn io_error(operation: impl Into<String>) -> impl FnOnce(io::Error) -> DaemonError {
+    |source| DaemonError::Io { operation: operation.into(), source }
+}
+
+/// Runs the agent until it is told to stop.
+pub fn run(config: AgentConfig) -> Result<(), DaemonError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(DaemonError::NotRoot);
+    }
+    start_log(&config);
+    let _lock = lock(&config.paths.state)?;
+    // two threads serve a node's worth of pods; plugins and rules run on blocking threads, which come and go
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(io_error("start the asynchronous runtime"))?;
+    let outcome = runtime.block_on(serve(config));
+    // a plugin call that is under way is left to its own end: the next agent finds what it did
+    runtime.shutdown_background();
+    outcome
+}
+
+fn start_log(config: &AgentConfig) {
+    let filter = format!(
+        "{level},hyper=warn,h2=warn,tonic=warn,tower=warn",
+        level = config.log_level.as_str()
+    );
+    let colour =
+        std::env::var_os("NO_COLOR").is_none() && io::IsTerminal::is_terminal(&io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_writer(io::stderr)
+        .with_ansi(colour)
+        .with_target(false)
+        .init();
+}
+
+/// Holds the state folder: two agents on one folder would each undo what the other does.
+fn lock(state: &Path) -> Result<File, DaemonError> {
+    std::fs::create_dir_all(state).map_err(io_error(format!("create {}", state.display())))?;
+    let path = state.join("agent.pid");
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = opened.map_err(io_error(format!("open {}", path.display())))?;
+    if file.try_lock().is_err() {
+        let mut pid = String::new();
+        file.read_to_string(&mut pid).ok();
+        return Err(DaemonError::Locked { state: state.to_owned(), pid: pid.trim().to_owned() });
+    }
+    let write = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    write.map_err(io_error(format!("write {}", path.display())))?;
+    Ok(file)
+}
+
+async fn serve(config: AgentConfig) -> Result<(), DaemonError> {
+    let log_binary = std::env::current_exe().map_err(io_error("find this program's own file"))?;
+    let options =
+        ContainerdOptions { log_binary, snapshotter: config.containerd.snapshotter.clone() };
+    let runtime =
+        Containerd::connect(&config.containerd.socket, &config.containerd.namespace, options)?;
+    let (pods, service_board, errors) =
+        (StatusBoard::default(), ServiceBoard::default(), ErrorBoard::default());
+    let services = Services::default();
+    let mut problems = Vec::new();
+    let proxy = if config.proxy_enabled { Some(make_proxy(&config, &mut problems)?) } else { None };
+    let allocations = config.paths.state.join("services.json");
+    let allocator = ServiceAllocator::open(
+        &allocations,
+        config.network.service_cidr,
+        config.network.node_ports.clone(),
+    )?;
+    let boards = Boards {
+        node_name: config.node_name.clone(),
+        started: Instant::now(),
+        pods: pods.clone(),
+        services: service_board.clone(),
+        errors: errors.clone(),
+        problems: Arc::new(problems),
+        runtime: runtime.clone(),
+    };
+    let socket = &config.paths.socket;
+    api::serve_socket(socket, boards.clone())
+        .map_err(io_error(format!("listen on {}", socket.display())))?;
+    if let Some(address) = config.health_address {
+        let operation = format!("listen on {address} for health checks; set health.address");
+        api::serve_health(address, boards).await.map_err(io_error(operation))?;
+    }
+    tokio::spawn(services.clone().follow(pods.clone(), service_board, allocator, proxy));
+    let context = Context {
+        runtime,
+        network: Arc::new(CniNetwork::new(&config.cni)),
+        records: Records::new(&config.paths.state),
+        logs: config.paths.logs.clone(),
+        board: pods,
+        boot_id: boot_id().map_err(io_error("read the boot id"))?,
+    };
+    let node = Node::new(context, config.paths.manifests.clone(), services, errors);
+    let signals = listen(source::watch(config.paths.manifests.clone()))?;
+    tracing::info!(
+        node = config.node_name,
+        version = env!("CARGO_PKG_VERSION"),
+        "agent is running"
+    );
+    sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
+    node.run(signals).await;
+    sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
+    std::fs::remove_file(socket).ok();
+    tracing::info!("agent stops; pods and rules stay");
+    Ok(())
+}
+
+fn make_proxy(config: &AgentConfig, problems: &mut Vec<String>) -> Result<Proxy, DaemonError> {
+    let iptables = Iptables::detect(Family::V4)
+        .map_err(DaemonError::Detect)?
+        .ok_or(DaemonError::NoIptables)?;
+    tracing::info!(backend = ?iptables.backend(), "service rules go through iptables");
+    if iptables.is_mixed() {
+        problems.push(
+            "both iptables-nft and iptables-legacy hold rules here; each decides without the other"
+                .to_owned(),
+        );
+    }
+    problems.extend(prepare_node());
+    for problem in problems.iter() {
+        tracing::warn!(problem, "the node is not as it should be");
+    }
+    let proxy =
+        ProxyConfig { cluster_cidr: Some(config.network.pod_cidr), ..ProxyConfig::default() };
+    Ok(Proxy::new(proxy, Box::new(iptables)))
+}
+
+/// SIGTERM and SIGINT end the agent, SIGHUP has it read the manifests.
+fn listen(manifests: mpsc::Receiver<()>) -> Result<Signals, DaemonError> {
+    let on = |kind: SignalKind| signal(kind).map_err(io_error("listen for signals"));
+    let (mut terminate, mut interrupt, mut hang_up) =
+        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
+    let (stop_sender, stop) = oneshot::channel();
+    let (reload_sender, reload) = mpsc::channel(1);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop_sender.send(()).ok();
+    });
+    tokio::spawn(async move {
+        while hang_up.recv().await.is_some() {
+            reload_sender.try_send(()).ok();
+        }
+    });
+    Ok(Signals { manifests, reload, stop })
+}
+
+/// Removes the rules of a proxy from this host.
+pub fn cleanup() -> Result<(), DaemonError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(DaemonError::NotRoot);
+    }
+    let iptables = Iptables::detect(Family::V4)
+        .map_err(DaemonError::Detect)?
+        .ok_or(DaemonError::NoIptables)?;
+    Ok(Proxy::new(ProxyConfig::default(), Box::new(iptables)).cleanup()?)
+}
