@@ -80,3 +80,8 @@ stop_process() {
     fi
     rm -f "$demo_home/$name.pid"
 }
+
+# Remembers what is about to be made, for ci/down. Written before the deed: half-way is no excuse for leaving it.
+made() { was_made "$1" || echo "$1" >>"$made_list"; }
+
+was_made() { [ -e "$made_list" ] && grep -qxF -- "$1" "$made_list"; }
