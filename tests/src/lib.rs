@@ -193,9 +193,16 @@ impl Demo {
             .arg(Path::new(DEMO).join("agent.toml"));
         let started = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).status();
         started.unwrap_or_else(|error| panic!("cannot start the agent: {error}"));
-        let pid = wait_until("the agent to answer", || self.try_status())["node"]["pid"].clone();
-        // `ci/down` ends the agent that is recorded
-        fs::write(Path::new(DEMO).join("agent.pid"), format!("{pid}\n"))
+        let pid =
+            wait_until("the agent to answer", || self.try_status())["node"]["pid"].to_string();
+        // `ci/down` ends the agent that is recorded: its pid, and when it started
+        let line = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let start = line
+            .rsplit(") ")
+            .next()
+            .and_then(|fields| fields.split(' ').nth(19))
+            .unwrap_or_default();
+        fs::write(Path::new(DEMO).join("agent.pid"), format!("{pid} {start}\n"))
             .unwrap_or_else(|error| panic!("cannot record the agent: {error}"));
     }
 }
