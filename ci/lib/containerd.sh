@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # The containerd that a demo uses: the machine's, or one of our own. To be sourced after demo.sh.
 
 containerd_answers() { timeout 5 ctr --address "$1" version >/dev/null 2>&1; }

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # The demo's node: a network namespace with one link to the host. To be sourced after demo.sh.
 
 ensure_node() {
