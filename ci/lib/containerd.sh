@@ -37,7 +37,7 @@ start_containerd() {
     made "tree $containerd_home"
     mkdir -p "$containerd_home"
     write_containerd_configuration
-    setsid containerd --config "$containerd_home/config.toml" >>"$demo_home/containerd.log" 2>&1 </dev/null &
+    setsid containerd --config "$containerd_home/config.toml" >>"$demo_home/containerd.log" 2>&1 </dev/null 9<&- &
     record_process containerd $!
     echo "$socket" >"$demo_home/containerd.address"
     wait_for 30 "containerd to answer" containerd_answers "$socket"

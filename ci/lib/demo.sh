@@ -85,3 +85,18 @@ stop_process() {
 made() { was_made "$1" || echo "$1" >>"$made_list"; }
 
 was_made() { [ -e "$made_list" ] && grep -qxF -- "$1" "$made_list"; }
+
+# One ci/up or ci/down at a time on a machine, from whichever checkout: the names are fixed, and two would take each other's
+# demo apart. A folder that is always there serves as the lock, so that no file stays. What goes on in the background must not
+# inherit it: hence `9<&-` there.
+lock_demo() {
+    exec 9</var/lib
+    flock --nonblock 9 || fail "another ci/up or ci/down runs on this machine; wait for it to end"
+}
+
+# A demo belongs to the checkout that made it. Argument: what to do about it.
+require_own_checkout() {
+    local owner
+    owner=$(cat "$demo_home/checkout" 2>/dev/null) || return 0
+    [ "$owner" = "$PWD" ] || [ ! -d "$owner" ] || fail "the demo was made from $owner: $1"
+}
