@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use heddle_tests::{
-    DEMO, Demo, NODE_ADDRESS, all_answer, ask_udp, bin_dir, get, get_here, output, project, run,
+    DEMO, Demo, NODE_ADDRESS, all_answer, answer_udp, ask_udp, bin_dir, get, get_here, output, project, run,
     wait_until,
 };
 use netns_tools::NetNs;
@@ -38,10 +38,13 @@ fn services_answer_from_everywhere() {
     // the health port is the node's own
     assert_eq!(get(&node, "127.0.0.1:10248/healthz").expect("the health port"), "ok");
 
-    // UDP, and two ports of one service
+    // UDP: the image has no server for it, so the test is one, inside the pod's namespace
     demo.write_manifest("udp.yaml", UDP);
     let udp = format!("{}:5353", demo.service("echo", 1));
+    let server = answer_udp(&demo.pod_netns("echo"), "0.0.0.0:53", "echo");
     assert_eq!(ask_udp(&client, &udp).expect("an answer over UDP"), "echo");
+    assert_eq!(ask_udp(&node, &udp).expect("an answer over UDP"), "echo");
+    server.join().expect("the server ends");
 }
 
 const UDP: &str = "
@@ -53,7 +56,7 @@ spec:
   containers:
   - name: udp
     image: heddle.dev/demo/busybox:1
-    command: [busybox, udpsvd, 0.0.0.0, '53', hostname]
+    command: [sh, -c, "trap 'exit 0' TERM; while :; do sleep 3600 & wait; done"]
 ---
 apiVersion: v1
 kind: Service
