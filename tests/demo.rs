@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use heddle_tests::{
-    DEMO, Demo, NODE_ADDRESS, all_answer, answer_udp, ask_udp, bin_dir, get, get_here, output, project, run,
-    wait_until,
+    DEMO, Demo, NODE_ADDRESS, all_answer, answer_udp, ask_udp, bin_dir, get, get_here, output,
+    project, run, wait_until,
 };
 use netns_tools::NetNs;
 
@@ -47,7 +47,7 @@ fn services_answer_from_everywhere() {
     server.join().expect("the server ends");
 }
 
-const UDP: &str = "
+const UDP: &str = r#"
 apiVersion: v1
 kind: Pod
 metadata: {name: echo, labels: {app: echo}}
@@ -64,7 +64,7 @@ metadata: {name: echo}
 spec:
   selector: {app: echo}
   ports: [{name: dns, port: 5353, targetPort: 53, protocol: UDP}]
-";
+"#;
 
 #[test]
 fn a_service_without_endpoints_refuses_at_once() {

@@ -243,10 +243,18 @@ pub fn get_here(address: &str) -> io::Result<String> {
 }
 
 /// A server inside of a namespace that answers two datagrams, and is listening when this returns.
-pub fn answer_udp(inside: &NetNs, address: &str, answer: &'static str) -> std::thread::JoinHandle<()> {
-    let bound = inside.run(|| UdpSocket::bind(address)).unwrap_or_else(|error| panic!("no namespace: {error}"));
+pub fn answer_udp(
+    inside: &NetNs,
+    address: &str,
+    answer: &'static str,
+) -> std::thread::JoinHandle<()> {
+    let bound = inside
+        .run(|| UdpSocket::bind(address))
+        .unwrap_or_else(|error| panic!("no namespace: {error}"));
     let socket = bound.unwrap_or_else(|error| panic!("cannot listen on {address}: {error}"));
-    socket.set_read_timeout(Some(PATIENCE)).unwrap_or_else(|error| panic!("cannot set a time-out: {error}"));
+    socket
+        .set_read_timeout(Some(PATIENCE))
+        .unwrap_or_else(|error| panic!("cannot set a time-out: {error}"));
     // a socket stays in the namespace where it was made
     std::thread::spawn(move || {
         let mut buffer = [0; 512];
