@@ -124,41 +124,25 @@ impl Services {
             let Some(wanted) = wanted else { continue };
             let services = allocate(&mut allocator, wanted, &board);
             let desired = Desired { services, pods: endpoints(&pods) };
-            board.write(|state| state.services = describe(&desired));
-            let outcome = match proxy.take() {
-                None => Ok(()),
+            let described = describe(&desired);
+            let failure = match proxy.take() {
+                None => None,
                 Some(mut known) => {
                     if timed_out {
                         known.distrust();
                     }
-                    let synced =
-                        tokio::task::spawn_blocking(move || (known.sync(&desired), known)).await;
-                    match synced {
-                        Ok((outcome, known)) => {
-                            proxy = Some(known);
-                            outcome.map(|report| {
-                                if report.written + report.deleted > 0 {
-                                    tracing::info!(
-                                        written = report.written,
-                                        deleted = report.deleted,
-                                        "service rules written"
-                                    );
-                                }
-                            })
-                        }
-                        Err(error) => {
-                            board.write(|state| {
-                                state.failure = Some(format!("the proxy ended: {error}"));
-                            });
-                            tracing::error!(%error, "the proxy ended");
-                            return;
-                        }
+                    let (failure, known) = sync(known, desired).await;
+                    if known.is_none() {
+                        board.write(|state| state.failure = failure);
+                        return;
                     }
+                    proxy = known;
+                    failure
                 }
             };
-            let failure = outcome.err().map(|error| netns_tools::cause::one_line(&error));
-            if let Some(reason) = &failure {
-                tracing::warn!(reason, "service rules are not up to date");
+            // told only once the rules are in force: whoever reads of an endpoint may use it
+            if failure.is_none() {
+                board.write(|state| state.services = described);
             }
             (wait, pause) = if failure.is_none() {
                 (RESYNC, FIRST_RETRY)
@@ -166,6 +150,31 @@ impl Services {
                 (pause, (pause * 2).min(LAST_RETRY))
             };
             board.write(|state| state.failure = failure);
+        }
+    }
+}
+
+/// Writes the rules on a blocking thread. Why that failed, and the proxy, unless it was lost to a panic.
+async fn sync(mut proxy: Proxy, desired: Desired) -> (Option<String>, Option<Proxy>) {
+    match tokio::task::spawn_blocking(move || (proxy.sync(&desired), proxy)).await {
+        Ok((Ok(report), proxy)) => {
+            if report.written + report.deleted > 0 {
+                tracing::info!(
+                    written = report.written,
+                    deleted = report.deleted,
+                    "service rules written"
+                );
+            }
+            (None, Some(proxy))
+        }
+        Ok((Err(error), proxy)) => {
+            let reason = netns_tools::cause::one_line(&error);
+            tracing::warn!(reason, "service rules are not up to date");
+            (Some(reason), Some(proxy))
+        }
+        Err(error) => {
+            tracing::error!(%error, "the proxy ended");
+            (Some(format!("the proxy ended: {error}")), None)
         }
     }
 }
