@@ -11,9 +11,36 @@ pub fn pod_parent(uid: &str) -> String {
     format!("/kubepods/pod{uid}")
 }
 
+/// How the node's cgroups are arranged (cgroups(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// A hierarchy for each controller.
+    V1,
+    /// The same, and an empty version 2 hierarchy beside them, at `unified`.
+    Hybrid,
+    /// One hierarchy for all.
+    V2,
+}
+
+/// The node's layout.
+pub fn layout() -> Layout {
+    layout_below(Path::new(ROOT))
+}
+
+fn layout_below(root: &Path) -> Layout {
+    // this file is in every directory of version 2, and in none of version 1
+    if root.join("cgroup.controllers").exists() {
+        Layout::V2
+    } else if root.join("unified/cgroup.controllers").exists() {
+        Layout::Hybrid
+    } else {
+        Layout::V1
+    }
+}
+
 /// The hierarchies: one under v2, one per controller under v1, both under the hybrid layout.
 fn hierarchies(root: &Path) -> Vec<PathBuf> {
-    if root.join("cgroup.controllers").exists() {
+    if layout_below(root) == Layout::V2 {
         return vec![root.to_owned()];
     }
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
@@ -25,18 +52,18 @@ fn hierarchies(root: &Path) -> Vec<PathBuf> {
 /// Whether the kernel killed a process of a cgroup for want of memory: `oom_kill` of `memory.oom_control` (v1) or of
 /// `memory.events` (v2). An event tells of it too, but not if the process dies before the watch for it is set up.
 pub fn was_oom_killed(parent: &str, container: &str) -> bool {
-    let path = format!("{}/{container}", parent.trim_start_matches('/'));
-    let files = ["memory.oom_control", "memory.events"].into_iter();
-    let texts = files.flat_map(|file| {
-        let hierarchies = hierarchies(Path::new(ROOT)).into_iter();
-        hierarchies
-            .filter_map(|hierarchy| fs::read_to_string(hierarchy.join(&path).join(file)).ok())
-            .collect::<Vec<_>>()
-    });
-    texts.into_iter().any(|text| {
-        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        count.is_some_and(|count| count.trim() != "0")
-    })
+    was_oom_killed_below(Path::new(ROOT), parent, container)
+}
+
+fn was_oom_killed_below(root: &Path, parent: &str, container: &str) -> bool {
+    let (memory, file) = match layout_below(root) {
+        Layout::V2 => (root.to_owned(), "memory.events"),
+        Layout::V1 | Layout::Hybrid => (root.join("memory"), "memory.oom_control"),
+    };
+    let folder = memory.join(parent.trim_start_matches('/')).join(container);
+    let text = fs::read_to_string(folder.join(file)).unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.is_some_and(|count| count.trim() != "0")
 }
 
 /// Removes a pod's cgroup from every hierarchy, with empty ones that a killed runtime left in it. Idempotent.
@@ -86,7 +113,34 @@ mod tests {
         remove_below(root.path(), &pod_parent("x")).unwrap();
         assert!(!root.path().join("memory/kubepods/podx").exists());
         assert!(root.path().join("memory/kubepods").exists());
+        assert_eq!(layout_below(root.path()), Layout::V1);
+        fs::write(root.path().join("unified/cgroup.controllers"), "").unwrap();
+        assert_eq!(layout_below(root.path()), Layout::Hybrid);
         fs::write(root.path().join("cgroup.controllers"), "").unwrap();
+        assert_eq!(layout_below(root.path()), Layout::V2);
         assert_eq!(hierarchies(root.path()), [root.path()]);
+    }
+
+    #[test]
+    fn oom_kills_are_read_in_both_layouts() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let killed = |container| was_oom_killed_below(root.path(), &pod_parent("x"), container);
+        write(
+            "memory/kubepods/podx/a/memory.oom_control",
+            "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
+        );
+        write(
+            "memory/kubepods/podx/b/memory.oom_control",
+            "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
+        );
+        assert!(killed("a") && !killed("b") && !killed("gone"));
+        write("cgroup.controllers", "memory\n");
+        write("kubepods/podx/b/memory.events", "low 0\noom 1\noom_kill 2\noom_group_kill 0\n");
+        assert!(!killed("a") && killed("b"));
     }
 }

@@ -1,5 +1,7 @@
 //! Images: what a reference means, and what an image's documents say.
 
+pub mod accounts;
+
 use oci_spec::image::{ImageConfiguration, ImageIndex, ImageManifest};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -41,16 +43,22 @@ pub struct Layer {
 }
 
 /// The full form of an image reference: `busybox` is `docker.io/library/busybox:latest`. A name whose first part looks like
-/// a host keeps it (the rule of the distribution reference grammar).
+/// a host keeps it (the rules of the distribution project's reference grammar: a dot, a port, capitals, or `localhost`).
 pub fn normalise(reference: &str) -> String {
-    let is_host = |part: &str| part.contains('.') || part.contains(':') || part == "localhost";
-    let full = match reference.split_once('/') {
-        Some((first, _)) if is_host(first) => reference.to_owned(),
-        Some(_) => format!("docker.io/{reference}"),
-        None => format!("docker.io/library/{reference}"),
+    let is_host = |part: &str| {
+        part == "localhost"
+            || part.contains(|c: char| c == '.' || c == ':' || c.is_ascii_uppercase())
     };
-    let name_part = full.rsplit('/').next().unwrap_or_default();
-    if name_part.contains(':') || full.contains('@') { full } else { format!("{full}:latest") }
+    let (host, path) = match reference.split_once('/') {
+        Some((first, rest)) if is_host(first) => (first, rest),
+        _ => ("docker.io", reference),
+    };
+    // the old name of Docker Hub
+    let host = if host == "index.docker.io" { "docker.io" } else { host };
+    let library = if host == "docker.io" && !path.contains('/') { "library/" } else { "" };
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let tag = if name.contains([':', '@']) { "" } else { ":latest" };
+    format!("{host}/{library}{path}{tag}")
 }
 
 /// The names an image may be stored under: importers keep what the archive says, which need not be the full form.
@@ -83,6 +91,17 @@ fn architecture() -> &'static str {
         "x86" => "386",
         other => other,
     }
+}
+
+/// Whether a blob is what its digest says, so that a damaged one is not taken for a wrong one. Digests of other algorithms than
+/// SHA-256, which registries hardly use, are left to containerd.
+pub fn verify(digest: &str, blob: &[u8]) -> Result<(), String> {
+    let Some(expected) = digest.strip_prefix("sha256:") else { return Ok(()) };
+    let found = data_encoding::HEXLOWER.encode(&Sha256::digest(blob));
+    if found == expected {
+        return Ok(());
+    }
+    Err(format!("its blob {digest} is damaged (its content has sha256:{found}); import it again"))
 }
 
 /// A document that a reference leads to.
@@ -163,6 +182,12 @@ mod tests {
             ("localhost/app:2", "localhost/app:2"),
             ("reg.example:5000/app", "reg.example:5000/app:latest"),
             ("app@sha256:00", "docker.io/library/app@sha256:00"),
+            ("app:1@sha256:00", "docker.io/library/app:1@sha256:00"),
+            ("docker.io/busybox", "docker.io/library/busybox:latest"),
+            ("docker.io/me/app:1", "docker.io/me/app:1"),
+            ("index.docker.io/busybox", "docker.io/library/busybox:latest"),
+            ("localhost:5000/a/b@sha256:00", "localhost:5000/a/b@sha256:00"),
+            ("Build/app", "Build/app:latest"),
         ];
         for (short, full) in cases {
             assert_eq!(normalise(short), full);
@@ -176,6 +201,30 @@ mod tests {
         assert_eq!(ids[0], "sha256:a");
         let digest = Sha256::digest("sha256:a sha256:b");
         assert_eq!(ids[1], format!("sha256:{}", data_encoding::HEXLOWER.encode(&digest)));
+    }
+
+    #[test]
+    fn damaged_blobs_are_found() {
+        let digest = format!("sha256:{}", data_encoding::HEXLOWER.encode(&Sha256::digest("{}")));
+        assert_eq!(verify(&digest, b"{}"), Ok(()));
+        assert!(verify(&digest, b"[]").unwrap_err().contains("damaged"));
+        assert_eq!(verify("sha512:00", b"[]"), Ok(()));
+    }
+
+    #[test]
+    fn an_index_leads_to_this_machine() {
+        let entry = |architecture: &str, os: &str, digit: char| {
+            let digest = format!("sha256:{}", String::from(digit).repeat(64));
+            serde_json::json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 2,
+                "platform": {"os": os, "architecture": architecture}})
+        };
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": [
+            entry("s390x", "linux", '1'), entry(architecture(), "windows", '2'), entry("unknown", "unknown", '3'),
+            entry(architecture(), "linux", '4')]});
+        match read_document(index.to_string().as_bytes()).unwrap() {
+            Document::Index(digest) => assert!(digest.ends_with("4444"), "{digest}"),
+            Document::Manifest(_) => panic!("an index is no manifest"),
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ impl Formatter {
 
     /// The records that are complete with these bytes.
     pub fn push(&mut self, bytes: &[u8], time: Timestamp) -> Vec<u8> {
+        let prefix = self.prefix(time);
         let mut records = Vec::with_capacity(bytes.len() + 64);
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ends) = match piece.strip_suffix(b"\n") {
@@ -40,11 +41,11 @@ impl Formatter {
                 let (head, tail) = rest.split_at(CHUNK - self.line.len());
                 self.line.extend_from_slice(head);
                 rest = tail;
-                self.record(&mut records, b'P', time);
+                self.record(&mut records, &prefix, b'P');
             }
             self.line.extend_from_slice(rest);
             if ends {
-                self.record(&mut records, b'F', time);
+                self.record(&mut records, &prefix, b'F');
             }
         }
         records
@@ -54,17 +55,22 @@ impl Formatter {
     pub fn finish(&mut self, time: Timestamp) -> Vec<u8> {
         let mut records = Vec::new();
         if !self.line.is_empty() {
-            self.record(&mut records, b'F', time);
+            self.record(&mut records, &self.prefix(time), b'F');
         }
         records
     }
 
-    fn record(&mut self, records: &mut Vec<u8>, tag: u8, time: Timestamp) {
+    /// What all records of one read begin with: the time is printed once, not once a line.
+    fn prefix(&self, time: Timestamp) -> String {
         let stream = match self.stream {
             Stream::Stdout => "stdout",
             Stream::Stderr => "stderr",
         };
-        records.extend_from_slice(format!("{time:.9} {stream} ").as_bytes());
+        format!("{time:.9} {stream} ")
+    }
+
+    fn record(&mut self, records: &mut Vec<u8>, prefix: &str, tag: u8) {
+        records.extend_from_slice(prefix.as_bytes());
         records.extend_from_slice(&[tag, b' ']);
         records.append(&mut self.line);
         records.push(b'\n');

@@ -7,12 +7,13 @@ mod format;
 mod rotate;
 
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::{AsFd, FromRawFd};
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
 use std::path::Path;
 use std::process::ExitCode;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use format::{Formatter, Stream};
@@ -26,6 +27,14 @@ const CHUNK: usize = 16 << 10;
 
 /// Writes the output of one container to `path` until it ends.
 pub fn writer_main(path: &Path) -> ExitCode {
+    // SAFETY: asking for a descriptor's flags changes nothing; one that is not open is answered with an error.
+    let is_open = |fd| fcntl(unsafe { BorrowedFd::borrow_raw(fd) }, FcntlArg::F_GETFD).is_ok();
+    if !(3..=5).all(is_open) {
+        eprintln!(
+            "heddle-agent {COMMAND} is started by containerd, with a container's output as descriptors 3 and 4"
+        );
+        return ExitCode::from(2);
+    }
     // SAFETY: containerd opens 3, 4 and 5 for this process alone, and nothing else here has touched them.
     let (stdout, stderr, ready) =
         unsafe { (File::from_raw_fd(3), File::from_raw_fd(4), File::from_raw_fd(5)) };
@@ -73,7 +82,16 @@ fn copy(inputs: [(File, Stream); 2], log: &mut LogFile) -> Result<(), Errno> {
             if !ready[index - 1] {
                 return true;
             }
-            let count = file.read(&mut chunk).unwrap_or(0);
+            let count = match file.read(&mut chunk) {
+                Ok(count) => count,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) =>
+                {
+                    return true;
+                }
+                // a pipe has no other errors; whatever it may be, there is nothing more to come
+                Err(_) => 0,
+            };
             let time = jiff::Timestamp::now();
             let records = if count == 0 {
                 formatter.finish(time)

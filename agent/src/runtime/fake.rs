@@ -1,6 +1,7 @@
 //! A runtime in memory, for tests of everything above it: it refuses what containerd refuses and fails on demand.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -9,9 +10,9 @@ use tokio::sync::mpsc;
 use super::{
     ContainerInfo, ContainerSpec, ContainerState, Runtime, RuntimeError, RuntimeEvent, labels_of,
 };
-use crate::image::ImageInfo;
+use crate::image::{self, ImageInfo};
 
-/// The fake; clones share their state, as several agents share one containerd.
+/// The fake; clones share their state, as several agents share one containerd. Prints itself as a line for each container.
 #[derive(Clone, Debug, Default)]
 pub struct FakeRuntime {
     state: Arc<Mutex<State>>,
@@ -32,16 +33,21 @@ impl FakeRuntime {
     /// A runtime with some images.
     pub fn with_images(images: &[&str]) -> Self {
         let fake = Self::default();
-        fake.lock().images.extend(images.iter().map(|image| (*image).to_owned()));
+        fake.lock().images.extend(images.iter().map(|image| image::normalise(image)));
         fake
     }
 
     /// Makes an image present.
     pub fn add_image(&self, reference: &str) {
-        self.lock().images.insert(reference.to_owned());
+        self.lock().images.insert(image::normalise(reference));
     }
 
-    /// The next `times` calls of an operation (`create`, `start`, `signal`, `remove`, `list`) fail.
+    /// Makes an image absent; containers of it stay.
+    pub fn remove_image(&self, reference: &str) {
+        self.lock().images.remove(&image::normalise(reference));
+    }
+
+    /// The next `times` calls of an operation (`version`, `image`, `create`, `start`, `signal`, `remove`, `list`, `events`) fail.
     pub fn fail(&self, operation: &str, times: u32) {
         self.lock().failures.insert(operation.to_owned(), times);
     }
@@ -71,6 +77,11 @@ impl FakeRuntime {
             .values_mut()
             .for_each(|container| container.state = ContainerState::Unknown);
         state.subscribers.clear();
+    }
+
+    /// The stream of events breaks and comes back, as when containerd restarts: subscribers are told to list again.
+    pub fn resync(&self) {
+        self.lock().publish(&RuntimeEvent::Resync);
     }
 
     /// What was called, as `operation object`.
@@ -126,16 +137,28 @@ impl Runtime for FakeRuntime {
     }
 
     async fn image(&self, reference: &str) -> Result<Option<ImageInfo>, RuntimeError> {
-        let present = self.lock().images.contains(reference);
-        Ok(present.then(|| ImageInfo { reference: reference.to_owned(), ..ImageInfo::default() }))
+        let mut state = self.lock();
+        state.call("image", reference)?;
+        let reference = image::normalise(reference);
+        let present = state.images.contains(&reference);
+        Ok(present.then(|| ImageInfo { reference, ..ImageInfo::default() }))
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), RuntimeError> {
         let mut state = self.lock();
         state.call("create", &spec.id)?;
-        if !state.images.contains(&spec.image) {
-            let (reference, namespace) = (spec.image.clone(), "fake".to_owned());
-            return Err(RuntimeError::ImageNotPresent { reference, namespace });
+        let reference = image::normalise(&spec.image);
+        if !state.images.contains(&reference) {
+            return Err(RuntimeError::ImageNotPresent { reference, namespace: "fake".to_owned() });
+        }
+        let refuse =
+            |reason: &str| RuntimeError::Spec { id: spec.id.clone(), reason: reason.to_owned() };
+        if !is_identifier(&spec.id) {
+            return Err(refuse("it is not an identifier of containerd"));
+        }
+        let old = state.containers.get(&spec.id).map(|container| &container.state);
+        if matches!(old, Some(ContainerState::Running { .. })) {
+            return Err(refuse("it runs already; remove it first"));
         }
         let info = ContainerInfo {
             id: spec.id.clone(),
@@ -200,8 +223,144 @@ impl Runtime for FakeRuntime {
     async fn events(&self) -> Result<mpsc::Receiver<RuntimeEvent>, RuntimeError> {
         let (sender, receiver) = mpsc::channel(1024);
         let mut state = self.lock();
+        state.call("events", "")?;
+        sender.try_send(RuntimeEvent::Resync).ok();
         state.subscribers.push(sender);
-        state.publish(&RuntimeEvent::Resync);
         Ok(receiver)
+    }
+}
+
+impl fmt::Display for FakeRuntime {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for container in self.lock().containers.values() {
+            let ContainerInfo { id, pod, container, attempt, state, .. } = container;
+            writeln!(out, "{id}: {}/{} {container} #{attempt} {state:?}", pod.namespace, pod.name)?;
+        }
+        Ok(())
+    }
+}
+
+/// containerd's rule for ids: up to 76 letters, digits and `-_.`, the first and last a letter or digit.
+fn is_identifier(id: &str) -> bool {
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let inside = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    id.len() <= 76 && ends(id.chars().next()) && ends(id.chars().last()) && id.chars().all(inside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(id: &str) -> ContainerSpec {
+        ContainerSpec {
+            id: id.into(),
+            container: "c".into(),
+            image: "busybox".into(),
+            ..ContainerSpec::default()
+        }
+    }
+
+    async fn state(fake: &FakeRuntime, id: &str) -> Option<ContainerState> {
+        fake.list().await.unwrap().into_iter().find(|info| info.id == id).map(|info| info.state)
+    }
+
+    #[tokio::test]
+    async fn a_life() {
+        let fake = FakeRuntime::with_images(&["busybox"]);
+        let mut events = fake.events().await.unwrap();
+        assert_eq!(events.recv().await, Some(RuntimeEvent::Resync));
+        fake.create(&spec("a")).await.unwrap();
+        assert_eq!(state(&fake, "a").await, Some(ContainerState::Created));
+        fake.create(&spec("a")).await.expect("what never started is replaced");
+        fake.start("a").await.unwrap();
+        assert_eq!(fake.to_string(), "a: / c #0 Running { pid: 1 }\n");
+        fake.exit("a", 3);
+        let Some(ContainerState::Exited { code: 3, at, oom: false }) = state(&fake, "a").await
+        else {
+            panic!("{fake}")
+        };
+        assert_eq!(events.recv().await, Some(RuntimeEvent::Exited { id: "a".into(), code: 3, at }));
+        fake.remove("a").await.unwrap();
+        fake.remove("a").await.expect("removal is idempotent");
+        assert_eq!(state(&fake, "a").await, None);
+    }
+
+    #[tokio::test]
+    async fn it_refuses_what_containerd_refuses() {
+        let fake = FakeRuntime::with_images(&["docker.io/library/busybox:latest"]);
+        assert!(fake.start("a").await.is_err(), "there is no such container");
+        fake.create(&spec("a")).await.unwrap();
+        fake.start("a").await.unwrap();
+        assert!(fake.start("a").await.is_err(), "it was started before");
+        assert!(fake.create(&spec("a")).await.unwrap_err().to_string().contains("runs already"));
+        fake.exit("a", 0);
+        assert!(fake.start("a").await.is_err(), "a process starts once");
+        for id in ["", "-a", "a/b", &"a".repeat(77)] {
+            assert!(fake.create(&spec(id)).await.is_err(), "{id}");
+        }
+        fake.remove_image("busybox");
+        let error = fake.create(&spec("b")).await.unwrap_err();
+        assert!(matches!(error, RuntimeError::ImageNotPresent { .. }), "{error}");
+        assert_eq!(fake.image("busybox").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn failures_are_told_and_used_up() {
+        let fake = FakeRuntime::with_images(&["busybox"]);
+        for operation in
+            ["version", "image", "create", "start", "signal", "remove", "list", "events"]
+        {
+            fake.fail(operation, 1);
+        }
+        assert!(fake.version().await.is_err() && fake.version().await.is_ok());
+        assert!(fake.image("x").await.is_err() && fake.image("x").await.is_ok());
+        assert!(fake.create(&spec("a")).await.is_err() && fake.create(&spec("a")).await.is_ok());
+        assert!(fake.start("a").await.is_err() && fake.start("a").await.is_ok());
+        assert!(fake.list().await.is_err() && fake.list().await.is_ok());
+        assert!(fake.events().await.is_err() && fake.events().await.is_ok());
+        assert!(fake.signal("a", 15).await.is_err());
+        assert!(matches!(state(&fake, "a").await, Some(ContainerState::Running { .. })));
+        assert!(fake.remove("a").await.is_err() && fake.remove("a").await.is_ok());
+        let starts = fake.calls().into_iter().filter(|call| call == "start a").count();
+        assert_eq!(starts, 2);
+    }
+
+    #[tokio::test]
+    async fn signals_memory_and_reboots() {
+        let fake = FakeRuntime::with_images(&["busybox"]);
+        let mut events = fake.events().await.unwrap();
+        for id in ["polite", "deaf", "eater", "lost"] {
+            fake.create(&ContainerSpec { container: id.into(), ..spec(id) }).await.unwrap();
+            fake.start(id).await.unwrap();
+        }
+        fake.ignore_sigterm("deaf");
+        fake.signal("polite", 15).await.unwrap();
+        fake.signal("polite", 15).await.expect("it has ended");
+        fake.signal("never-was", 9).await.expect("it is gone");
+        fake.signal("deaf", 15).await.unwrap();
+        let exited = |state: Option<ContainerState>| match state {
+            Some(ContainerState::Exited { code, oom, .. }) => Some((code, oom)),
+            _ => None,
+        };
+        assert_eq!(exited(state(&fake, "polite").await), Some((143, false)));
+        assert_eq!(exited(state(&fake, "deaf").await), None);
+        fake.signal("deaf", 9).await.unwrap();
+        assert_eq!(exited(state(&fake, "deaf").await), Some((137, false)));
+        fake.oom_kill("eater");
+        assert_eq!(exited(state(&fake, "eater").await), Some((137, true)));
+        fake.resync();
+        let mut kinds = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            kinds.push(match event {
+                RuntimeEvent::Resync => "resync",
+                RuntimeEvent::Oom { .. } => "oom",
+                RuntimeEvent::Exited { .. } => "exited",
+            });
+        }
+        assert_eq!(kinds, ["resync", "exited", "exited", "oom", "exited", "resync"]);
+        fake.reboot();
+        assert_eq!(state(&fake, "lost").await, Some(ContainerState::Unknown));
+        assert!(fake.start("lost").await.is_err(), "it has no process that could start");
+        fake.create(&spec("lost")).await.expect("what does not run is replaced");
     }
 }

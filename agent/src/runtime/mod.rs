@@ -1,6 +1,7 @@
 //! Running containers: what the agent asks of a container runtime, whatever it is.
 
 pub mod containerd;
+pub mod device;
 pub mod fake;
 pub mod oci;
 
@@ -30,6 +31,8 @@ pub mod label {
     pub const ATTEMPT: &str = "heddle.dev/attempt";
     /// `true` once the kernel killed a process of it for want of memory.
     pub const OOM: &str = "heddle.dev/oom-killed";
+    /// The cgroup that the container's own is below.
+    pub const CGROUP_PARENT: &str = "heddle.dev/cgroup-parent";
 }
 
 /// Which pod a container belongs to.
@@ -242,7 +245,7 @@ pub trait Runtime: Send + Sync + 'static {
         &self,
         reference: &str,
     ) -> impl Future<Output = Result<Option<ImageInfo>, RuntimeError>> + Send;
-    /// Makes a container, ready to start. A leftover of the same id is replaced.
+    /// Makes a container, ready to start. A leftover of the same id that does not run is replaced; one that runs is an error.
     fn create(&self, spec: &ContainerSpec)
     -> impl Future<Output = Result<(), RuntimeError>> + Send;
     /// Starts a container that was made.
@@ -273,6 +276,7 @@ pub fn labels_of(spec: &ContainerSpec) -> BTreeMap<String, String> {
             (label::POD_UID, spec.pod.uid.clone()),
             (label::CONTAINER, spec.container.clone()),
             (label::ATTEMPT, spec.attempt.to_string()),
+            (label::CGROUP_PARENT, spec.cgroup_parent.clone()),
         ]
         .map(|(key, value)| (key.to_owned(), value)),
     );

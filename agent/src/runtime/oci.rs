@@ -3,8 +3,20 @@
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
-use super::{ContainerSpec, Resources, UserSpec};
+use super::device::Device;
+use super::{ContainerSpec, Resources};
+use crate::cgroup::Layout;
 use crate::image::ImageInfo;
+use crate::image::accounts::Accounts;
+
+/// What of the node decides how a container is described.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// How its cgroups are arranged.
+    pub cgroups: Layout,
+    /// Its devices; needed for privileged containers only.
+    pub devices: Vec<Device>,
+}
 
 /// Docker's and containerd's default set. Inheritable and ambient stay empty: runc cannot apply them to a plain root.
 const CAPABILITIES: [&str; 14] = [
@@ -72,13 +84,23 @@ const ALL_CAPABILITIES: [&str; 41] = [
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Builds the specification. The error names what is missing.
-pub fn spec(container: &ContainerSpec, image: &ImageInfo) -> Result<Spec, String> {
+pub fn spec(
+    container: &ContainerSpec,
+    image: &ImageInfo,
+    accounts: &Accounts,
+    node: &Node,
+) -> Result<Spec, String> {
     let variables = variables(container);
     let args = process_args(container, image, &variables)?;
-    let user = user(&container.user, &image.user)?;
+    let user = accounts.resolve(&container.user, &image.user)?;
     let capabilities: &[&str] =
         if container.privileged { &ALL_CAPABILITIES } else { &CAPABILITIES };
     let cwd = container.working_dir.clone().unwrap_or_else(|| image.working_dir.clone());
+    let devices: Vec<Value> = if container.privileged {
+        node.devices.iter().map(Device::to_json).collect()
+    } else {
+        Vec::new()
+    };
     let (masked, read_only) = if container.privileged { (vec![], vec![]) } else { hidden_paths() };
     let document = json!({
         "ociVersion": "1.0.2",
@@ -86,7 +108,7 @@ pub fn spec(container: &ContainerSpec, image: &ImageInfo) -> Result<Spec, String
         "root": { "path": "rootfs", "readonly": false },
         "process": {
             "terminal": false,
-            "user": user,
+            "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },
             "args": args,
             "env": environment(container, image, &variables),
             "cwd": if cwd.is_empty() { "/".to_owned() } else { cwd },
@@ -99,10 +121,8 @@ pub fn spec(container: &ContainerSpec, image: &ImageInfo) -> Result<Spec, String
         },
         "mounts": mounts(container),
         "linux": {
-            "namespaces": [
-                { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" },
-                { "type": "network", "path": container.netns },
-            ],
+            "namespaces": namespaces(container, node.cgroups),
+            "devices": devices,
             "cgroupsPath": format!("{}/{}", container.cgroup_parent, container.id),
             "resources": resources(&container.resources, container.privileged),
             "maskedPaths": masked,
@@ -162,12 +182,15 @@ pub fn expand(text: &str, variables: &[(String, String)]) -> String {
     out + rest
 }
 
-/// The manifest's variables, each of which may refer to those before it.
+/// The manifest's variables, each of which may refer to those before it. Of several of one name the last counts.
 fn variables(container: &ContainerSpec) -> Vec<(String, String)> {
     let mut known: Vec<(String, String)> = Vec::new();
     for (key, value) in &container.env {
         let value = expand(value, &known);
-        known.push((key.clone(), value));
+        match known.iter_mut().find(|(name, _)| name == key) {
+            Some(earlier) => earlier.1 = value,
+            None => known.push((key.clone(), value)),
+        }
     }
     known
 }
@@ -178,39 +201,32 @@ fn environment(
     image: &ImageInfo,
     known: &[(String, String)],
 ) -> Vec<String> {
-    let overridden = |line: &&String| {
-        let key = line.split('=').next().unwrap_or_default();
-        !known.iter().any(|(name, _)| name == key)
-    };
-    let mut lines: Vec<String> = image.env.iter().filter(overridden).cloned().collect();
-    if !lines.iter().any(|line| line.starts_with("PATH="))
-        && !known.iter().any(|(key, _)| key == "PATH")
-    {
+    let is_known = |key: &str| known.iter().any(|(name, _)| name == key);
+    let key = |line: &str| line.split('=').next().unwrap_or_default().to_owned();
+    let mut lines: Vec<String> =
+        image.env.iter().filter(|line| !is_known(&key(line))).cloned().collect();
+    let is_set =
+        |lines: &[String], name: &str| is_known(name) || lines.iter().any(|line| key(line) == name);
+    if !is_set(&lines, "PATH") {
         lines.insert(0, DEFAULT_PATH.to_owned());
     }
-    lines.push(format!("HOSTNAME={}", container.hostname));
+    if !is_set(&lines, "HOSTNAME") {
+        lines.push(format!("HOSTNAME={}", container.hostname));
+    }
     lines.extend(known.iter().map(|(key, value)| format!("{key}={value}")));
     lines
 }
 
-fn user(wanted: &UserSpec, image: &str) -> Result<Value, String> {
-    let (name, group) = image.split_once(':').unwrap_or((image, ""));
-    let number = |text: &str| {
-        match text {
-        "" | "root" => Ok(0),
-        digits => digits.parse::<u32>().map_err(|_| {
-            format!("the image runs as user {image:?}, which is not a number; set securityContext.runAsUser")
-        }),
+/// All its own except the network, which is the pod's. Under version 1 a container's cgroups are mounted one by one; under
+/// version 2 only a namespace keeps it from seeing the whole node's.
+fn namespaces(container: &ContainerSpec, cgroups: Layout) -> Vec<Value> {
+    let mut own = vec!["pid", "ipc", "uts", "mount"];
+    if cgroups == Layout::V2 && !container.privileged {
+        own.push("cgroup");
     }
-    };
-    let uid = wanted.uid.map_or_else(|| number(name), Ok)?;
-    // whoever sets a user without a group gets root's group, as in Kubernetes
-    let gid = match wanted.gid {
-        Some(gid) => gid,
-        None if wanted.uid.is_some() => 0,
-        None => number(group)?,
-    };
-    Ok(json!({ "uid": uid, "gid": gid, "additionalGids": wanted.groups }))
+    let mut namespaces: Vec<_> = own.into_iter().map(|kind| json!({ "type": kind })).collect();
+    namespaces.push(json!({ "type": "network", "path": container.netns }));
+    namespaces
 }
 
 fn resources(limits: &Resources, privileged: bool) -> Value {
@@ -267,7 +283,7 @@ fn hidden_paths() -> (Vec<&'static str>, Vec<&'static str>) {
 }
 
 fn mounts(container: &ContainerSpec) -> Vec<Value> {
-    let sys = if container.privileged { "rw" } else { "ro" };
+    let kernel = if container.privileged { "rw" } else { "ro" };
     let mut mounts = vec![
         json!({ "destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"] }),
         json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
@@ -277,9 +293,9 @@ fn mounts(container: &ContainerSpec) -> Vec<Value> {
         json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
             "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"] }),
         json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"] }),
-        json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", sys] }),
+        json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", kernel] }),
         json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-            "options": ["nosuid", "noexec", "nodev", "relatime", "ro"] }),
+            "options": ["nosuid", "noexec", "nodev", "relatime", kernel] }),
     ];
     for bind in &container.mounts {
         let access = if bind.read_only { "ro" } else { "rw" };
@@ -353,36 +369,96 @@ mod tests {
     }
 
     #[test]
-    fn a_specification_is_complete() {
+    fn of_two_variables_of_one_name_the_last_counts() {
+        let env = [("A", "1"), ("B", "$(A)"), ("A", "2$(A)"), ("HOSTNAME", "own")];
+        let env = env.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let container = ContainerSpec { env, ..ContainerSpec::default() };
+        let lines = environment(&container, &ImageInfo::default(), &variables(&container));
+        assert_eq!(lines, [DEFAULT_PATH, "A=21", "B=1", "HOSTNAME=own"]);
+    }
+
+    fn node(cgroups: Layout) -> Node {
+        let null = Device {
+            path: "/dev/null".into(),
+            block: false,
+            major: 1,
+            minor: 3,
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+        };
+        Node { cgroups, devices: vec![null] }
+    }
+
+    fn full() -> (ContainerSpec, ImageInfo) {
         let container = ContainerSpec {
             id: "c".into(),
-            command: strings(&["/bin/true"]),
+            command: strings(&["/bin/server"]),
+            args: strings(&["--name=$(NAME)"]),
+            env: vec![("NAME".into(), "web".into())],
+            working_dir: Some("/srv".into()),
             netns: "/run/netns/x".into(),
+            hostname: "web-0".into(),
             cgroup_parent: "/kubepods/podu".into(),
             resources: Resources {
-                memory_limit: Some(1 << 20),
+                cpu_shares: Some(256),
                 cpu_quota: Some(5000),
-                ..Resources::default()
+                cpu_period: Some(100_000),
+                memory_limit: Some(1 << 20),
             },
+            mounts: vec![super::super::BindMount {
+                host: "/var/lib/pod/hosts".into(),
+                container: "/etc/hosts".into(),
+                read_only: true,
+            }],
             ..ContainerSpec::default()
         };
-        let spec = serde_json::to_value(spec(&container, &ImageInfo::default()).unwrap()).unwrap();
-        assert_eq!(spec["linux"]["cgroupsPath"], "/kubepods/podu/c");
-        assert_eq!(spec["linux"]["resources"]["memory"]["limit"], 1 << 20);
-        assert_eq!(
-            spec["linux"]["namespaces"][4],
-            json!({"type": "network", "path": "/run/netns/x"})
-        );
-        let ambient = &spec["process"]["capabilities"]["ambient"];
-        assert!(ambient.as_array().is_none_or(Vec::is_empty), "{ambient}");
-        assert_eq!(spec["linux"]["resources"]["devices"][0]["allow"], false);
+        let image = ImageInfo {
+            env: strings(&["LANG=C"]),
+            user: "www".into(),
+            entrypoint: strings(&["unused"]),
+            ..ImageInfo::default()
+        };
+        (container, image)
+    }
+
+    /// The specification as text, with sets in order.
+    fn text(container: &ContainerSpec, image: &ImageInfo, cgroups: Layout) -> String {
+        let accounts =
+            Accounts { passwd: "www:x:33:34::/:/bin/false".into(), group: "logs:x:40:www".into() };
+        let spec = spec(container, image, &accounts, &node(cgroups)).unwrap();
+        let mut document = serde_json::to_value(spec).unwrap();
+        for set in document["process"]["capabilities"].as_object_mut().unwrap().values_mut() {
+            set.as_array_mut().unwrap().sort_by_key(ToString::to_string);
+        }
+        serde_json::to_string_pretty(&document).unwrap()
     }
 
     #[test]
-    fn a_named_user_of_an_image_needs_a_number() {
-        assert_eq!(user(&UserSpec::default(), "1000:50").unwrap()["gid"], 50);
-        assert!(user(&UserSpec::default(), "www").unwrap_err().contains("runAsUser"));
-        let own = UserSpec { uid: Some(7), ..UserSpec::default() };
-        assert_eq!(user(&own, "www").unwrap(), json!({"uid": 7, "gid": 0, "additionalGids": []}));
+    fn golden_specification() {
+        let (container, image) = full();
+        insta::assert_snapshot!(text(&container, &image, Layout::Hybrid));
+    }
+
+    #[test]
+    fn golden_privileged_specification() {
+        let (container, image) = full();
+        let container = ContainerSpec { privileged: true, ..container };
+        insta::assert_snapshot!(text(&container, &image, Layout::V1));
+    }
+
+    #[test]
+    fn version_2_has_a_cgroup_namespace() {
+        let (container, image) = full();
+        for (cgroups, expected) in
+            [(Layout::V1, false), (Layout::Hybrid, false), (Layout::V2, true)]
+        {
+            let spec: Value = serde_json::from_str(&text(&container, &image, cgroups)).unwrap();
+            let namespaces = spec["linux"]["namespaces"].as_array().unwrap();
+            assert_eq!(namespaces.contains(&json!({ "type": "cgroup" })), expected, "{cgroups:?}");
+        }
+        let privileged = ContainerSpec { privileged: true, ..container };
+        let namespaces = super::namespaces(&privileged, Layout::V2);
+        assert!(!namespaces.contains(&json!({ "type": "cgroup" })));
     }
 }

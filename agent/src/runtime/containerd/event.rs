@@ -52,9 +52,7 @@ impl Containerd {
         let filter = |topic: &str| format!("namespace==\"{}\",topic==\"{topic}\"", self.namespace);
         let filters = vec![filter("/tasks/exit"), filter("/tasks/oom"), filter(HERE)];
         let mut client = EventsClient::new(self.channel.clone());
-        let mut request = self.request(SubscribeRequest { filters });
-        // the channel's limit on a call must not end a stream that is meant to last
-        request.set_timeout(Duration::from_hours(87600));
+        let request = self.unlimited(SubscribeRequest { filters });
         let greeter = self.greet();
         // `subscribe` does not return before the first event, which is why somebody else has to cause one
         let stream = tokio::select! {

@@ -11,16 +11,17 @@ use containerd_client::services::v1::snapshots::{
     CommitSnapshotRequest, PrepareSnapshotRequest, StatSnapshotRequest,
 };
 use containerd_client::services::v1::{
-    ApplyRequest, CreateRequest, DeleteRequest, GetImageRequest, Info, InfoRequest,
-    ReadContentRequest, UpdateRequest,
+    ApplyRequest, CreateRequest, DeleteRequest, GetImageRequest, Info, ReadContentRequest,
+    UpdateRequest,
 };
 use containerd_client::types::Descriptor;
 use tokio_stream::StreamExt;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
 
-use super::{Containerd, absent_is_fine};
+use super::{Containerd, UNPACK_LIMIT, absent_is_fine};
 use crate::image::{
-    Document, ImageInfo, candidates, chain_ids, normalise, read_config, read_document,
+    Document, ImageInfo, Layer, candidates, chain_ids, normalise, read_config, read_document,
+    verify,
 };
 use crate::runtime::RuntimeError;
 
@@ -72,7 +73,7 @@ impl Containerd {
         let broken = |reason: String| RuntimeError::Image { reference: image.to_owned(), reason };
         let request =
             self.request(ReadContentRequest { digest: digest.to_owned(), offset: 0, size: 0 });
-        let missing = |status: &tonic::Status| match status.code() {
+        let missing = |status: &Status| match status.code() {
             Code::NotFound => broken(format!("its blob {digest} is missing; import it again")),
             _ => self.failed("read blob", digest, status),
         };
@@ -87,6 +88,7 @@ impl Containerd {
                 )));
             }
         }
+        verify(digest, &blob).map_err(broken)?;
         Ok(blob)
     }
 
@@ -96,12 +98,12 @@ impl Containerd {
         if image.layers.is_empty() || self.is_unpacked(&image.chain_id).await? {
             return Ok(());
         }
+        let _alone = self.shared.unpacking.lock().await;
+        // another pod may have done it meanwhile, which `unpack_layers` sees
         let lease = self.take_lease().await?;
         let done = self.unpack_layers(image, &lease).await;
-        let request = self.request(DeleteRequest { id: lease.clone(), sync: false });
-        let released = LeasesClient::new(self.channel.clone()).delete(request).await;
-        done?;
-        absent_is_fine(released).map_err(|status| self.failed("release lease", &lease, &status))
+        let released = self.release_lease(&lease).await;
+        done.and(released)
     }
 
     async fn unpack_layers(&self, image: &ImageInfo, lease: &str) -> Result<(), RuntimeError> {
@@ -120,7 +122,7 @@ impl Containerd {
     async fn unpack_layer(
         &self,
         image: &ImageInfo,
-        layer: &crate::image::Layer,
+        layer: &Layer,
         parent: &str,
         name: &str,
         lease: &str,
@@ -148,10 +150,16 @@ impl Containerd {
             annotations: HashMap::new(),
         };
         let apply = ApplyRequest { diff: Some(diff), mounts, ..ApplyRequest::default() };
-        let applied = DiffClient::new(self.channel.clone()).apply(self.leased(apply, lease)).await;
-        let applied = applied
-            .map_err(|status| self.failed("unpack layer", &layer.digest, &status))?
-            .into_inner();
+        let mut request = self.leased(apply, lease);
+        request.set_timeout(UNPACK_LIMIT);
+        let applied = DiffClient::new(self.channel.clone()).apply(request).await;
+        let applied = match applied {
+            Ok(applied) => applied.into_inner(),
+            Err(status) => {
+                self.remove_snapshot(&key).await?;
+                return Err(self.unpack_failed(image, layer, &status));
+            }
+        };
         let found = applied.applied.map(|descriptor| descriptor.digest).unwrap_or_default();
         if found != layer.diff_id {
             self.remove_snapshot(&key).await?;
@@ -175,6 +183,23 @@ impl Containerd {
         }
     }
 
+    /// A layer that is not there or cannot be read is the image's fault; the rest is containerd's.
+    fn unpack_failed(&self, image: &ImageInfo, layer: &Layer, status: &Status) -> RuntimeError {
+        let error = self.failed("unpack layer", &layer.digest, status);
+        let RuntimeError::Call { reason, .. } = &error else { return error };
+        let damaged = ["not found", "gzip", "zstd", "tar:", "unexpected EOF", "unexpected commit"];
+        if !damaged.iter().any(|words| reason.contains(words)) {
+            return error;
+        }
+        RuntimeError::Image {
+            reference: image.reference.clone(),
+            reason: format!(
+                "its layer {} is missing or damaged ({reason}); import it again",
+                layer.digest
+            ),
+        }
+    }
+
     /// The configuration's label is what keeps an image's snapshots from being collected.
     async fn keep_alive(&self, image: &ImageInfo) -> Result<(), RuntimeError> {
         let mut content = ContentClient::new(self.channel.clone());
@@ -187,13 +212,7 @@ impl Containerd {
         let mask = prost_types::FieldMask { paths: vec![format!("labels.{key}")] };
         let request = self.request(UpdateRequest { info: Some(info), update_mask: Some(mask) });
         let updated = content.update(request).await;
-        updated.map_err(|status| self.failed("label blob", &image.config_digest, &status))?;
-        let request = self.request(InfoRequest { digest: image.config_digest.clone() });
-        content
-            .info(request)
-            .await
-            .map(drop)
-            .map_err(|status| self.failed("look at blob", &image.config_digest, &status))
+        updated.map(drop).map_err(|status| self.failed("label blob", &image.config_digest, &status))
     }
 
     async fn is_unpacked(&self, name: &str) -> Result<bool, RuntimeError> {
@@ -208,7 +227,14 @@ impl Containerd {
         }
     }
 
-    async fn take_lease(&self) -> Result<String, RuntimeError> {
+    pub(super) async fn release_lease(&self, lease: &str) -> Result<(), RuntimeError> {
+        let request = self.request(DeleteRequest { id: lease.to_owned(), sync: false });
+        let released = LeasesClient::new(self.channel.clone()).delete(request).await;
+        absent_is_fine(released).map_err(|status| self.failed("release lease", lease, &status))
+    }
+
+    /// The lease's id.
+    pub(super) async fn take_lease(&self) -> Result<String, RuntimeError> {
         // a lease that a killed agent leaves behind ends by itself
         let expiry = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
         let create = CreateRequest {
@@ -220,7 +246,8 @@ impl Containerd {
         Ok(answer.lease.map(|lease| lease.id).unwrap_or_default())
     }
 
-    fn leased<T>(&self, message: T, lease: &str) -> Request<T> {
+    /// A request whose products the lease keeps.
+    pub(super) fn leased<T>(&self, message: T, lease: &str) -> Request<T> {
         let mut request = self.request(message);
         if let Ok(value) = lease.parse() {
             request.metadata_mut().insert("containerd-lease", value);

@@ -4,10 +4,12 @@
 
 mod event;
 mod image;
+mod rootfs;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use containerd_client::services::v1::container::Runtime as RuntimeName;
@@ -19,14 +21,14 @@ use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::version_client::VersionClient;
 use containerd_client::services::v1::{
     Container, CreateContainerRequest, CreateNamespaceRequest, CreateTaskRequest,
-    DeleteContainerRequest, DeleteTaskRequest, KillRequest, ListContainersRequest,
+    DeleteContainerRequest, DeleteTaskRequest, GetRequest, KillRequest, ListContainersRequest,
     ListTasksRequest, Namespace, StartRequest, WaitRequest,
 };
 use containerd_client::types::v1::{Process, Status as TaskStatus};
 use hyper_util::rt::TokioIo;
 use prost_types::{Any, Timestamp};
 use tokio::net::UnixStream;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{Mutex, OnceCell, mpsc};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -34,15 +36,18 @@ use tonic::{Code, Request, Status};
 use crate::cgroup;
 
 use super::{
-    ContainerInfo, ContainerSpec, ContainerState, Runtime, RuntimeError, RuntimeEvent, identity,
-    label, labels_of, oci,
+    ContainerInfo, ContainerSpec, ContainerState, Runtime, RuntimeError, RuntimeEvent, device,
+    identity, label, labels_of, oci,
 };
 use crate::image::ImageInfo;
+use crate::image::accounts::Accounts;
 
 /// The shim that runs containers with runc.
 const RUNC: &str = "io.containerd.runc.v2";
 /// How long a single call may take: a shim that is stuck must not hold up everything else.
 const CALL_LIMIT: Duration = Duration::from_mins(1);
+/// How long unpacking a layer may take: gigabytes on a slow disk.
+const UNPACK_LIMIT: Duration = Duration::from_mins(30);
 /// The exit code of a process that was ended by SIGKILL.
 const KILLED: u32 = 137;
 /// How long a killed process may take to be reaped.
@@ -65,7 +70,17 @@ pub struct Containerd {
     namespace: String,
     header: MetadataValue<Ascii>,
     options: ContainerdOptions,
-    namespace_made: std::sync::Arc<OnceCell<()>>,
+    shared: Arc<Shared>,
+}
+
+/// What all clones of a connection know together.
+#[derive(Debug, Default)]
+struct Shared {
+    namespace_made: OnceCell<()>,
+    /// Held while an image is unpacked: pods that start together often have the same.
+    unpacking: Mutex<()>,
+    /// Users and groups of images, by chain id.
+    accounts: Mutex<HashMap<String, Accounts>>,
 }
 
 impl Containerd {
@@ -91,17 +106,24 @@ impl Containerd {
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
         });
         Ok(Self {
-            channel: endpoint.timeout(CALL_LIMIT).connect_with_connector_lazy(connector),
+            channel: endpoint.connect_with_connector_lazy(connector),
             socket: socket.display().to_string(),
             namespace: namespace.to_owned(),
             header,
             options,
-            namespace_made: std::sync::Arc::default(),
+            shared: Arc::default(),
         })
     }
 
-    /// A request in our namespace.
+    /// A request in our namespace, with the usual limit.
     fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = self.unlimited(message);
+        request.set_timeout(CALL_LIMIT);
+        request
+    }
+
+    /// A request in our namespace. A limit for the whole channel would not do: it also cuts those that may take longer.
+    fn unlimited<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("containerd-namespace", self.header.clone());
         request
@@ -136,7 +158,7 @@ impl Containerd {
                 }
             }
         };
-        self.namespace_made.get_or_try_init(|| make).await.map(drop)
+        self.shared.namespace_made.get_or_try_init(|| make).await.map(drop)
     }
 
     async fn create_container(
@@ -145,7 +167,10 @@ impl Containerd {
         image: &ImageInfo,
     ) -> Result<(), RuntimeError> {
         let refuse = |reason: String| RuntimeError::Spec { id: spec.id.clone(), reason };
-        let oci = oci::spec(spec, image).map_err(refuse)?;
+        let accounts = self.accounts(spec, image).await?;
+        let node = node(spec)
+            .map_err(|error| refuse(format!("cannot list the node's devices: {error}")))?;
+        let oci = oci::spec(spec, image, &accounts, &node).map_err(refuse)?;
         let value = serde_json::to_vec(&oci).map_err(|error| refuse(error.to_string()))?;
         let container = Container {
             id: spec.id.clone(),
@@ -193,6 +218,21 @@ impl Containerd {
         made.map(drop).map_err(|status| self.failed("create the process of", &spec.id, &status))
     }
 
+    async fn is_running(&self, id: &str) -> Result<bool, RuntimeError> {
+        let get = GetRequest { container_id: id.to_owned(), exec_id: String::new() };
+        let answer = TasksClient::new(self.channel.clone()).get(self.request(get)).await;
+        match answer {
+            Ok(answer) => {
+                let process = answer.into_inner().process;
+                let state = process.map(|process| task_state(&process, false));
+                Ok(matches!(state, Some(ContainerState::Running { .. })))
+            }
+            Err(status) => absent_is_fine(Err::<(), _>(status))
+                .map(|()| false)
+                .map_err(|status| self.failed("look for the process of", id, &status)),
+        }
+    }
+
     /// Kills a task and waits until it is reaped, then deletes it.
     async fn remove_task(&self, id: &str) -> Result<(), RuntimeError> {
         let mut tasks = TasksClient::new(self.channel.clone());
@@ -237,6 +277,10 @@ impl Runtime for Containerd {
                 reference: crate::image::normalise(&spec.image),
                 namespace: self.namespace.clone(),
             })?;
+        if self.is_running(&spec.id).await? {
+            let reason = "it runs already; remove it first".to_owned();
+            return Err(RuntimeError::Spec { id: spec.id.clone(), reason });
+        }
         self.unpack(&image).await?;
         self.remove(&spec.id).await?;
         self.create_container(spec, &image).await?;
@@ -298,12 +342,20 @@ impl Runtime for Containerd {
     }
 }
 
+fn node(spec: &ContainerSpec) -> std::io::Result<oci::Node> {
+    let devices = if spec.privileged { device::of_the_node()? } else { Vec::new() };
+    Ok(oci::Node { cgroups: cgroup::layout(), devices })
+}
+
 fn container_info(container: Container, task: Option<&Process>) -> ContainerInfo {
     let labels: BTreeMap<String, String> = container.labels.into_iter().collect();
     let (pod, name, attempt) = identity(&labels);
     let killed = task.is_some_and(|task| task.exit_status == KILLED);
     let oom = labels.get(label::OOM).is_some_and(|value| value == "true")
-        || (killed && cgroup::was_oom_killed(&cgroup::pod_parent(&pod.uid), &container.id));
+        || (killed
+            && labels
+                .get(label::CGROUP_PARENT)
+                .is_some_and(|parent| cgroup::was_oom_killed(parent, &container.id)));
     ContainerInfo {
         pod,
         container: name,
