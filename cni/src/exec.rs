@@ -188,7 +188,7 @@ mod tests {
     fn large_input_and_output_do_not_lock_up() {
         let input = vec![b'x'; 1 << 20];
         let output =
-            shell("cat; echo $CNI_COMMAND >&2", &input, Some(Duration::from_secs(60))).unwrap();
+            shell("cat; echo $CNI_COMMAND >&2", &input, Some(Duration::from_mins(1))).unwrap();
         assert_eq!(
             (output.stdout.len(), output.stderr.as_slice()),
             (input.len(), b"ADD\n".as_slice())
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn endless_output_is_cut() {
-        let limit = Some(Duration::from_secs(60));
+        let limit = Some(Duration::from_mins(1));
         assert!(matches!(shell("yes", b"", limit), Err(ExecError::TooMuchOutput)));
     }
 }

@@ -312,7 +312,7 @@ mod tests {
         let config = load("").unwrap();
         assert_eq!(config.node_name, "node");
         assert_eq!(config.network.node_ports, 30000..=32767);
-        assert_eq!(config.cni.timeout, Duration::from_secs(60));
+        assert_eq!(config.cni.timeout, Duration::from_mins(1));
     }
 
     #[test]

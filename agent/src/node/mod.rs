@@ -1,6 +1,8 @@
 //! The loop that ties everything together: what should run, what does run, who sends traffic to it.
 
 mod services;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -248,7 +250,12 @@ impl<R: Runtime, N: Network> Node<R, N> {
         let mut left = remains(&records, &containers, self.context.default_grace);
         for (folder, reason) in broken {
             tracing::warn!(folder = %folder.display(), reason, "a pod's record cannot be read");
-            self.broken(&folder, &mut left);
+            // its folder still names the pod
+            let uid = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if cni::args::is_identifier(&uid) {
+                let plan = left.entry(uid.clone()).or_default();
+                plan.pod.uid = uid;
+            }
         }
         left.retain(|uid, _| !wanted.contains_key(uid));
         self.collect_networks(wanted, &left);
@@ -258,15 +265,6 @@ impl<R: Runtime, N: Network> Node<R, N> {
             self.start(plan, String::new(), false);
         }
         true
-    }
-
-    /// A folder without a readable record still names a pod.
-    fn broken(&self, folder: &Path, left: &mut BTreeMap<String, PodPlan>) {
-        let uid = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if cni::args::is_identifier(&uid) {
-            let plan = left.entry(uid.clone()).or_default();
-            plan.pod.uid = uid;
-        }
     }
 
     /// Addresses of pods that nobody knows any more, as after a crash between two steps. In the background: a plugin that
@@ -281,12 +279,9 @@ impl<R: Runtime, N: Network> Node<R, N> {
         self.collecting.spared = pods.iter().map(|pod| pod.uid.clone()).collect();
         let context = self.context.clone();
         self.collecting.task.spawn(async move {
-            match context.with_network(move |network| network.collect(&pods)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "cannot collect networks that nobody uses")
-                }
-                Err(error) => tracing::warn!(%error, "cannot collect networks that nobody uses"),
+            let collected = context.with_network(move |network| network.collect(&pods)).await;
+            if let Ok(Err(error)) = collected {
+                tracing::warn!(%error, "cannot collect networks that nobody uses");
             }
         });
     }

@@ -134,7 +134,7 @@ impl Services {
             tokio::time::sleep(GATHER).await;
             let thorough = Instant::now() >= resync;
             match follower.turn(thorough).await {
-                Turn::NothingWanted => continue,
+                Turn::NothingWanted => {}
                 Turn::Ended => return,
                 Turn::Done => {
                     if thorough {
@@ -182,8 +182,11 @@ impl Follower {
         let Some(wanted) = wanted else { return Turn::NothingWanted };
         let services = allocate(&mut self.allocator, wanted, &self.board);
         let desired = Desired { services, pods: endpoints(&self.pods) };
-        self.board.write(|state| state.services = describe(&desired));
-        let Some(mut backend) = self.backend.take() else { return Turn::Done };
+        let described = describe(&desired);
+        let Some(mut backend) = self.backend.take() else {
+            self.board.write(|state| state.services = described);
+            return Turn::Done;
+        };
         let synced = spawn_blocking(move || {
             let problems = thorough.then(backend.prepare);
             if thorough {
@@ -214,7 +217,13 @@ impl Follower {
             }
         }
         let turn = if outcome.is_ok() { Turn::Done } else { Turn::Failed };
-        self.board.write(|state| state.failure = outcome.err().map(|error| one_line(&error)));
+        self.board.write(|state| {
+            // told only once the rules are in force: whoever reads of an endpoint may use it
+            if outcome.is_ok() {
+                state.services = described;
+            }
+            state.failure = outcome.err().map(|error| one_line(&error));
+        });
         turn
     }
 

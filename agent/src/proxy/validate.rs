@@ -41,10 +41,10 @@ fn kind(spec: &ServiceSpec, errors: &mut Vec<String>) {
     match spec.type_.as_deref().unwrap_or("ClusterIP") {
         "ClusterIP" | "NodePort" | "ExternalName" => {}
         "LoadBalancer" => {
-            errors.push("spec.type: LoadBalancer is not supported yet; use NodePort".to_owned())
+            errors.push("spec.type: LoadBalancer is not supported yet; use NodePort".to_owned());
         }
         other => {
-            errors.push(format!("spec.type: {other:?} is not ClusterIP, NodePort or ExternalName"))
+            errors.push(format!("spec.type: {other:?} is not ClusterIP, NodePort or ExternalName"));
         }
     }
     match spec.cluster_ip.as_deref().unwrap_or_default() {
@@ -52,7 +52,7 @@ fn kind(spec: &ServiceSpec, errors: &mut Vec<String>) {
         ip => match ip.parse::<IpAddr>() {
             Ok(IpAddr::V4(_)) => {}
             Ok(IpAddr::V6(_)) => {
-                errors.push("spec.clusterIP: IPv6 services are not supported yet".to_owned())
+                errors.push("spec.clusterIP: IPv6 services are not supported yet".to_owned());
             }
             Err(_) => errors.push(format!("spec.clusterIP: {ip:?} is not an address")),
         },
@@ -110,10 +110,10 @@ fn port_errors(
         |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     match port.name.as_deref() {
         None | Some("") if count > 1 => {
-            errors.push(format!("{at}.name: is needed where there are several ports"))
+            errors.push(format!("{at}.name: is needed where there are several ports"));
         }
         Some(name) if !plain(name) => {
-            errors.push(format!("{at}.name: {name:?} is not lower-case letters, digits and '-'"))
+            errors.push(format!("{at}.name: {name:?} is not lower-case letters, digits and '-'"));
         }
         _ => {}
     }

@@ -159,7 +159,9 @@ impl Reader<'_> {
             ("v1", "List") => match value.get_mut("items").map(Value::take) {
                 None | Some(Value::Null) => {}
                 Some(Value::Array(items)) => {
-                    items.into_iter().for_each(|item| self.object(item, None));
+                    for item in items {
+                        self.object(item, None);
+                    }
                 }
                 Some(_) => self.refuse(None, None, "items: must be a list".to_owned()),
             },
@@ -194,16 +196,15 @@ impl Reader<'_> {
     /// silently without effect.
     fn typed<T: DeserializeOwned>(&self, value: &Value, text: Option<&str>) -> Result<T, Refusal> {
         let mut unknown = Vec::new();
-        let object = serde_ignored::deserialize(value, |path| {
+        let mut note = |path: serde_ignored::Path<'_>| {
             unknown.push(format!("{}: Kubernetes has no such field", field(&path)));
-        });
-        let object = object.map_err(|error: serde_json::Error| {
+        };
+        let fields = serde_ignored::Deserializer::new(value, &mut note);
+        let object = serde_path_to_error::deserialize(fields).map_err(|error| {
             // the text is read once more because only there a value of the wrong type has a line
             let again = text.and_then(|text| serde_saphyr::from_str::<T>(text).err());
-            let (line, detail) =
-                again.map_or((None, String::new()), |again| located(&again, self.document));
-            let detail = if detail.is_empty() { detail } else { format!(" ({detail})") };
-            Refusal { reasons: vec![format!("{error}{detail}")], line }
+            let line = again.and_then(|again| located(&again, self.document).0);
+            Refusal { reasons: vec![error.to_string()], line }
         })?;
         if unknown.is_empty() { Ok(object) } else { Err(unknown.into()) }
     }

@@ -54,7 +54,7 @@ impl Containerd {
         let mut client = EventsClient::new(self.channel.clone());
         let mut request = self.request(SubscribeRequest { filters });
         // the channel's limit on a call must not end a stream that is meant to last
-        request.set_timeout(Duration::from_secs(10 * 365 * 24 * 3600));
+        request.set_timeout(Duration::from_hours(87600));
         let greeter = self.greet();
         // `subscribe` does not return before the first event, which is why somebody else has to cause one
         let stream = tokio::select! {

@@ -40,7 +40,7 @@ use crate::image::ImageInfo;
 /// The shim that runs containers with runc.
 const RUNC: &str = "io.containerd.runc.v2";
 /// How long a single call may take: a shim that is stuck must not hold up everything else.
-const CALL_LIMIT: Duration = Duration::from_secs(60);
+const CALL_LIMIT: Duration = Duration::from_mins(1);
 /// How long a killed process may take to be reaped.
 const REAP_LIMIT: Duration = Duration::from_secs(20);
 

@@ -38,9 +38,12 @@ fn what_is_wrong_is_named() {
         (POD.replace("kind: Pod", ""), "document 1: apiVersion and kind are needed"),
         (
             POD.replace("{name: c, image: i}", "5"),
-            "a.yaml:6: Pod default/web: invalid type: integer `5`",
+            "a.yaml:6: Pod default/web: spec.containers[0]: invalid type: integer `5`",
         ),
-        (POD.replace("name: web", "name: 5"), "a.yaml:3: document 1: invalid type: integer `5`"),
+        (
+            POD.replace("name: web", "name: 5"),
+            "a.yaml:1: document 1: metadata.name: invalid type: integer `5`",
+        ),
         ("just text".to_owned(), "document 1: apiVersion and kind are needed"),
         (
             "a: 1\na: 2\n".to_owned(),
