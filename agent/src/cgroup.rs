@@ -22,6 +22,23 @@ fn hierarchies(root: &Path) -> Vec<PathBuf> {
     folders.map(|entry| entry.path()).collect()
 }
 
+/// Whether the kernel killed a process of a cgroup for want of memory: `oom_kill` of `memory.oom_control` (v1) or of
+/// `memory.events` (v2). An event tells of it too, but not if the process dies before the watch for it is set up.
+pub fn was_oom_killed(parent: &str, container: &str) -> bool {
+    let path = format!("{}/{container}", parent.trim_start_matches('/'));
+    let files = ["memory.oom_control", "memory.events"].into_iter();
+    let texts = files.flat_map(|file| {
+        let hierarchies = hierarchies(Path::new(ROOT)).into_iter();
+        hierarchies
+            .filter_map(|hierarchy| fs::read_to_string(hierarchy.join(&path).join(file)).ok())
+            .collect::<Vec<_>>()
+    });
+    texts.into_iter().any(|text| {
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count.is_some_and(|count| count.trim() != "0")
+    })
+}
+
 /// Removes a pod's cgroup from every hierarchy, with empty ones that a killed runtime left in it. Idempotent.
 pub fn remove(parent: &str) -> io::Result<()> {
     remove_below(Path::new(ROOT), parent)

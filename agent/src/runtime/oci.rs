@@ -73,7 +73,8 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 
 /// Builds the specification. The error names what is missing.
 pub fn spec(container: &ContainerSpec, image: &ImageInfo) -> Result<Spec, String> {
-    let args = process_args(container, image)?;
+    let variables = variables(container);
+    let args = process_args(container, image, &variables)?;
     let user = user(&container.user, &image.user)?;
     let capabilities: &[&str] =
         if container.privileged { &ALL_CAPABILITIES } else { &CAPABILITIES };
@@ -87,7 +88,7 @@ pub fn spec(container: &ContainerSpec, image: &ImageInfo) -> Result<Spec, String
             "terminal": false,
             "user": user,
             "args": args,
-            "env": environment(container, image),
+            "env": environment(container, image, &variables),
             "cwd": if cwd.is_empty() { "/".to_owned() } else { cwd },
             "capabilities": {
                 "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
@@ -113,8 +114,11 @@ pub fn spec(container: &ContainerSpec, image: &ImageInfo) -> Result<Spec, String
 }
 
 /// Kubernetes' rule: `command` replaces the entrypoint and drops the image's command; `args` replaces the command.
-fn process_args(container: &ContainerSpec, image: &ImageInfo) -> Result<Vec<String>, String> {
-    let variables = container.env.as_slice();
+fn process_args(
+    container: &ContainerSpec,
+    image: &ImageInfo,
+    variables: &[(String, String)],
+) -> Result<Vec<String>, String> {
     let expanded =
         |words: &[String]| words.iter().map(|word| expand(word, variables)).collect::<Vec<_>>();
     let (mut command, mut args) = (expanded(&container.command), expanded(&container.args));
@@ -158,13 +162,22 @@ pub fn expand(text: &str, variables: &[(String, String)]) -> String {
     out + rest
 }
 
-/// The image's variables, then the manifest's, each of which may refer to those before it.
-fn environment(container: &ContainerSpec, image: &ImageInfo) -> Vec<String> {
+/// The manifest's variables, each of which may refer to those before it.
+fn variables(container: &ContainerSpec) -> Vec<(String, String)> {
     let mut known: Vec<(String, String)> = Vec::new();
     for (key, value) in &container.env {
         let value = expand(value, &known);
         known.push((key.clone(), value));
     }
+    known
+}
+
+/// The image's variables, then the manifest's.
+fn environment(
+    container: &ContainerSpec,
+    image: &ImageInfo,
+    known: &[(String, String)],
+) -> Vec<String> {
     let overridden = |line: &&String| {
         let key = line.split('=').next().unwrap_or_default();
         !known.iter().any(|(name, _)| name == key)
@@ -300,10 +313,10 @@ mod tests {
                 args: strings(args),
                 ..ContainerSpec::default()
             };
-            assert_eq!(process_args(&container, &image).unwrap(), expected);
+            assert_eq!(process_args(&container, &image, &[]).unwrap(), expected);
         }
         assert!(
-            process_args(&ContainerSpec::default(), &ImageInfo::default())
+            process_args(&ContainerSpec::default(), &ImageInfo::default(), &[])
                 .unwrap_err()
                 .contains("command")
         );
@@ -333,7 +346,10 @@ mod tests {
             hostname: "web".into(),
             ..ContainerSpec::default()
         };
-        assert_eq!(environment(&container, &image), ["PATH=/p", "HOSTNAME=web", "A=own", "B=own!"]);
+        assert_eq!(
+            environment(&container, &image, &variables(&container)),
+            ["PATH=/p", "HOSTNAME=web", "A=own", "B=own!"]
+        );
     }
 
     #[test]

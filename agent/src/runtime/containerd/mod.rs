@@ -31,6 +31,8 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use crate::cgroup;
+
 use super::{
     ContainerInfo, ContainerSpec, ContainerState, Runtime, RuntimeError, RuntimeEvent, identity,
     label, labels_of, oci,
@@ -41,6 +43,8 @@ use crate::image::ImageInfo;
 const RUNC: &str = "io.containerd.runc.v2";
 /// How long a single call may take: a shim that is stuck must not hold up everything else.
 const CALL_LIMIT: Duration = Duration::from_mins(1);
+/// The exit code of a process that was ended by SIGKILL.
+const KILLED: u32 = 137;
 /// How long a killed process may take to be reaped.
 const REAP_LIMIT: Duration = Duration::from_secs(20);
 
@@ -104,7 +108,11 @@ impl Containerd {
     }
 
     fn failed(&self, operation: &'static str, object: &str, status: &Status) -> RuntimeError {
-        if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled) {
+        // a connection that breaks under a call is an error of this side, with a cause and no code that would tell it
+        let broken = std::error::Error::source(status).is_some();
+        if broken
+            || matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
+        {
             let reason = root_cause(status);
             return RuntimeError::Unavailable { socket: self.socket.clone(), reason };
         }
@@ -292,8 +300,10 @@ impl Runtime for Containerd {
 
 fn container_info(container: Container, task: Option<&Process>) -> ContainerInfo {
     let labels: BTreeMap<String, String> = container.labels.into_iter().collect();
-    let oom = labels.get(label::OOM).is_some_and(|value| value == "true");
     let (pod, name, attempt) = identity(&labels);
+    let killed = task.is_some_and(|task| task.exit_status == KILLED);
+    let oom = labels.get(label::OOM).is_some_and(|value| value == "true")
+        || (killed && cgroup::was_oom_killed(&cgroup::pod_parent(&pod.uid), &container.id));
     ContainerInfo {
         pod,
         container: name,
