@@ -126,3 +126,38 @@ pub const KEYS: &[Key] = &[
     key("health.address", Kind::Address, "127.0.0.1:10248", "where /healthz answers"),
     key("log.level", Kind::Level, "info", "how much the agent logs"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The file that is shipped has every key, commented out, with its default.
+    #[test]
+    fn the_shipped_file_has_every_key() {
+        let text = include_str!("../agent.toml");
+        let mut table = String::new();
+        let mut found = Vec::new();
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+                table = format!("{name}.");
+            }
+            if let Some((name, value)) =
+                line.strip_prefix("# ").and_then(|rest| rest.split_once(" = "))
+                && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+            {
+                found.push((
+                    format!("{table}{name}"),
+                    value.trim_matches(['[', ']', '"']).to_owned(),
+                ));
+            }
+        }
+        let expected = KEYS.iter().map(|key| (key.name.to_owned(), key.default.to_owned()));
+        let (mut expected, node_name): (Vec<_>, Vec<_>) =
+            expected.partition(|(name, _)| name != "node_name");
+        // its default is the host's name, so the file has an example
+        found.retain(|(name, _)| *name != node_name[0].0);
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected);
+    }
+}
