@@ -66,7 +66,8 @@ fn was_oom_killed_below(root: &Path, parent: &str, container: &str) -> bool {
     count.is_some_and(|count| count.trim() != "0")
 }
 
-/// Removes a pod's cgroup from every hierarchy, with empty ones that a killed runtime left in it. Idempotent.
+/// Removes a pod's cgroup from every hierarchy, with empty ones that a killed runtime left in it, and the one above it with
+/// the last pod. Idempotent.
 pub fn remove(parent: &str) -> io::Result<()> {
     remove_below(Path::new(ROOT), parent)
 }
@@ -74,8 +75,10 @@ pub fn remove(parent: &str) -> io::Result<()> {
 fn remove_below(root: &Path, parent: &str) -> io::Result<()> {
     let mut first = Ok(());
     for hierarchy in hierarchies(root) {
-        let outcome = remove_tree(&hierarchy.join(parent.trim_start_matches('/')));
-        first = first.and(outcome);
+        let folder = hierarchy.join(parent.trim_start_matches('/'));
+        first = first.and(remove_tree(&folder));
+        // refused as long as it holds another pod
+        folder.parent().filter(|above| *above != hierarchy).map(fs::remove_dir);
     }
     first
 }
@@ -112,7 +115,9 @@ mod tests {
         remove_below(root.path(), &pod_parent("x")).unwrap();
         remove_below(root.path(), &pod_parent("x")).unwrap();
         assert!(!root.path().join("memory/kubepods/podx").exists());
-        assert!(root.path().join("memory/kubepods").exists());
+        assert!(
+            !root.path().join("memory/kubepods").exists() && root.path().join("memory").exists()
+        );
         assert_eq!(layout_below(root.path()), Layout::V1);
         fs::write(root.path().join("unified/cgroup.controllers"), "").unwrap();
         assert_eq!(layout_below(root.path()), Layout::Hybrid);

@@ -107,7 +107,7 @@ fn complain(code: u8, error: &(dyn std::error::Error + 'static)) -> ExitCode {
 
 fn load(matches: &ArgMatches) -> Result<AgentConfig, ConfigError> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let mut layers = vec![Layer::defaults(host.trim())];
+    let mut layers = vec![Layer::defaults(&host.trim().to_lowercase())];
     match matches.get_one::<PathBuf>("config") {
         Some(path) => layers.push(Layer::file(path)?),
         None if Path::new(DEFAULT_CONFIG).exists() => {
@@ -125,7 +125,7 @@ fn load(matches: &ArgMatches) -> Result<AgentConfig, ConfigError> {
 
 fn check_manifests(config: &AgentConfig) -> Result<(), daemon::DaemonError> {
     let manifests = &config.paths.manifests;
-    let read = crate::source::Directory::new(manifests).read();
+    let read = crate::source::Directory::new(manifests, &config.node_name).read();
     let errors = match &read {
         Ok(objects) => objects.errors.clone(),
         Err(error) => vec![error.clone()],
@@ -136,10 +136,9 @@ fn check_manifests(config: &AgentConfig) -> Result<(), daemon::DaemonError> {
         println!("{}: {pods} pods, {services} services; all is right", manifests.display());
         return Ok(());
     }
-    let line = |error: &crate::source::SourceError| {
-        format!("{}: {}: {}", error.path.display(), error.object, error.reason)
-    };
-    Err(daemon::DaemonError::Manifests(errors.iter().map(line).collect::<Vec<_>>().join("\n")))
+    Err(daemon::DaemonError::Manifests(
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+    ))
 }
 
 fn status(matches: &ArgMatches) -> ExitCode {

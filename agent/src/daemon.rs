@@ -8,20 +8,20 @@ use std::time::Instant;
 
 use conf::AgentConfig;
 use netns_tools::iptables::{Family, Iptables};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{self, Boards};
 use crate::network::CniNetwork;
-use crate::node::{ErrorBoard, Node, ServiceBoard, Services, Signals};
-use crate::pod::record::{Records, boot_id};
-use crate::pod::status::StatusBoard;
-use crate::pod::worker::Context;
+use crate::node::{Backend, ErrorBoard, Node, ServiceBoard, Services, Signals, manifest_memory};
+use crate::pod::context::Context;
+use crate::pod::record::boot_id;
 use crate::proxy::allocate::{AllocateError, ServiceAllocator};
 use crate::proxy::{Proxy, ProxyConfig, ProxyError, prepare_node};
 use crate::runtime::containerd::ContainerdOptions;
 use crate::runtime::{Containerd, RuntimeError};
-use crate::source;
+use crate::source::{self, Directory};
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -126,12 +126,18 @@ async fn serve(config: AgentConfig) -> Result<(), DaemonError> {
         ContainerdOptions { log_binary, snapshotter: config.containerd.snapshotter.clone() };
     let runtime =
         Containerd::connect(&config.containerd.socket, &config.containerd.namespace, options)?;
-    let (pods, service_board, errors) =
-        (StatusBoard::default(), ServiceBoard::default(), ErrorBoard::default());
+    let (state, network) = (&config.paths.state, Arc::new(CniNetwork::new(&config.cni)));
+    let boot_id = boot_id().map_err(io_error("read the boot id"))?;
+    let mut context =
+        Context::new(runtime.clone(), network, state, config.paths.logs.clone(), boot_id);
+    context.default_grace = config.pods.termination_grace.as_secs();
+    let pods = context.board.clone();
+    let (service_board, errors) = (ServiceBoard::default(), ErrorBoard::default());
     let services = Services::default();
     let mut problems = Vec::new();
-    let proxy = if config.proxy_enabled { Some(make_proxy(&config, &mut problems)?) } else { None };
-    let allocations = config.paths.state.join("services.json");
+    let backend =
+        if config.proxy.enabled { Some(make_backend(&config, &mut problems)?) } else { None };
+    let allocations = state.join("services.json");
     let allocator = ServiceAllocator::open(
         &allocations,
         config.network.service_cidr,
@@ -144,7 +150,7 @@ async fn serve(config: AgentConfig) -> Result<(), DaemonError> {
         services: service_board.clone(),
         errors: errors.clone(),
         problems: Arc::new(problems),
-        runtime: runtime.clone(),
+        runtime,
     };
     let socket = &config.paths.socket;
     api::serve_socket(socket, boards.clone())
@@ -153,48 +159,53 @@ async fn serve(config: AgentConfig) -> Result<(), DaemonError> {
         let operation = format!("listen on {address} for health checks; set health.address");
         api::serve_health(address, boards).await.map_err(io_error(operation))?;
     }
-    tokio::spawn(services.clone().follow(pods.clone(), service_board, allocator, proxy));
-    let context = Context {
-        runtime,
-        network: Arc::new(CniNetwork::new(&config.cni)),
-        records: Records::new(&config.paths.state),
-        logs: config.paths.logs.clone(),
-        board: pods,
-        boot_id: boot_id().map_err(io_error("read the boot id"))?,
-    };
-    let node = Node::new(context, config.paths.manifests.clone(), services, errors);
-    let signals = listen(source::watch(config.paths.manifests.clone()))?;
+    tokio::spawn(services.clone().follow(pods, service_board, allocator, backend));
+    let manifests = &config.paths.manifests;
+    let directory =
+        Directory::new(manifests, &config.node_name).remembering(manifest_memory(state));
+    let node = Node::new(context, directory, services, errors);
+    let signals = listen(source::watch(manifests.clone()))?;
     tracing::info!(
         node = config.node_name,
         version = env!("CARGO_PKG_VERSION"),
         "agent is running"
     );
-    sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
+    let status = format!("pods from {}", manifests.display());
+    sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&status)]).ok();
+    feed_watchdog();
     node.run(signals).await;
-    sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
+    sd_notify::notify(&[NotifyState::Stopping]).ok();
     std::fs::remove_file(socket).ok();
     tracing::info!("agent stops; pods and rules stay");
     Ok(())
 }
 
-fn make_proxy(config: &AgentConfig, problems: &mut Vec<String>) -> Result<Proxy, DaemonError> {
+fn make_backend(config: &AgentConfig, problems: &mut Vec<String>) -> Result<Backend, DaemonError> {
     let iptables = Iptables::detect(Family::V4)
         .map_err(DaemonError::Detect)?
         .ok_or(DaemonError::NoIptables)?;
     tracing::info!(backend = ?iptables.backend(), "service rules go through iptables");
     if iptables.is_mixed() {
-        problems.push(
-            "both iptables-nft and iptables-legacy hold rules here; each decides without the other"
-                .to_owned(),
-        );
-    }
-    problems.extend(prepare_node());
-    for problem in problems.iter() {
-        tracing::warn!(problem, "the node is not as it should be");
+        let problem =
+            "both iptables-nft and iptables-legacy hold rules here; each decides without the other";
+        tracing::warn!(problem, "the node is not as services need it");
+        problems.push(problem.to_owned());
     }
     let proxy =
         ProxyConfig { cluster_cidr: Some(config.network.pod_cidr), ..ProxyConfig::default() };
-    Ok(Proxy::new(proxy, Box::new(iptables)))
+    Ok(Backend { proxy: Proxy::new(proxy, Box::new(iptables)), prepare: prepare_node })
+}
+
+/// Under systemd with `WatchdogSec`: an agent whose threads are all stuck is started again.
+fn feed_watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    tokio::spawn(async move {
+        let mut tick = tokio::time::interval(limit / 2);
+        loop {
+            tick.tick().await;
+            sd_notify::notify(&[NotifyState::Watchdog]).ok();
+        }
+    });
 }
 
 /// SIGTERM and SIGINT end the agent, SIGHUP has it read the manifests.

@@ -25,8 +25,10 @@ pub struct AgentConfig {
     pub containerd: ContainerdConfig,
     /// Ranges.
     pub network: NetworkConfig,
-    /// Whether to write rules for services.
-    pub proxy_enabled: bool,
+    /// Pods.
+    pub pods: PodsConfig,
+    /// The service proxy.
+    pub proxy: ProxyConfig,
     /// Where `/healthz` answers.
     pub health_address: Option<SocketAddr>,
     /// How much to log.
@@ -79,6 +81,29 @@ pub struct NetworkConfig {
     pub service_cidr: IpNetwork,
     /// Node ports.
     pub node_ports: RangeInclusive<u16>,
+}
+
+/// What holds for all pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodsConfig {
+    /// Time between SIGTERM and SIGKILL for pods that do not say.
+    pub termination_grace: Duration,
+}
+
+/// The service proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyConfig {
+    /// Whether to write rules for services.
+    pub enabled: bool,
+    /// What they are written with.
+    pub mode: ProxyMode,
+}
+
+/// What rules for services are written with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyMode {
+    /// `iptables-restore`.
+    Iptables,
 }
 
 /// How much to log.
@@ -179,6 +204,28 @@ fn ports(text: &str) -> Option<RangeInclusive<u16>> {
     (first > 0 && first <= last).then_some(first..=last)
 }
 
+/// RFC 1123: labels of lower-case letters, digits and dashes, with dots between them.
+fn dns_name(text: &str) -> Option<String> {
+    let label = |label: &str| {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        (1..=63).contains(&label.len())
+            && label.chars().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    (text.len() <= 253 && text.split('.').all(label)).then(|| text.to_owned())
+}
+
+/// containerd's `identifiers` package: letters and digits with single `.`, `_` or `-` between them.
+fn identifier(text: &str) -> Option<String> {
+    let part = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric());
+    (text.len() <= 76 && text.split(['.', '_', '-']).all(part)).then(|| text.to_owned())
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    text.parse().ok().filter(|seconds| *seconds >= 1).map(Duration::from_secs)
+}
+
 /// No address at all is an empty list.
 fn addresses(items: &[String]) -> Option<Vec<SocketAddr>> {
     let text = items.first()?;
@@ -202,7 +249,7 @@ impl AgentConfig {
     }
 
     fn read(reader: &mut Reader) -> Option<Self> {
-        let node_name = reader.text("node_name");
+        let node_name = reader.get("node_name", |items| dns_name(items.first()?));
         let (manifests, state) = (reader.path("paths.manifests"), reader.path("paths.state"));
         let (logs, socket) = (reader.path("paths.logs"), reader.path("paths.socket"));
         let (conf_dir, cache_dir) = (reader.path("cni.conf_dir"), reader.path("cni.cache_dir"));
@@ -210,14 +257,17 @@ impl AgentConfig {
             let paths: Option<Vec<_>> = items.iter().map(|item| absolute(item)).collect();
             paths.filter(|paths| !paths.is_empty())
         });
-        let timeout = reader.get("cni.timeout_seconds", |items| {
-            items.first()?.parse().ok().filter(|seconds| *seconds >= 1).map(Duration::from_secs)
-        });
+        let timeout = reader.get("cni.timeout_seconds", |items| seconds(items.first()?));
         let containerd_socket = reader.path("containerd.socket");
-        let (namespace, snapshotter) =
-            (reader.text("containerd.namespace"), reader.text("containerd.snapshotter"));
+        let namespace = reader.get("containerd.namespace", |items| identifier(items.first()?));
+        let snapshotter = reader.text("containerd.snapshotter");
         let network = reader.ranges();
-        let proxy_enabled = reader.get("proxy.enabled", |items| items.first()?.parse().ok());
+        let termination_grace =
+            reader.get("pods.termination_grace_seconds", |items| seconds(items.first()?));
+        let enabled = reader.get("proxy.enabled", |items| items.first()?.parse().ok());
+        let mode = reader.get("proxy.mode", |items| {
+            (items.first()? == "iptables").then_some(ProxyMode::Iptables)
+        });
         let health_address = reader.get("health.address", addresses);
         let log_level = reader.get("log.level", |items| items.first()?.parse().ok());
         Some(Self {
@@ -240,7 +290,8 @@ impl AgentConfig {
                 snapshotter: snapshotter?,
             },
             network: network?,
-            proxy_enabled: proxy_enabled?,
+            pods: PodsConfig { termination_grace: termination_grace? },
+            proxy: ProxyConfig { enabled: enabled?, mode: mode? },
             health_address: health_address?.first().copied(),
             log_level: log_level?,
         })
@@ -289,6 +340,17 @@ mod tests {
     }
 
     #[test]
+    fn names_are_checked() {
+        let error = load("node_name = \"My_Host\"\n[containerd]\nnamespace = \"a b\"").unwrap_err();
+        assert!(error.contains("agent.toml:1: node_name: \"My_Host\" is not a name"), "{error}");
+        assert!(error.contains("agent.toml:3: containerd.namespace: \"a b\" is not"), "{error}");
+        assert!(
+            load("node_name = \"node-1.example\"\n[containerd]\nnamespace = \"k8s.io\"").is_ok()
+        );
+        assert!(load("[proxy]\nmode = \"magic\"").unwrap_err().contains("proxy.mode: \"magic\""));
+    }
+
+    #[test]
     fn ranges_must_not_overlap() {
         let error = load("[network]\npod_cidr = \"10.96.4.0/24\"").unwrap_err();
         assert!(error.contains("overlaps network.pod_cidr 10.96.4.0/24"), "{error}");
@@ -298,6 +360,12 @@ mod tests {
     #[test]
     fn text_that_is_no_toml_says_where() {
         assert!(load("a = 1\nb = = 2").unwrap_err().starts_with("agent.toml:2: "));
+        let both = load("a = = 1\n\n[log\n").unwrap_err();
+        assert!(both.contains("agent.toml:1: ") && both.contains("agent.toml:3: "), "{both}");
+        assert_eq!(
+            load("proxy = 5").unwrap_err(),
+            "agent.toml:1: proxy: is a table; write [proxy]"
+        );
     }
 
     #[test]

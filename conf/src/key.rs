@@ -19,6 +19,12 @@ pub enum Kind {
     Ports,
     /// An address and a port; `""` for none.
     Address,
+    /// What writes rules: `iptables`.
+    Mode,
+    /// A name by RFC 1123.
+    DnsName,
+    /// What containerd takes for a name.
+    Identifier,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     Level,
 }
@@ -35,6 +41,9 @@ impl Kind {
             Self::Cidr => "a network such as \"10.244.0.0/16\"",
             Self::Ports => "a range of ports such as \"30000-32767\"",
             Self::Address => "an address and a port such as \"127.0.0.1:10248\", or \"\" for none",
+            Self::Mode => "\"iptables\", which is the only one yet",
+            Self::DnsName => "a name of lower-case letters, digits, '-' and '.', at most 253",
+            Self::Identifier => "a name of letters, digits, '-', '_' and '.', at most 76",
             Self::Level => "one of error, warn, info, debug, trace",
         }
     }
@@ -66,7 +75,7 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, help: &'stat
 
 /// Every key. An empty default of `node_name` stands for the host's name.
 pub const KEYS: &[Key] = &[
-    key("node_name", Kind::Text, "", "name of this node (default: the host's name)"),
+    key("node_name", Kind::DnsName, "", "name of this node (default: the host's name)"),
     key(
         "paths.manifests",
         Kind::Path,
@@ -93,7 +102,7 @@ pub const KEYS: &[Key] = &[
     key("containerd.socket", Kind::Path, "/run/containerd/containerd.sock", "containerd's socket"),
     key(
         "containerd.namespace",
-        Kind::Text,
+        Kind::Identifier,
         "heddle",
         "containerd namespace of our containers; one per agent",
     ),
@@ -106,7 +115,49 @@ pub const KEYS: &[Key] = &[
     key("network.pod_cidr", Kind::Cidr, "10.244.0.0/16", "addresses of all pods"),
     key("network.service_cidr", Kind::Cidr, "10.96.0.0/12", "addresses of services"),
     key("network.node_ports", Kind::Ports, "30000-32767", "ports of NodePort services"),
+    key(
+        "pods.termination_grace_seconds",
+        Kind::Seconds,
+        "30",
+        "time between SIGTERM and SIGKILL for pods that do not say",
+    ),
     key("proxy.enabled", Kind::Flag, "true", "whether to write rules for services"),
+    key("proxy.mode", Kind::Mode, "iptables", "what the rules are written with"),
     key("health.address", Kind::Address, "127.0.0.1:10248", "where /healthz answers"),
     key("log.level", Kind::Level, "info", "how much the agent logs"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The file that is shipped has every key, commented out, with its default.
+    #[test]
+    fn the_shipped_file_has_every_key() {
+        let text = include_str!("../agent.toml");
+        let mut table = String::new();
+        let mut found = Vec::new();
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+                table = format!("{name}.");
+            }
+            if let Some((name, value)) =
+                line.strip_prefix("# ").and_then(|rest| rest.split_once(" = "))
+                && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+            {
+                found.push((
+                    format!("{table}{name}"),
+                    value.trim_matches(['[', ']', '"']).to_owned(),
+                ));
+            }
+        }
+        let expected = KEYS.iter().map(|key| (key.name.to_owned(), key.default.to_owned()));
+        let (mut expected, node_name): (Vec<_>, Vec<_>) =
+            expected.partition(|(name, _)| name != "node_name");
+        // its default is the host's name, so the file has an example
+        found.retain(|(name, _)| *name != node_name[0].0);
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected);
+    }
+}

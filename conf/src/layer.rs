@@ -61,12 +61,14 @@ impl Layer {
         let place = |offset: usize| {
             format!("{name}:{}", text[..offset.min(text.len())].matches('\n').count() + 1)
         };
-        match DeTable::parse(text) {
-            Ok(table) => layer.table(table.get_ref(), "", &place),
-            Err(error) => {
-                let place = place(error.span().map_or(0, |span| span.start));
-                layer.mistakes.push(Mistake { place, reason: error.message().to_owned() });
-            }
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let place = place(error.span().map_or(0, |span| span.start));
+            layer.mistakes.push(Mistake { place, reason: error.message().to_owned() });
+        }
+        // what a file holds that does not parse is a guess: mistakes in it might be none
+        if layer.mistakes.is_empty() {
+            layer.table(table.get_ref(), "", &place);
         }
         layer
     }
@@ -81,7 +83,11 @@ impl Layer {
                 self.table(inner, &format!("{name}."), place);
                 continue;
             }
+            let inner = KEYS.iter().find(|key| key.name.starts_with(&format!("{name}.")));
             match KEYS.iter().find(|key| key.name == name) {
+                None if inner.is_some() => {
+                    self.mistake(place_of_key, format!("{name}: is a table; write [{name}]"));
+                }
                 None => {
                     self.mistake(place_of_key, format!("unknown key {name}{}", suggestion(&name)));
                 }

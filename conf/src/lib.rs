@@ -9,7 +9,10 @@ mod error;
 mod key;
 mod layer;
 
-pub use agent::{AgentConfig, CniConfig, ContainerdConfig, LogLevel, NetworkConfig, PathConfig};
+pub use agent::{
+    AgentConfig, CniConfig, ContainerdConfig, LogLevel, NetworkConfig, PathConfig, PodsConfig,
+    ProxyConfig, ProxyMode,
+};
 pub use error::{ConfigError, Mistake};
 pub use key::{KEYS, Key, Kind};
 pub use layer::Layer;

@@ -70,7 +70,7 @@ pub struct Boards<R> {
     pub services: ServiceBoard,
     /// Mistakes in manifests.
     pub errors: ErrorBoard,
-    /// What is wrong with the node itself.
+    /// What was found wrong with the node at the start.
     pub problems: Arc<Vec<String>>,
     /// The runtime, asked for health.
     pub runtime: R,
@@ -82,6 +82,7 @@ impl<R: Runtime + Clone> Boards<R> {
         let mut errors = self.errors.read().unwrap_or_else(PoisonError::into_inner).clone();
         errors.extend(self.services.errors());
         let mut problems = self.problems.to_vec();
+        problems.extend(self.services.problems());
         problems.extend(self.services.failure());
         let mut pods: Vec<_> = self.pods.all().into_iter().map(|(_, status)| status).collect();
         pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));

@@ -60,10 +60,8 @@ pub fn render(document: &StatusDocument) -> String {
         text.push_str("\nMANIFESTS THAT ARE NOT RIGHT\n");
         for error in &document.errors {
             text.push_str(&format!(
-                "{}: {}: {}\n",
-                error.path.display(),
-                error.object,
-                error.reason
+                "{error}
+"
             ));
         }
     }

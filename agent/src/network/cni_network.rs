@@ -111,8 +111,14 @@ impl Network for CniNetwork {
 
     fn collect(&self, pods: &[PodRef]) -> Result<(), NetworkError> {
         let list = self.list()?;
-        let valid: Vec<_> =
+        let mut valid: Vec<_> =
             pods.iter().map(|pod| (pod.uid.clone(), INTERFACE.to_owned())).collect();
+        let (cached, _) = self.runtime.cached_all();
+        // another agent, or another runtime, may share the network: what still has its namespace is somebody's
+        let in_use = cached.into_iter().map(|cached| cached.attachment).filter(|attachment| {
+            attachment.netns.as_deref().is_some_and(|path| NetNs::open(path).is_ok())
+        });
+        valid.extend(in_use.map(|attachment| (attachment.container_id, attachment.ifname)));
         self.runtime.gc(&list, &valid).map_err(|error| NetworkError::Plugin(one_line(&error)))
     }
 }

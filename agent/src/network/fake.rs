@@ -1,8 +1,8 @@
 //! A network in memory, for tests of everything above it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{Attached, Network, NetworkError};
 use crate::runtime::PodRef;
@@ -11,6 +11,7 @@ use crate::runtime::PodRef;
 #[derive(Debug, Default)]
 pub struct FakeNetwork {
     state: Mutex<State>,
+    released: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ struct State {
     attached: BTreeMap<String, Attached>,
     set_up_failures: u32,
     tear_down_failures: u32,
+    held: BTreeSet<String>,
+    set_ups: Vec<String>,
     next: u8,
 }
 
@@ -30,6 +33,27 @@ impl FakeNetwork {
     /// The next teardowns fail.
     pub fn fail_tear_down(&self, times: u32) {
         self.lock().tear_down_failures = times;
+    }
+
+    /// Set-ups of pods of this name (`collect`: collections) hang, as plugins do, until [`FakeNetwork::release`].
+    pub fn hold(&self, name: &str) {
+        self.lock().held.insert(name.to_owned());
+    }
+
+    /// Whatever hangs goes on.
+    pub fn release(&self) {
+        self.lock().held.clear();
+        self.released.notify_all();
+    }
+
+    /// Names of the pods that were set up, in order.
+    pub fn set_ups(&self) -> Vec<String> {
+        self.lock().set_ups.clone()
+    }
+
+    fn wait(&self, name: &str) -> MutexGuard<'_, State> {
+        let held = |state: &mut State| state.held.contains(name);
+        self.released.wait_while(self.lock(), held).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// As after a reboot: no namespace is left.
@@ -49,12 +73,13 @@ impl FakeNetwork {
 
 impl Network for FakeNetwork {
     fn set_up(&self, pod: &PodRef) -> Result<Attached, NetworkError> {
-        let mut state = self.lock();
+        let mut state = self.wait(&pod.name);
+        state.set_ups.push(pod.name.clone());
         if state.set_up_failures > 0 {
             state.set_up_failures -= 1;
             return Err(NetworkError::Plugin("told to fail".to_owned()));
         }
-        state.next += 1;
+        state.next = state.next.wrapping_add(1).max(1);
         let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, state.next));
         let attached =
             Attached { netns: "/run/netns/fake".into(), ips: vec![ip], resolv_conf: String::new() };
@@ -77,7 +102,7 @@ impl Network for FakeNetwork {
     }
 
     fn collect(&self, pods: &[PodRef]) -> Result<(), NetworkError> {
-        self.lock().attached.retain(|uid, _| pods.iter().any(|pod| pod.uid == *uid));
+        self.wait("collect").attached.retain(|uid, _| pods.iter().any(|pod| pod.uid == *uid));
         Ok(())
     }
 }

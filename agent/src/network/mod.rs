@@ -54,6 +54,6 @@ pub trait Network: Send + Sync + 'static {
     fn current(&self, pod: &PodRef) -> Option<Attached>;
     /// Removes a pod's network. Idempotent; works when the namespace is gone.
     fn tear_down(&self, pod: &PodRef) -> Result<(), NetworkError>;
-    /// Removes the networks of pods that are not among these.
+    /// Removes what is left of the networks of pods that are not among these and have no namespace any more.
     fn collect(&self, pods: &[PodRef]) -> Result<(), NetworkError>;
 }

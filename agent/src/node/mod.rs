@@ -4,24 +4,31 @@ mod services;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{self, JoinSet};
+use tokio::time::MissedTickBehavior;
 
-pub use services::{PortStatus, ServiceBoard, ServiceStatus, Services};
+pub use services::{Backend, PortStatus, ServiceBoard, ServiceStatus, Services};
 
 use crate::network::Network;
-use crate::pod::plan::{self, PodPlan};
-use crate::pod::worker::{Context, Message, Worker};
+use crate::pod::context::Context;
+use crate::pod::plan::{self, ContainerPlan, PodPlan};
+use crate::pod::record::Record;
+use crate::pod::worker::{Inbox, Observed, Worker};
 use crate::runtime::{ContainerInfo, PodRef, Runtime, RuntimeEvent};
 use crate::source::{Directory, Objects, SourceError};
 
-/// How many messages may wait for a worker; an observation that finds no room is followed by another.
-const BACKLOG: usize = 64;
 /// How often the runtime is asked without being told, in case an event was lost.
-const RECHECK: std::time::Duration = std::time::Duration::from_mins(1);
+const RECHECK: Duration = Duration::from_mins(1);
+/// How long to wait before a runtime that does not answer is asked again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LAST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Mistakes in the manifests, by path. One writer, many readers.
 pub type ErrorBoard = Arc<RwLock<Vec<SourceError>>>;
@@ -33,89 +40,127 @@ pub struct Node<R, N> {
     services: Services,
     errors: ErrorBoard,
     objects: Option<Objects>,
+    adopted: bool,
+    settling: Settling,
     workers: BTreeMap<String, Handle>,
-    ended: (mpsc::Sender<String>, mpsc::Receiver<String>),
+    // dropped with the node, and the workers with it
+    tasks: JoinSet<String>,
+    collecting: Collecting,
+    observed: watch::Sender<Observed>,
+}
+
+/// Rules of an earlier agent stay as they are until it is known which of its pods go on: without endpoints they would
+/// refuse traffic that is being served.
+struct Settling {
+    /// Workers of the first turn hold clones of it until they know what there is of their pods.
+    guard: Option<mpsc::Sender<Infallible>>,
+    done: mpsc::Receiver<Infallible>,
+    settled: bool,
+}
+
+/// The networks of pods that nobody knows are being collected.
+#[derive(Default)]
+struct Collecting {
+    task: JoinSet<()>,
+    /// Pods that are spared. Others, known since, wait until it is over.
+    spared: BTreeSet<String>,
 }
 
 struct Handle {
     pod: PodRef,
-    sender: mpsc::Sender<Message>,
-    deleting: bool,
+    task: task::Id,
+    /// `None` once it was told to end.
+    delete: Option<oneshot::Sender<()>>,
 }
 
 /// What the outside world tells a node.
+#[derive(Debug)]
 pub struct Signals {
     /// The manifests may have changed.
     pub manifests: mpsc::Receiver<()>,
     /// Read the manifests at once.
     pub reload: mpsc::Receiver<()>,
     /// End, leaving everything as it is.
-    pub stop: tokio::sync::oneshot::Receiver<()>,
+    pub stop: oneshot::Receiver<()>,
 }
 
 impl<R: Runtime, N: Network> Node<R, N> {
     /// A node that has not looked at anything yet.
     pub fn new(
         context: Context<R, N>,
-        manifests: PathBuf,
+        directory: Directory,
         services: Services,
         errors: ErrorBoard,
     ) -> Self {
+        let (guard, done) = mpsc::channel(1);
         Self {
             context: Arc::new(context),
-            directory: Directory::new(manifests),
+            directory,
             services,
             errors,
             objects: None,
+            adopted: false,
+            settling: Settling { guard: Some(guard), done, settled: false },
             workers: BTreeMap::new(),
-            ended: mpsc::channel(BACKLOG),
+            tasks: JoinSet::new(),
+            collecting: Collecting::default(),
+            observed: watch::channel(Observed::default()).0,
         }
     }
 
     /// Runs until told to stop. Pods, rules and addresses stay.
     pub async fn run(mut self, mut signals: Signals) {
-        let known = self.wait_for_runtime(&mut signals.stop).await;
-        let Some((known, mut events)) = known else { return };
         self.read_manifests();
-        self.adopt(&known).await;
+        let events = self.listen();
+        let mut events = tokio::select! {
+            events = events => events,
+            _ = &mut signals.stop => return,
+        };
+        let mut recheck = tokio::time::interval(RECHECK);
+        recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.reconcile(&known);
+            self.reconcile().await;
             tokio::select! {
                 Some(()) = signals.manifests.recv() => self.read_manifests(),
-                Some(()) = signals.reload.recv() => self.read_manifests(),
-                Some(uid) = self.ended.1.recv() => drop(self.workers.remove(&uid)),
+                Some(()) = signals.reload.recv() => {
+                    tracing::info!("manifests are read because of SIGHUP");
+                    self.read_manifests();
+                }
+                Some(ended) = self.tasks.join_next_with_id() => self.forget(ended),
+                Some(_) = self.collecting.task.join_next() => {}
+                _ = self.settling.done.recv(), if self.adopted && !self.settling.settled => {
+                    self.settling.settled = true;
+                    self.want_services();
+                }
                 event = events.recv() => match event {
-                    Some(event) => self.observe(Some(&event)).await,
-                    None => match self.context.runtime.events().await {
-                        Ok(again) => events = again,
-                        Err(error) => tracing::warn!(%error, "cannot listen to the runtime"),
+                    Some(event) => {
+                        drain(&mut events);
+                        self.observe(&event).await;
+                    }
+                    None => events = tokio::select! {
+                        events = self.listen() => events,
+                        _ = &mut signals.stop => return,
                     },
                 },
-                () = tokio::time::sleep(RECHECK) => self.observe(None).await,
+                _ = recheck.tick() => self.observe(&RuntimeEvent::Resync).await,
                 _ = &mut signals.stop => return,
             }
         }
     }
 
-    /// Nothing is decided before the runtime has told what runs: it may be what should.
-    async fn wait_for_runtime(
-        &self,
-        stop: &mut tokio::sync::oneshot::Receiver<()>,
-    ) -> Option<(Vec<ContainerInfo>, mpsc::Receiver<RuntimeEvent>)> {
-        let mut pause = std::time::Duration::from_millis(250);
+    /// Nothing is decided before the runtime answers: it may already run what should run.
+    async fn listen(&self) -> mpsc::Receiver<RuntimeEvent> {
+        let mut pause = FIRST_PAUSE;
         loop {
-            let known = self.context.runtime.list().await;
-            match (known, self.context.runtime.events().await) {
-                (Ok(known), Ok(events)) => return Some((known, events)),
+            let answers = self.context.runtime.version().await;
+            match (answers, self.context.runtime.events().await) {
+                (Ok(_), Ok(events)) => return events,
                 (Err(error), _) | (_, Err(error)) => {
                     tracing::warn!(%error, "waiting for the container runtime");
                 }
             }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                _ = &mut *stop => return None,
-            }
-            pause = (pause * 2).min(std::time::Duration::from_secs(10));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 
@@ -123,152 +168,204 @@ impl<R: Runtime, N: Network> Node<R, N> {
         match self.directory.read() {
             Ok(objects) => {
                 self.write_errors(objects.errors.clone());
-                self.services.want(objects.services.clone());
                 self.objects = Some(objects);
+                self.want_services();
             }
             // what should run is not known, which is not the same as nothing
-            Err(error) => {
-                tracing::warn!(path = %error.path.display(), reason = error.reason, "manifests cannot be read");
-                self.write_errors(vec![error]);
-            }
+            Err(error) => self.write_errors(vec![error]),
+        }
+    }
+
+    fn want_services(&self) {
+        if let (true, Some(objects)) = (self.settling.settled, &self.objects) {
+            self.services.want(objects.services.clone());
         }
     }
 
     fn write_errors(&self, errors: Vec<SourceError>) {
         let mut board = self.errors.write().unwrap_or_else(PoisonError::into_inner);
         for error in errors.iter().filter(|error| !board.contains(error)) {
-            tracing::warn!(path = %error.path.display(), object = error.object, reason = error.reason, "manifest is not right");
+            tracing::warn!("manifest is not right: {error}");
         }
         *board = errors;
     }
 
-    /// Pods of an earlier agent: those that are still wanted go on, the others are removed.
-    async fn adopt(&mut self, known: &[ContainerInfo]) {
-        let (records, broken) = self.context.records.all();
-        for (path, reason) in broken {
-            tracing::warn!(path = %path.display(), reason, "a pod's record cannot be read; its containers are removed by their labels");
-        }
-        let wanted: Vec<_> = self.wanted().into_iter().map(|(plan, _)| plan.pod.uid).collect();
-        let mut forgotten: BTreeMap<String, PodPlan> = BTreeMap::new();
-        for record in &records {
-            let plan = PodPlan {
-                pod: record.pod(),
-                grace_seconds: record.grace_seconds,
-                ..PodPlan::default()
-            };
-            forgotten.insert(record.uid.clone(), plan);
-        }
-        for info in known.iter().filter(|info| !info.pod.uid.is_empty()) {
-            let plan = forgotten.entry(info.pod.uid.clone()).or_insert_with(|| PodPlan {
-                pod: info.pod.clone(),
-                grace_seconds: 30,
-                ..PodPlan::default()
-            });
-            if !plan.containers.iter().any(|container| container.name == info.container) {
-                plan.containers.push(plan::ContainerPlan {
-                    name: info.container.clone(),
-                    ..plan::ContainerPlan::default()
-                });
-            }
-        }
-        forgotten.retain(|uid, _| !wanted.contains(uid));
-        self.collect_networks(&forgotten).await;
-        // without its manifest nothing is known of what should run again, so it ends here
-        for plan in forgotten.into_values() {
-            tracing::info!(
-                pod = plan.pod.name,
-                namespace = plan.pod.namespace,
-                "pod has no manifest any more"
-            );
-            let uid = plan.pod.uid.clone();
-            self.start(plan, String::new(), known);
-            self.delete(&uid);
-        }
-    }
-
-    /// Addresses of pods that nobody knows any more, as after a crash between two steps.
-    async fn collect_networks(&self, forgotten: &BTreeMap<String, PodPlan>) {
-        let mut pods: Vec<_> = forgotten.values().map(|plan| plan.pod.clone()).collect();
-        pods.extend(self.wanted().into_iter().map(|(plan, _)| plan.pod));
-        let network = self.context.network.clone();
-        let collected = tokio::task::spawn_blocking(move || network.collect(&pods)).await;
-        if let Ok(Err(error)) = collected {
-            tracing::warn!(%error, "cannot collect networks that nobody uses");
-        }
-    }
-
-    fn wanted(&self) -> Vec<(PodPlan, String)> {
+    fn wanted(&self) -> BTreeMap<String, (PodPlan, String)> {
         let pods = self.objects.iter().flat_map(|objects| &objects.pods);
-        pods.map(|pod| (plan::plan(&pod.object), pod.path.display().to_string())).collect()
+        pods.map(|pod| {
+            let plan = plan::plan(&pod.object, self.context.default_grace);
+            (plan.pod.uid.clone(), (plan, pod.path.display().to_string()))
+        })
+        .collect()
     }
 
     /// Starts what should run and does not, ends what runs and should not. A pod of another uid but the same name waits for
     /// the old one's end.
-    fn reconcile(&mut self, known: &[ContainerInfo]) {
+    async fn reconcile(&mut self) {
         if self.objects.is_none() {
             return;
         }
         let wanted = self.wanted();
-        let unwanted: Vec<_> = self
-            .workers
-            .iter()
-            .filter(|(uid, handle)| {
-                !handle.deleting && !wanted.iter().any(|(plan, _)| plan.pod.uid == **uid)
-            })
-            .map(|(uid, _)| uid.clone())
-            .collect();
-        for uid in unwanted {
-            self.delete(&uid);
+        if !self.adopted {
+            self.adopted = self.adopt(&wanted).await;
         }
-        for (plan, source) in wanted {
-            let same = |handle: &Handle| {
-                handle.pod.namespace == plan.pod.namespace && handle.pod.name == plan.pod.name
-            };
-            if !self.workers.values().any(same) {
-                self.start(plan, source, known);
+        if !self.adopted {
+            return;
+        }
+        for (uid, handle) in &mut self.workers {
+            if !wanted.contains_key(uid)
+                && let Some(delete) = handle.delete.take()
+            {
+                // a worker that has ended needs not be told
+                delete.send(()).ok();
             }
         }
-    }
-
-    fn start(&mut self, plan: PodPlan, source: String, known: &[ContainerInfo]) {
-        let (sender, receiver) = mpsc::channel(BACKLOG);
-        let (pod, uid) = (plan.pod.clone(), plan.pod.uid.clone());
-        let (records, _) = self.context.records.all();
-        // a sandbox of another boot is gone, whatever the files say
-        let is_ours = records
-            .iter()
-            .any(|record| record.uid == uid && record.boot_id == self.context.boot_id);
-        let attached = if is_ours { self.context.network.current(&pod) } else { None };
-        let worker = Worker::new(self.context.clone(), plan, source, attached, known, receiver);
-        let ended = self.ended.0.clone();
-        let name = uid.clone();
-        tokio::spawn(async move {
-            worker.run().await;
-            ended.send(name).await.ok();
-        });
-        // an adopted container may have ended while no agent looked
-        sender.try_send(Message::Observed(Arc::new(known.to_vec()))).ok();
-        self.workers.insert(uid, Handle { pod, sender, deleting: false });
-    }
-
-    fn delete(&mut self, uid: &str) {
-        if let Some(handle) = self.workers.get_mut(uid) {
-            // a full queue is tried again at the next turn
-            handle.deleting = handle.sender.try_send(Message::Delete).is_ok();
+        let collecting = !self.collecting.task.is_empty();
+        for (uid, (plan, source)) in wanted {
+            if collecting && !self.collecting.spared.contains(&uid) {
+                continue;
+            }
+            let same = |handle: &Handle| {
+                (&handle.pod.namespace, &handle.pod.name) == (&plan.pod.namespace, &plan.pod.name)
+            };
+            if !self.workers.values().any(same) {
+                self.start(plan, source, true);
+            }
         }
+        self.settling.guard = None;
+    }
+
+    /// Finds what is left of pods that nobody wants any more, and has it removed: without its manifest nothing is known of
+    /// what should run again. Says whether the runtime could be asked.
+    async fn adopt(&mut self, wanted: &BTreeMap<String, (PodPlan, String)>) -> bool {
+        let containers = match self.context.runtime.list().await {
+            Ok(containers) => containers,
+            Err(error) => {
+                tracing::warn!(%error, "cannot look at the runtime");
+                return false;
+            }
+        };
+        let read = self.context.with_records(|records| Ok(records.all())).await;
+        let (records, broken) = read.unwrap_or_default();
+        let mut left = remains(&records, &containers, self.context.default_grace);
+        for (folder, reason) in broken {
+            tracing::warn!(folder = %folder.display(), reason, "a pod's record cannot be read");
+            // its folder still names the pod
+            let uid = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if cni::args::is_identifier(&uid) {
+                let plan = left.entry(uid.clone()).or_default();
+                plan.pod.uid = uid;
+            }
+        }
+        left.retain(|uid, _| !wanted.contains_key(uid));
+        self.collect_networks(wanted, &left);
+        for plan in left.into_values() {
+            let PodRef { namespace, name, uid } = &plan.pod;
+            tracing::info!(namespace, name, uid, "pod has no manifest any more and is removed");
+            self.start(plan, String::new(), false);
+        }
+        true
+    }
+
+    /// Addresses of pods that nobody knows any more, as after a crash between two steps. In the background: a plugin that
+    /// hangs must not keep pods from being adopted.
+    fn collect_networks(
+        &mut self,
+        wanted: &BTreeMap<String, (PodPlan, String)>,
+        left: &BTreeMap<String, PodPlan>,
+    ) {
+        let mut pods: Vec<_> = wanted.values().map(|(plan, _)| plan.pod.clone()).collect();
+        pods.extend(left.values().map(|plan| plan.pod.clone()));
+        self.collecting.spared = pods.iter().map(|pod| pod.uid.clone()).collect();
+        let context = self.context.clone();
+        self.collecting.task.spawn(async move {
+            let collected = context.with_network(move |network| network.collect(&pods)).await;
+            if let Ok(Err(error)) = collected {
+                tracing::warn!(%error, "cannot collect networks that nobody uses");
+            }
+        });
+    }
+
+    fn start(&mut self, plan: PodPlan, source: String, wanted: bool) {
+        let (sender, delete) = oneshot::channel();
+        let (pod, uid) = (plan.pod.clone(), plan.pod.uid.clone());
+        let mut sender = Some(sender);
+        if !wanted {
+            // before the worker begins, so that it has nothing to begin with
+            sender.take().map(|sender| sender.send(()).ok());
+        }
+        let settling = self.settling.guard.clone();
+        let inbox = Inbox { delete, observed: self.observed.subscribe(), settling };
+        let worker = Worker::new(self.context.clone(), plan, source);
+        let name = uid.clone();
+        let task = self.tasks.spawn(async move {
+            worker.run(inbox).await;
+            name
+        });
+        self.workers.insert(uid, Handle { pod, task: task.id(), delete: sender });
+    }
+
+    /// A worker has ended: its pod is gone. One that broke is begun anew by the next turn, if its pod is wanted.
+    fn forget(&mut self, ended: Result<(task::Id, String), task::JoinError>) {
+        let id = match ended {
+            Ok((id, _)) => id,
+            Err(error) => {
+                tracing::error!(%error, "a pod's worker broke");
+                error.id()
+            }
+        };
+        self.workers.retain(|_, handle| handle.task != id);
     }
 
     /// Tells the workers what the runtime has. Level, not edge: an event only says that it is time to look.
-    async fn observe(&self, event: Option<&RuntimeEvent>) {
+    async fn observe(&self, event: &RuntimeEvent) {
         tracing::debug!(?event, "looking at the runtime");
         match self.context.runtime.list().await {
-            Ok(containers) => {
-                let containers = Arc::new(containers);
-                for handle in self.workers.values() {
-                    handle.sender.try_send(Message::Observed(containers.clone())).ok();
-                }
-            }
+            Ok(containers) => drop(self.observed.send_replace(Arc::new(containers))),
             Err(error) => tracing::warn!(%error, "cannot look at the runtime"),
         }
     }
+}
+
+/// One look answers all events that have come so far.
+fn drain(events: &mut mpsc::Receiver<RuntimeEvent>) {
+    while events.try_recv().is_ok() {}
+}
+
+/// The pods that records and labels tell of, as far as is needed to end them.
+fn remains(
+    records: &[Record],
+    containers: &[ContainerInfo],
+    default_grace: u64,
+) -> BTreeMap<String, PodPlan> {
+    let mut left = BTreeMap::new();
+    for record in records {
+        let grace_seconds = record.grace_seconds;
+        let plan = PodPlan { pod: record.pod(), grace_seconds, ..PodPlan::default() };
+        left.insert(record.uid.clone(), plan);
+    }
+    for info in containers {
+        if info.pod.uid.is_empty() {
+            tracing::warn!(
+                id = info.id,
+                "a container in our containerd namespace is not ours and is left alone"
+            );
+            continue;
+        }
+        let plan = left.entry(info.pod.uid.clone()).or_insert_with(|| PodPlan {
+            pod: info.pod.clone(),
+            grace_seconds: default_grace,
+            ..PodPlan::default()
+        });
+        if !plan.containers.iter().any(|container| container.name == info.container) {
+            plan.containers
+                .push(ContainerPlan { name: info.container.clone(), ..ContainerPlan::default() });
+        }
+    }
+    left
+}
+
+/// Where the last good manifests are remembered below the state folder.
+pub fn manifest_memory(state: &Path) -> PathBuf {
+    state.join("manifests.json")
 }

@@ -7,8 +7,13 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Service;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
-use crate::pod::status::StatusBoard;
+use netns_tools::cause::one_line;
+
+use crate::pod::plan::PodPlan;
+use crate::pod::status::{PodStatus, StatusBoard};
 use crate::proxy::allocate::ServiceAllocator;
 use crate::proxy::model::{PodEndpoint, service_ports};
 use crate::proxy::{Desired, Proxy};
@@ -64,6 +69,7 @@ struct BoardState {
     services: Vec<ServiceStatus>,
     errors: Vec<SourceError>,
     failure: Option<String>,
+    problems: Vec<String>,
 }
 
 impl ServiceBoard {
@@ -80,6 +86,11 @@ impl ServiceBoard {
     /// Why the rules are not up to date.
     pub fn failure(&self) -> Option<String> {
         self.state.read().unwrap_or_else(PoisonError::into_inner).failure.clone()
+    }
+
+    /// What is wrong with the node itself.
+    pub fn problems(&self) -> Vec<String> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).problems.clone()
     }
 
     fn write(&self, change: impl FnOnce(&mut BoardState)) {
@@ -101,81 +112,128 @@ impl Services {
         self.changed.notify_one();
     }
 
-    /// Follows services and pods for ever. Nothing is written before the manifests have been read once: rules of an
-    /// earlier agent are better than none. Without a proxy addresses are allocated all the same.
+    /// Follows services and pods for ever. Nothing is written before services were wanted once: rules of an earlier agent
+    /// are better than none. Without a backend addresses are allocated all the same.
     pub async fn follow(
         self,
         pods: StatusBoard,
         board: ServiceBoard,
-        mut allocator: ServiceAllocator,
-        proxy: Option<Proxy>,
+        allocator: ServiceAllocator,
+        backend: Option<Backend>,
     ) {
-        let mut proxy = proxy;
-        let mut pause = FIRST_RETRY;
-        let mut wait = RESYNC;
+        let wanted = self.wanted.clone();
+        let mut follower = Follower { wanted, pods, board, allocator, backend };
+        // the first sync looks at node and kernel anyway
+        let (mut resync, mut pause, mut due) = (Instant::now(), FIRST_RETRY, None);
         loop {
-            let timed_out = tokio::select! {
-                () = self.changed.notified() => false,
-                () = pods.changed() => false,
-                () = tokio::time::sleep(wait) => true,
-            };
-            tokio::time::sleep(GATHER).await;
-            let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let Some(wanted) = wanted else { continue };
-            let services = allocate(&mut allocator, wanted, &board);
-            let desired = Desired { services, pods: endpoints(&pods) };
-            let described = describe(&desired);
-            let failure = match proxy.take() {
-                None => None,
-                Some(mut known) => {
-                    if timed_out {
-                        known.distrust();
-                    }
-                    let (failure, known) = sync(known, desired).await;
-                    if known.is_none() {
-                        board.write(|state| state.failure = failure);
-                        return;
-                    }
-                    proxy = known;
-                    failure
-                }
-            };
-            // told only once the rules are in force: whoever reads of an endpoint may use it
-            if failure.is_none() {
-                board.write(|state| state.services = described);
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = follower.pods.changed() => {}
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
-            (wait, pause) = if failure.is_none() {
-                (RESYNC, FIRST_RETRY)
-            } else {
-                (pause, (pause * 2).min(LAST_RETRY))
-            };
-            board.write(|state| state.failure = failure);
+            tokio::time::sleep(GATHER).await;
+            let thorough = Instant::now() >= resync;
+            match follower.turn(thorough).await {
+                Turn::NothingWanted => {}
+                Turn::Ended => return,
+                Turn::Done => {
+                    if thorough {
+                        resync = Instant::now() + RESYNC;
+                    }
+                    (due, pause) = (Some(resync), FIRST_RETRY);
+                }
+                Turn::Failed => {
+                    due = Some(Instant::now() + pause);
+                    pause = (pause * 2).min(LAST_RETRY);
+                }
+            }
         }
     }
 }
 
-/// Writes the rules on a blocking thread. Why that failed, and the proxy, unless it was lost to a panic.
-async fn sync(mut proxy: Proxy, desired: Desired) -> (Option<String>, Option<Proxy>) {
-    match tokio::task::spawn_blocking(move || (proxy.sync(&desired), proxy)).await {
-        Ok((Ok(report), proxy)) => {
-            if report.written + report.deleted > 0 {
-                tracing::info!(
-                    written = report.written,
-                    deleted = report.deleted,
-                    "service rules written"
-                );
+/// What writes rules.
+pub struct Backend {
+    /// The proxy.
+    pub proxy: Proxy,
+    /// Makes the node what the rules need it to be, and says in words what is not. Blocking; called now and then, as others
+    /// may change it.
+    pub prepare: fn() -> Vec<String>,
+}
+
+struct Follower {
+    wanted: Arc<Mutex<Option<Vec<Sourced<Service>>>>>,
+    pods: StatusBoard,
+    board: ServiceBoard,
+    allocator: ServiceAllocator,
+    backend: Option<Backend>,
+}
+
+enum Turn {
+    NothingWanted,
+    Done,
+    Failed,
+    Ended,
+}
+
+impl Follower {
+    /// Makes the rules what they should be. `thorough`: compared with the kernel rather than with what was written last.
+    async fn turn(&mut self, thorough: bool) -> Turn {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(wanted) = wanted else { return Turn::NothingWanted };
+        let services = allocate(&mut self.allocator, wanted, &self.board);
+        let desired = Desired { services, pods: endpoints(&self.pods) };
+        let described = describe(&desired);
+        let Some(mut backend) = self.backend.take() else {
+            self.board.write(|state| state.services = described);
+            return Turn::Done;
+        };
+        let synced = spawn_blocking(move || {
+            let problems = thorough.then(backend.prepare);
+            if thorough {
+                backend.proxy.distrust();
             }
-            (None, Some(proxy))
+            (backend.proxy.sync(&desired), problems, backend)
+        });
+        let (outcome, problems, backend) = match synced.await {
+            Ok(synced) => synced,
+            Err(error) => {
+                tracing::error!(%error, "the proxy ended");
+                self.board.write(|state| state.failure = Some(format!("the proxy ended: {error}")));
+                return Turn::Ended;
+            }
+        };
+        self.backend = Some(backend);
+        if let Some(problems) = problems {
+            self.note(problems);
         }
-        Ok((Err(error), proxy)) => {
-            let reason = netns_tools::cause::one_line(&error);
-            tracing::warn!(reason, "service rules are not up to date");
-            (Some(reason), Some(proxy))
+        match &outcome {
+            Ok(report) if report.written + report.deleted > 0 => {
+                let (written, deleted) = (report.written, report.deleted);
+                tracing::info!(written, deleted, "service rules written");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(error = one_line(error), "service rules are not up to date");
+            }
         }
-        Err(error) => {
-            tracing::error!(%error, "the proxy ended");
-            (Some(format!("the proxy ended: {error}")), None)
-        }
+        let turn = if outcome.is_ok() { Turn::Done } else { Turn::Failed };
+        self.board.write(|state| {
+            // told only once the rules are in force: whoever reads of an endpoint may use it
+            if outcome.is_ok() {
+                state.services = described;
+            }
+            state.failure = outcome.err().map(|error| one_line(&error));
+        });
+        turn
+    }
+
+    fn note(&self, problems: Vec<String>) {
+        self.board.write(|state| {
+            for problem in problems.iter().filter(|problem| !state.problems.contains(problem)) {
+                tracing::warn!(problem, "the node is not as services need it");
+            }
+            state.problems = problems;
+        });
     }
 }
 
@@ -187,17 +245,15 @@ fn allocate(
 ) -> Vec<Service> {
     let mut errors = Vec::new();
     let all: Vec<_> = wanted.iter().map(|service| service.object.clone()).collect();
-    let mut note = |path: &std::path::Path, object: String, reason: String| {
-        errors.push(SourceError { path: path.to_owned(), object, reason });
-    };
     if let Err(error) = allocator.retain(&all) {
-        note(std::path::Path::new(""), "services".to_owned(), error.to_string());
+        let (object, reason) = ("services".to_owned(), error.to_string());
+        errors.push(SourceError { object, reason, ..SourceError::default() });
     }
     let mut services = Vec::new();
     // what people chose comes before what is allocated, or an allocation could take it
     let (chosen, free): (Vec<_>, Vec<_>) =
         wanted.into_iter().partition(|service| has_choice(&service.object));
-    for Sourced { path, mut object } in chosen.into_iter().chain(free) {
+    for Sourced { path, line, mut object } in chosen.into_iter().chain(free) {
         match allocator.assign(&mut object) {
             Ok(()) => services.push(object),
             Err(error) => {
@@ -207,7 +263,8 @@ fn allocate(
                     meta.namespace.as_deref().unwrap_or("default"),
                     meta.name.as_deref().unwrap_or_default()
                 );
-                note(&path, name, error.to_string());
+                let (line, reason) = (Some(line), error.to_string());
+                errors.push(SourceError { path, line, object: name, reason });
             }
         }
     }
@@ -222,7 +279,7 @@ fn has_choice(service: &Service) -> bool {
 }
 
 fn endpoints(pods: &StatusBoard) -> Vec<PodEndpoint> {
-    let endpoint = |(plan, status): (crate::pod::plan::PodPlan, crate::pod::status::PodStatus)| {
+    let endpoint = |(plan, status): (PodPlan, PodStatus)| {
         let ip = status.ips.iter().copied().find(IpAddr::is_ipv4)?;
         Some(PodEndpoint {
             namespace: plan.pod.namespace.clone(),

@@ -2,16 +2,22 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
+use netns_tools::iptables::{Batch, FakeRules, Family, IptablesError, Rules, Table};
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::network::fake::FakeNetwork;
-use crate::pod::record::{Records, boot_id};
+use crate::pod::record::boot_id;
 use crate::pod::status::{PodStatus, StatusBoard};
+use crate::proxy::allocate::ServiceAllocator;
+use crate::proxy::{Proxy, ProxyConfig};
 use crate::runtime::{ContainerState, FakeRuntime};
 use crate::source;
+
+mod recovery;
 
 const IMAGE: &str = "image";
 
@@ -20,20 +26,54 @@ struct World {
     folder: tempfile::TempDir,
     runtime: FakeRuntime,
     network: Arc<FakeNetwork>,
+    rules: SharedRules,
     boot_id: String,
+}
+
+/// Rules of a kernel that outlives agents.
+#[derive(Clone)]
+struct SharedRules {
+    kernel: Arc<Mutex<FakeRules>>,
+    /// All rules after each commit.
+    history: Arc<Mutex<Vec<String>>>,
+}
+
+impl Rules for SharedRules {
+    fn family(&self) -> Family {
+        Family::V4
+    }
+
+    fn save(&mut self, table: &str) -> Result<Table, IptablesError> {
+        self.kernel.lock().unwrap().save(table)
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<(), IptablesError> {
+        let mut kernel = self.kernel.lock().unwrap();
+        kernel.commit(batch)?;
+        self.history.lock().unwrap().push(kernel.to_string());
+        Ok(())
+    }
 }
 
 /// A running agent. Dropping it is what SIGKILL is to a real one: nothing is tidied up.
 struct Agent {
     board: StatusBoard,
     errors: ErrorBoard,
-    task: tokio::task::JoinHandle<()>,
-    _stop: oneshot::Sender<()>,
+    services: ServiceBoard,
+    tasks: [tokio::task::JoinHandle<()>; 2],
+    stop: Option<oneshot::Sender<()>>,
 }
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // a thread that hangs would keep a failed test from ending
+        self.network.release();
     }
 }
 
@@ -42,7 +82,9 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("manifests")).unwrap();
         let runtime = FakeRuntime::with_images(&[IMAGE]);
-        Self { folder, runtime, network: Arc::default(), boot_id: boot_id().unwrap() }
+        let kernel = Arc::new(Mutex::new(FakeRules::new(Family::V4)));
+        let rules = SharedRules { kernel, history: Arc::default() };
+        Self { folder, runtime, network: Arc::default(), rules, boot_id: boot_id().unwrap() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -50,20 +92,35 @@ impl World {
     }
 
     fn agent(&self) -> Agent {
-        let (board, errors) = (StatusBoard::default(), ErrorBoard::default());
-        let context = Context {
-            runtime: self.runtime.clone(),
-            network: self.network.clone(),
-            records: Records::new(&self.path("state")),
-            logs: self.path("logs"),
-            board: board.clone(),
-            boot_id: self.boot_id.clone(),
-        };
-        let node = Node::new(context, self.path("manifests"), Services::default(), errors.clone());
+        let (state, logs) = (self.path("state"), self.path("logs"));
+        let (runtime, network) = (self.runtime.clone(), self.network.clone());
+        let context = Context::new(runtime, network, &state, logs, self.boot_id.clone());
+        let (board, errors) = (context.board.clone(), ErrorBoard::default());
+        let (services, service_board) = (Services::default(), ServiceBoard::default());
+        let directory =
+            Directory::new(self.path("manifests"), "node").remembering(manifest_memory(&state));
+        let follow = services.clone().follow(
+            board.clone(),
+            service_board.clone(),
+            ServiceAllocator::open(
+                &state.join("services.json"),
+                "10.96.0.0/16".parse().unwrap(),
+                30000..=32767,
+            )
+            .unwrap(),
+            Some(self.backend()),
+        );
+        let node = Node::new(context, directory, services, errors.clone());
         let (stop_sender, stop) = oneshot::channel();
         let (_, reload) = mpsc::channel(1);
         let signals = Signals { manifests: source::watch(self.path("manifests")), reload, stop };
-        Agent { board, errors, task: tokio::spawn(node.run(signals)), _stop: stop_sender }
+        let tasks = [tokio::spawn(node.run(signals)), tokio::spawn(follow)];
+        Agent { board, errors, services: service_board, tasks, stop: Some(stop_sender) }
+    }
+
+    fn backend(&self) -> Backend {
+        let rules = Box::new(self.rules.clone());
+        Backend { proxy: Proxy::new(ProxyConfig::default(), rules), prepare: Vec::new }
     }
 
     fn write(&self, file: &str, name: &str, extra: &str) {
@@ -102,14 +159,16 @@ impl Agent {
     }
 }
 
+/// Tries for ten minutes: several failures in a row add their back-offs. Where the clock is paused that takes no time; where
+/// it is not, the test runner ends a test that hangs much earlier.
 async fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..6000 {
+    for _ in 0..60_000 {
         if let Some(answer) = attempt() {
             return answer;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("waited a minute for {what}")
+    panic!("waited ten minutes for {what}")
 }
 
 fn starts(world: &World) -> usize {

@@ -163,6 +163,8 @@ pub enum Action {
         /// The signal.
         signal: i32,
     },
+    /// Write down which containers have ended for good and how: after a reboot nothing else would tell.
+    Remember,
     /// Remove containers, network, cgroup and record, in that order.
     TearDown,
 }
@@ -180,40 +182,16 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A pod that has nothing yet. `attempts` are the containers with the attempt to begin with.
-    pub fn new(
-        attempts: impl IntoIterator<Item = (String, u32)>,
-        restart: RestartPolicy,
-        grace: Duration,
-    ) -> Self {
-        let slot = |(name, attempt)| Slot {
-            name,
-            attempt,
-            state: SlotState::Starting,
-            last_exit: None,
-            failures: 0,
-        };
-        let slots = attempts.into_iter().map(slot).collect();
-        Self { stage: Stage::Sandbox { retry: None }, slots, restart, grace, retries: 0 }
+    /// A pod without a sandbox. One whose containers have all ended for good, before a reboot, needs none any more.
+    pub fn new(slots: Vec<Slot>, restart: RestartPolicy, grace: Duration) -> Self {
+        let over = !slots.is_empty() && slots.iter().all(|slot| slot.state == SlotState::Ended);
+        let stage = if over { Stage::Running } else { Stage::Sandbox { retry: None } };
+        Self { stage, slots, restart, grace, retries: 0 }
     }
 
     /// A pod whose sandbox is there: containers that run go on as they are, others are started.
-    /// Each container comes with its attempt, and since when it runs, if it does.
-    pub fn adopt(
-        slots: impl IntoIterator<Item = (String, u32, Option<Duration>)>,
-        restart: RestartPolicy,
-        grace: Duration,
-    ) -> Self {
-        let mut machine = Self::new([], restart, grace);
-        machine.stage = Stage::Running;
-        machine.slots = slots
-            .into_iter()
-            .map(|(name, attempt, since)| {
-                let state = since.map_or(SlotState::Starting, |since| SlotState::Running { since });
-                Slot { name, attempt, state, last_exit: None, failures: 0 }
-            })
-            .collect();
-        machine
+    pub fn adopt(slots: Vec<Slot>, restart: RestartPolicy, grace: Duration) -> Self {
+        Self { stage: Stage::Running, slots, restart, grace, retries: 0 }
     }
 
     /// When [`Event::Timer`] is due.
@@ -246,10 +224,7 @@ impl Machine {
                 vec![Action::SetUpSandbox]
             }
             (Stage::Running, Event::Begin | Event::Timer) => self.start_waiting(now),
-            (Stage::Running, event) => {
-                self.container(event, now);
-                Vec::new()
-            }
+            (Stage::Running, event) => self.container(event, now),
             (Stage::Stopping { .. }, event) => self.stopping(event, now),
             (Stage::Teardown { .. }, Event::TornDown) => {
                 self.stage = Stage::Gone;
@@ -292,15 +267,17 @@ impl Machine {
     }
 
     /// What a container did while the pod runs.
-    fn container(&mut self, event: &Event, now: Duration) {
+    fn container(&mut self, event: &Event, now: Duration) -> Vec<Action> {
         let restart = self.restart;
         let (Event::Started { name }
         | Event::StartFailed { name, .. }
         | Event::Exited { name, .. }) = event
         else {
-            return;
+            return Vec::new();
         };
-        let Some(slot) = self.slots.iter_mut().find(|slot| slot.name == *name) else { return };
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.name == *name) else {
+            return Vec::new();
+        };
         match event {
             Event::Started { .. } => slot.state = SlotState::Running { since: now },
             Event::StartFailed { reason, message, .. } => {
@@ -309,11 +286,17 @@ impl Machine {
                 slot.state =
                     SlotState::Waiting { until, reason: reason.clone(), message: message.clone() };
             }
-            Event::Exited { attempt, exit, .. } if *attempt == slot.attempt => {
+            Event::Exited { attempt, exit, .. }
+                if *attempt == slot.attempt && slot.state != SlotState::Ended =>
+            {
                 slot.exited(exit, restart, now);
+                if slot.state == SlotState::Ended {
+                    return vec![Action::Remember];
+                }
             }
             _ => {}
         }
+        Vec::new()
     }
 
     fn delete(&mut self, now: Duration) -> Vec<Action> {
@@ -366,6 +349,22 @@ impl Machine {
 }
 
 impl Slot {
+    /// A container to start.
+    pub fn fresh(name: &str, attempt: u32) -> Self {
+        let state = SlotState::Starting;
+        Self { name: name.to_owned(), attempt, state, last_exit: None, failures: 0 }
+    }
+
+    /// A container that runs.
+    pub fn running(name: &str, attempt: u32, since: Duration) -> Self {
+        Self { state: SlotState::Running { since }, ..Self::fresh(name, attempt) }
+    }
+
+    /// A container that has ended for good.
+    pub fn ended(name: &str, attempt: u32, exit: Exit) -> Self {
+        Self { state: SlotState::Ended, last_exit: Some(exit), ..Self::fresh(name, attempt) }
+    }
+
     fn wakes_at(&self) -> Option<Duration> {
         match &self.state {
             SlotState::Waiting { until, .. } => Some(*until),
@@ -374,16 +373,8 @@ impl Slot {
     }
 
     fn exited(&mut self, exit: &Exit, restart: RestartPolicy, now: Duration) {
-        if self.state == SlotState::Ended {
-            return;
-        }
         self.last_exit = Some(exit.clone());
-        let again = match restart {
-            RestartPolicy::Always => true,
-            RestartPolicy::OnFailure => exit.code != 0,
-            RestartPolicy::Never => false,
-        };
-        if !again {
+        if !restart.applies(exit.code) {
             self.state = SlotState::Ended;
             return;
         }

@@ -1,7 +1,9 @@
 //! What is on disk of a pod: written before its first side effect, removed after its last.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -21,9 +23,36 @@ pub struct Record {
     pub boot_id: String,
     /// Seconds between SIGTERM and SIGKILL.
     pub grace_seconds: u64,
+    /// Containers that have ended for good, by name.
+    #[serde(default)]
+    pub ended: BTreeMap<String, Ended>,
+}
+
+/// How a container ended for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Which of its name.
+    pub attempt: u32,
+    /// Exit code.
+    pub code: u32,
+    /// Whether for want of memory.
+    pub oom: bool,
 }
 
 impl Record {
+    /// The record of a pod none of whose containers has ended yet.
+    pub fn new(pod: &PodRef, boot_id: &str, grace_seconds: u64) -> Self {
+        let PodRef { namespace, name, uid } = pod.clone();
+        Self {
+            namespace,
+            name,
+            uid,
+            boot_id: boot_id.to_owned(),
+            grace_seconds,
+            ended: BTreeMap::new(),
+        }
+    }
+
     /// The pod.
     pub fn pod(&self) -> PodRef {
         PodRef { namespace: self.namespace.clone(), name: self.name.clone(), uid: self.uid.clone() }
@@ -47,13 +76,23 @@ impl Records {
         self.folder.join(uid)
     }
 
+    /// The folder of one pod's `/etc` files.
+    pub fn etc(&self, uid: &str) -> PathBuf {
+        self.folder(uid).join("etc")
+    }
+
     /// Writes a record; it is on disk when this returns.
     pub fn write(&self, record: &Record) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(record)?;
         write_durably(&self.folder(&record.uid).join("record.json"), &text)
     }
 
-    /// All records, and what cannot be read with the reason.
+    /// The record of one pod. `None` also for one that cannot be read: it is written anew.
+    pub fn read(&self, uid: &str) -> Option<Record> {
+        parse(&fs::read(self.folder(uid).join("record.json")).ok()?, uid).ok()
+    }
+
+    /// All records, and the folders whose record cannot be read with the reason.
     pub fn all(&self) -> (Vec<Record>, Vec<(PathBuf, String)>) {
         let (mut records, mut broken) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
@@ -88,12 +127,28 @@ fn parse(text: &[u8], folder: &str) -> Result<Record, String> {
     Ok(record)
 }
 
-/// Replaces a file so that it is there complete or as it was, also after a power cut.
+/// Replaces a file so that it is there complete or as it was, also after a power cut. Only its owner may read it: it can
+/// hold what manifests hold.
 pub fn write_durably(path: &Path, text: &[u8]) -> io::Result<()> {
+    replace(path, text, 0o600)
+}
+
+/// The same for a file that everybody may read, as users in containers must.
+pub fn write_shared(path: &Path, text: &[u8]) -> io::Result<()> {
+    replace(path, text, 0o644)
+}
+
+fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::other("the path has no folder"))?;
-    fs::create_dir_all(folder)?;
+    if !folder.exists() {
+        fs::create_dir_all(folder)?;
+        // a folder is on disk when the one above says so
+        fs::File::open(folder.parent().unwrap_or(folder))?.sync_all()?;
+    }
     let temporary = path.with_extension("tmp");
     let mut file = fs::File::create(&temporary)?;
+    // not by the umask, which may be anything
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(text)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
@@ -119,6 +174,7 @@ mod tests {
             uid: "u1".into(),
             boot_id: boot_id().unwrap(),
             grace_seconds: 3,
+            ended: BTreeMap::from([("c".to_owned(), Ended { attempt: 1, code: 2, oom: false })]),
         };
         records.write(&record).unwrap();
         fs::create_dir_all(records.folder("half")).unwrap();

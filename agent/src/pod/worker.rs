@@ -1,59 +1,50 @@
 //! The worker of one pod: it feeds the state machine with what happens and does what the machine says.
 
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-use super::machine::{Action, Event, Exit, Machine, SlotState, Stage};
-use super::plan::{ContainerPlan, PodPlan};
-use super::record::{Record, Records, write_durably};
-use super::status::{Outside, StatusBoard, describe};
+use super::context::{Context, container_id, log_folder};
+use super::machine::{Action, Event, Exit, Machine, Slot, SlotState, Stage};
+use super::plan::{ContainerPlan, PodPlan, RestartPolicy};
+use super::record::{Ended, Record};
+use super::status::{Outside, describe};
 use crate::cgroup;
 use crate::network::{Attached, Network};
 use crate::runtime::{
-    BindMount, ContainerInfo, ContainerSpec, ContainerState, PodRef, Runtime, RuntimeError,
+    BindMount, ContainerInfo, ContainerSpec, ContainerState, Runtime, RuntimeError,
 };
 
+/// How long to wait before a runtime that does not answer is asked again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(10);
+/// The exit code of a container that vanished without one, as the kubelet gives it.
+const LOST: Exit = Exit { code: 137, oom: false };
+
+/// What the runtime has, as it was when somebody looked last.
+pub type Observed = Arc<Vec<ContainerInfo>>;
+
 /// What a worker is told.
-#[derive(Clone, Debug)]
-pub enum Message {
-    /// The pod is not wanted any more.
-    Delete,
-    /// The runtime's containers, as they are now.
-    Observed(Arc<Vec<ContainerInfo>>),
-}
-
-/// What all workers share.
 #[derive(Debug)]
-pub struct Context<R, N> {
-    /// Where containers run.
-    pub runtime: R,
-    /// Where they are connected.
-    pub network: Arc<N>,
-    /// What is on disk.
-    pub records: Records,
-    /// The folder of logs.
-    pub logs: PathBuf,
-    /// Where statuses are written.
-    pub board: StatusBoard,
-    /// This boot.
-    pub boot_id: String,
+pub struct Inbox {
+    /// Sent once: the pod is not wanted any more. Dropped: the agent ends, and everything stays as it is.
+    pub delete: oneshot::Receiver<()>,
+    /// What the runtime has. Only the latest counts.
+    pub observed: watch::Receiver<Observed>,
+    /// Dropped once it is known, and told, what there is of the pod already.
+    pub settling: Option<mpsc::Sender<Infallible>>,
 }
 
-/// The unique id of a container. At most 76 bytes are allowed, so names are cut and a digest tells them apart.
-pub fn container_id(pod: &PodRef, container: &str, attempt: u32) -> String {
-    let cut = |name: &str| name.chars().take(20).collect::<String>();
-    let digest = Sha256::digest(format!("{}/{container}", pod.uid));
-    let digest = &data_encoding::HEXLOWER.encode(&digest)[..10];
-    format!("{}-{}-{digest}-{attempt}", cut(&pod.name), cut(container))
-}
-
-/// The folder of a pod's logs, as the kubelet names it.
-pub fn log_folder(logs: &Path, pod: &PodRef) -> PathBuf {
-    logs.join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid))
+/// What an earlier agent left of a pod.
+struct Found {
+    containers: Vec<ContainerInfo>,
+    ended: BTreeMap<String, Ended>,
+    attached: Option<Attached>,
 }
 
 /// One pod's worker.
@@ -63,69 +54,57 @@ pub struct Worker<R, N> {
     machine: Machine,
     outside: Outside,
     attached: Option<Attached>,
-    messages: mpsc::Receiver<Message>,
+    deleting: bool,
     started: Instant,
 }
 
 impl<R: Runtime, N: Network> Worker<R, N> {
-    /// A worker for a pod that has nothing, or, with `known` containers and its network, goes on where another agent ended.
-    pub fn new(
-        context: Arc<Context<R, N>>,
-        plan: PodPlan,
-        source: String,
-        attached: Option<Attached>,
-        known: &[ContainerInfo],
-        messages: mpsc::Receiver<Message>,
-    ) -> Self {
+    /// A worker for a pod. `source` is where its manifest is.
+    pub fn new(context: Arc<Context<R, N>>, plan: PodPlan, source: String) -> Self {
+        let slots = plan.containers.iter().map(|container| Slot::fresh(&container.name, 0));
         let grace = Duration::from_secs(plan.grace_seconds);
-        let newest = |name: &str| {
-            let own =
-                known.iter().filter(|info| info.pod.uid == plan.pod.uid && info.container == name);
-            own.max_by_key(|info| info.attempt)
-        };
-        let names = plan.containers.iter().map(|container| container.name.clone());
-        let machine = if attached.is_some() {
-            // one that has ended is taken as running until the first observation says how it ended
-            let slots = names.map(|name| match newest(&name) {
-                Some(ContainerInfo {
-                    state: ContainerState::Running { .. } | ContainerState::Exited { .. },
-                    attempt,
-                    ..
-                }) => (name, *attempt, Some(Duration::ZERO)),
-                other => (name, other.map_or(0, |info| info.attempt), None),
-            });
-            Machine::adopt(slots, plan.restart, grace)
-        } else {
-            let slots = names.map(|name| {
-                let attempt = newest(&name).map_or(0, |info| info.attempt + 1);
-                (name, attempt)
-            });
-            Machine::new(slots, plan.restart, grace)
-        };
-        let ips = attached.as_ref().map(|attached| attached.ips.clone()).unwrap_or_default();
-        let outside = Outside { ips, failure: None, source };
-        Self { context, plan, machine, outside, attached, messages, started: Instant::now() }
+        let machine = Machine::new(slots.collect(), plan.restart, grace);
+        let outside = Outside { source, ..Outside::default() };
+        Self {
+            context,
+            plan,
+            machine,
+            outside,
+            attached: None,
+            deleting: false,
+            started: Instant::now(),
+        }
     }
 
-    /// Works until nothing is left of the pod, or the agent ends.
-    pub async fn run(mut self) {
-        self.handle(Event::Begin).await;
+    /// Works until nothing is left of the pod, or the agent ends. What an earlier agent left of it is adopted.
+    pub async fn run(mut self, mut inbox: Inbox) {
+        self.publish();
+        let found = self.look().await;
+        self.deleting = inbox.delete.try_recv().is_ok();
+        self.adopt(&found);
+        self.publish();
+        // what was taken as running may have ended while no agent looked
+        self.observe(&found.containers).await;
+        drop(inbox.settling.take());
+        self.handle(if self.deleting { Event::Delete } else { Event::Begin }).await;
         while self.machine.stage != Stage::Gone {
-            let pause = self.machine.deadline().map(|at| at.saturating_sub(self.now()));
-            let timer = async {
-                match pause {
-                    Some(pause) => tokio::time::sleep(pause).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let timer = self.machine.deadline().map(|at| self.started + at);
             tokio::select! {
-                message = self.messages.recv() => match message {
-                    Some(Message::Delete) => self.handle(Event::Delete).await,
-                    Some(Message::Observed(containers)) => self.observe(&containers).await,
-                    // the agent ends: everything stays as it is
-                    None => return,
+                delete = &mut inbox.delete, if !self.deleting => match delete {
+                    Ok(()) => {
+                        self.deleting = true;
+                        self.handle(Event::Delete).await;
+                    }
+                    Err(_) => return,
                 },
-                () = timer => self.handle(Event::Timer).await,
+                changed = inbox.observed.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let containers = inbox.observed.borrow_and_update().clone();
+                    self.observe(&containers).await;
+                }
+                () = due(timer) => self.handle(Event::Timer).await,
             }
         }
         self.context.board.remove(&self.plan.pod.uid);
@@ -135,9 +114,66 @@ impl<R: Runtime, N: Network> Worker<R, N> {
         self.started.elapsed()
     }
 
+    fn title(&self) -> String {
+        format!("{}/{}", self.plan.pod.namespace, self.plan.pod.name)
+    }
+
+    /// What there is of the pod already. Nothing is decided before the runtime has answered.
+    async fn look(&mut self) -> Found {
+        let mut pause = FIRST_PAUSE;
+        let containers = loop {
+            match self.context.containers_of(&self.plan.pod).await {
+                Ok(containers) => break containers,
+                Err(error) => {
+                    self.outside.failure = Some(("RuntimeNotReady".to_owned(), error.to_string()));
+                    self.publish();
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        };
+        self.outside.failure = None;
+        let uid = self.plan.pod.uid.clone();
+        let record = self.context.with_records(move |records| Ok(records.read(&uid))).await;
+        let record = record.ok().flatten();
+        let mut attached = None;
+        // a sandbox of another boot is gone, whatever the files say
+        if record.as_ref().is_some_and(|record| record.boot_id == self.context.boot_id) {
+            let pod = self.plan.pod.clone();
+            let current = self.context.with_network(move |network| network.current(&pod)).await;
+            attached = current.ok().flatten();
+        }
+        let ended = record.map(|record| record.ended).unwrap_or_default();
+        Found { containers, ended, attached }
+    }
+
+    /// Begins where an earlier agent ended.
+    fn adopt(&mut self, found: &Found) {
+        // what is not wanted any more is told to end even if its network is lost
+        let goes_on = found.attached.is_some() || self.deleting;
+        let slot = |container: &ContainerPlan| {
+            let same = found.containers.iter().filter(|info| info.container == container.name);
+            let newest = same.max_by_key(|info| info.attempt);
+            let ended = found.ended.get(&container.name);
+            slot(&container.name, newest, ended, self.plan.restart, goes_on)
+        };
+        let slots = self.plan.containers.iter().map(slot).collect();
+        let grace = Duration::from_secs(self.plan.grace_seconds);
+        self.machine = if goes_on {
+            Machine::adopt(slots, self.plan.restart, grace)
+        } else {
+            Machine::new(slots, self.plan.restart, grace)
+        };
+        self.attached.clone_from(&found.attached);
+        if let Some(attached) = &self.attached {
+            self.outside.ips.clone_from(&attached.ips);
+            tracing::info!(pod = %self.title(), ips = ?attached.ips, "pod adopted");
+        }
+    }
+
     /// Feeds an event and everything that follows from it.
     async fn handle(&mut self, event: Event) {
-        let mut events = std::collections::VecDeque::from([event]);
+        let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let actions = self.machine.step(&event, self.now());
             self.publish();
@@ -165,32 +201,20 @@ impl<R: Runtime, N: Network> Worker<R, N> {
             .collect();
         for (name, attempt) in running {
             let id = container_id(&self.plan.pod, &name, attempt);
-            let state = |list: &[ContainerInfo]| {
-                list.iter().find(|info| info.id == id).map(|info| info.state.clone())
-            };
-            let exit = match state(containers) {
-                Some(ContainerState::Running { .. }) => None,
-                Some(ContainerState::Exited { code, oom, .. }) => Some(Exit { code, oom }),
+            let outcome = match outcome(containers, &id) {
                 // the list may be older than the container: only a fresh one is believed
-                _ => match self.context.runtime.list().await {
-                    Err(_) => None,
-                    Ok(fresh) => match state(&fresh) {
-                        Some(ContainerState::Running { .. }) => None,
-                        Some(ContainerState::Exited { code, oom, .. }) => Some(Exit { code, oom }),
-                        // its process vanished without a word, as after a shim was killed
-                        _ => Some(Exit { code: 137, oom: false }),
-                    },
+                None => match self.context.runtime.list().await {
+                    Err(_) => continue,
+                    // without a process it vanished without a word, as after a shim was killed
+                    Ok(fresh) => outcome(&fresh, &id).unwrap_or(Some(LOST)),
                 },
+                Some(outcome) => outcome,
             };
-            if let Some(exit) = exit {
+            if let Some(exit) = outcome {
                 tracing::info!(pod = %self.title(), container = name, code = exit.code, reason = exit.reason(), "container ended");
                 self.handle(Event::Exited { name, attempt, exit }).await;
             }
         }
-    }
-
-    fn title(&self) -> String {
-        format!("{}/{}", self.plan.pod.namespace, self.plan.pod.name)
     }
 
     async fn execute(&mut self, action: Action) -> Option<Event> {
@@ -204,19 +228,35 @@ impl<R: Runtime, N: Network> Worker<R, N> {
                 }
                 None
             }
+            Action::Remember => {
+                let record = self.record();
+                let written =
+                    self.context.with_records(move |records| records.write(&record)).await;
+                if let Err(error) = written {
+                    tracing::warn!(pod = %self.title(), %error, "cannot write down how a container ended");
+                }
+                None
+            }
             Action::TearDown => Some(self.tear_down().await),
         }
     }
 
+    fn record(&self) -> Record {
+        let mut record =
+            Record::new(&self.plan.pod, &self.context.boot_id, self.plan.grace_seconds);
+        for slot in self.machine.slots.iter().filter(|slot| slot.state == SlotState::Ended) {
+            let Some(Exit { code, oom }) = slot.last_exit else { continue };
+            record.ended.insert(slot.name.clone(), Ended { attempt: slot.attempt, code, oom });
+        }
+        record
+    }
+
     async fn set_up(&mut self) -> Event {
-        match self.try_set_up().await {
+        match self.context.set_up(&self.plan, self.record()).await {
             Ok(attached) => {
-                self.outside = Outside {
-                    ips: attached.ips.clone(),
-                    failure: None,
-                    source: self.outside.source.clone(),
-                };
                 tracing::info!(pod = %self.title(), ips = ?attached.ips, "pod has its network");
+                self.outside.ips.clone_from(&attached.ips);
+                self.outside.failure = None;
                 self.attached = Some(attached);
                 Event::SandboxReady
             }
@@ -228,60 +268,28 @@ impl<R: Runtime, N: Network> Worker<R, N> {
         }
     }
 
-    async fn try_set_up(&self) -> Result<Attached, (String, String)> {
-        let pod = self.plan.pod.clone();
-        let record = Record {
-            namespace: pod.namespace.clone(),
-            name: pod.name.clone(),
-            uid: pod.uid.clone(),
-            boot_id: self.context.boot_id.clone(),
-            grace_seconds: self.plan.grace_seconds,
-        };
-        let sandbox = |error: String| ("FailedCreatePodSandBox".to_owned(), error);
-        self.context
-            .records
-            .write(&record)
-            .map_err(|error| sandbox(format!("cannot write the pod's record: {error}")))?;
-        // containers of a sandbox that is gone cannot run in a new one
-        self.remove_containers().await.map_err(|error| sandbox(error.to_string()))?;
-        let network = self.context.network.clone();
-        let attached = tokio::task::spawn_blocking(move || network.set_up(&pod)).await;
-        let attached = attached
-            .map_err(|error| sandbox(error.to_string()))?
-            .map_err(|error| (error.reason(), error.to_string()))?;
-        self.write_files(&attached)
-            .map_err(|error| sandbox(format!("cannot write the pod's /etc files: {error}")))?;
-        Ok(attached)
-    }
-
-    /// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`, which all containers of the pod see.
-    fn write_files(&self, attached: &Attached) -> std::io::Result<()> {
-        let folder = self.context.records.folder(&self.plan.pod.uid).join("etc");
-        let name = &self.plan.hostname;
-        let mut hosts = "# Written by heddle-agent.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
-        for ip in &attached.ips {
-            hosts.push_str(&format!("{ip}\t{name}\n"));
+    async fn tear_down(&mut self) -> Event {
+        match self.context.tear_down(&self.plan.pod).await {
+            Ok(()) => {
+                tracing::info!(pod = %self.title(), "pod removed");
+                Event::TornDown
+            }
+            Err(message) => {
+                tracing::warn!(pod = %self.title(), message, "pod cannot be removed yet");
+                self.outside.failure = Some(("FailedKillPod".to_owned(), message));
+                Event::TeardownFailed
+            }
         }
-        write_durably(&folder.join("hosts"), hosts.as_bytes())?;
-        write_durably(&folder.join("hostname"), format!("{name}\n").as_bytes())?;
-        write_durably(&folder.join("resolv.conf"), attached.resolv_conf.as_bytes())
     }
 
     async fn start(&mut self, name: String, attempt: u32) -> Event {
         let failed = |name: String, reason: &str, message: String| {
-            tracing::warn!(container = name, reason, message, "container cannot start");
+            tracing::warn!(pod = %self.title(), container = name, reason, message, "container cannot start");
             Event::StartFailed { name, reason: reason.to_owned(), message }
         };
-        let Some(attached) = &self.attached else {
+        let planned = self.plan.containers.iter().find(|container| container.name == name);
+        let (Some(attached), Some(container)) = (&self.attached, planned) else {
             return failed(name, "CreateContainerError", "the pod has no network".to_owned());
-        };
-        let Some(container) = self.plan.containers.iter().find(|container| container.name == name)
-        else {
-            return failed(
-                name,
-                "CreateContainerError",
-                "the pod has no such container".to_owned(),
-            );
         };
         let spec = self.spec(container, attempt, attached);
         match self.try_start(&spec).await {
@@ -293,6 +301,7 @@ impl<R: Runtime, N: Network> Worker<R, N> {
                 let reason = match &error {
                     RuntimeError::ImageNotPresent { .. } => "ErrImageNeverPull",
                     RuntimeError::Image { .. } => "ImageInspectError",
+                    RuntimeError::Unavailable { .. } => "RuntimeNotReady",
                     RuntimeError::Call { operation: "start", .. } => "RunContainerError",
                     _ => "CreateContainerError",
                 };
@@ -302,7 +311,7 @@ impl<R: Runtime, N: Network> Worker<R, N> {
     }
 
     async fn try_start(&self, spec: &ContainerSpec) -> Result<(), RuntimeError> {
-        for info in self.own_containers().await? {
+        for info in self.context.containers_of(&self.plan.pod).await? {
             if info.container == spec.container && info.id != spec.id {
                 self.context.runtime.remove(&info.id).await?;
             }
@@ -317,7 +326,7 @@ impl<R: Runtime, N: Network> Worker<R, N> {
 
     fn spec(&self, container: &ContainerPlan, attempt: u32, attached: &Attached) -> ContainerSpec {
         let pod = &self.plan.pod;
-        let files = self.context.records.folder(&pod.uid).join("etc");
+        let files = self.context.records.etc(&pod.uid);
         let mount = |name: &str| BindMount {
             host: files.join(name),
             container: format!("/etc/{name}"),
@@ -343,71 +352,61 @@ impl<R: Runtime, N: Network> Worker<R, N> {
             cgroup_parent: cgroup::pod_parent(&pod.uid),
             mounts: ["hosts", "hostname", "resolv.conf"].map(mount).into(),
             privileged: container.privileged,
-            labels: std::collections::BTreeMap::new(),
+            labels: BTreeMap::new(),
         }
     }
+}
 
-    async fn own_containers(&self) -> Result<Vec<ContainerInfo>, RuntimeError> {
-        let mut all = self.context.runtime.list().await?;
-        all.retain(|info| info.pod.uid == self.plan.pod.uid);
-        Ok(all)
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => pending().await,
     }
+}
 
-    async fn remove_containers(&self) -> Result<(), RuntimeError> {
-        for info in self.own_containers().await? {
-            self.context.runtime.remove(&info.id).await?;
-        }
-        Ok(())
+/// `None`: the list knows of no process. `Some(None)`: it runs. `Some(Some(_))`: so it ended.
+#[expect(clippy::option_option, reason = "not known, still running and ended are three answers")]
+fn outcome(containers: &[ContainerInfo], id: &str) -> Option<Option<Exit>> {
+    match containers.iter().find(|info| info.id == id)?.state {
+        ContainerState::Running { .. } => Some(None),
+        ContainerState::Exited { code, oom, .. } => Some(Some(Exit { code, oom })),
+        ContainerState::Created | ContainerState::Unknown => None,
     }
+}
 
-    async fn tear_down(&mut self) -> Event {
-        match self.try_tear_down().await {
-            Ok(()) => {
-                tracing::info!(pod = %self.title(), "pod removed");
-                Event::TornDown
-            }
-            Err(message) => {
-                tracing::warn!(pod = %self.title(), message, "pod cannot be removed yet");
-                self.outside.failure = Some(("FailedKillPod".to_owned(), message));
-                Event::TeardownFailed
-            }
-        }
+/// What a container begins as, from what is left of it: the newest one in the runtime, and what was written down.
+/// `goes_on`: its sandbox is there.
+fn slot(
+    name: &str,
+    newest: Option<&ContainerInfo>,
+    ended: Option<&Ended>,
+    restart: RestartPolicy,
+    goes_on: bool,
+) -> Slot {
+    if let Some(Ended { attempt, code, oom }) = ended.copied()
+        && newest.is_none_or(|info| info.attempt <= attempt)
+    {
+        return Slot::ended(name, attempt, Exit { code, oom });
     }
-
-    /// Containers, network, cgroup, logs, and the record last: it is what a restarted agent finds the rest by.
-    async fn try_tear_down(&self) -> Result<(), String> {
-        self.remove_containers().await.map_err(|error| error.to_string())?;
-        let (pod, network) = (self.plan.pod.clone(), self.context.network.clone());
-        let torn = tokio::task::spawn_blocking(move || network.tear_down(&pod)).await;
-        torn.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        let uid = &self.plan.pod.uid;
-        cgroup::remove(&cgroup::pod_parent(uid))
-            .map_err(|error| format!("cannot remove the pod's cgroup: {error}"))?;
-        match std::fs::remove_dir_all(log_folder(&self.context.logs, &self.plan.pod)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(format!("cannot remove the pod's logs: {error}"));
-            }
-            _ => {}
+    let Some(info) = newest else { return Slot::fresh(name, 0) };
+    let (attempt, next) = (info.attempt, info.attempt.saturating_add(1));
+    match info.state {
+        ContainerState::Created => Slot::fresh(name, attempt),
+        // taken as running until the first look says how it ended
+        ContainerState::Running { .. } | ContainerState::Exited { .. } if goes_on => {
+            Slot::running(name, attempt, Duration::ZERO)
         }
-        self.context
-            .records
-            .remove(uid)
-            .map_err(|error| format!("cannot remove the pod's record: {error}"))
+        ContainerState::Exited { code, oom, .. } if !restart.applies(code) => {
+            Slot::ended(name, attempt, Exit { code, oom })
+        }
+        // it ran before a reboot; how it ended nobody knows
+        ContainerState::Unknown if restart == RestartPolicy::Never => {
+            Slot::ended(name, attempt, LOST)
+        }
+        _ => Slot::fresh(name, next),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn container_ids_are_short_and_unique() {
-        let pod = PodRef { namespace: "n".into(), name: "p".repeat(253), uid: "u".into() };
-        let id = container_id(&pod, &"c".repeat(63), 4_000_000_000);
-        assert!(id.len() <= 76 && cni::args::is_identifier(&id), "{id}");
-        assert_ne!(
-            container_id(&pod, &format!("{}a", "c".repeat(30)), 0),
-            container_id(&pod, &format!("{}b", "c".repeat(30)), 0)
-        );
-    }
-}
+#[path = "worker/tests.rs"]
+mod tests;

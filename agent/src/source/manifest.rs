@@ -7,11 +7,26 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{SourceError, Sourced};
-use crate::pod::plan;
-use crate::proxy::validate;
+use crate::pod::validate as pod;
+use crate::proxy::validate as service;
 
 /// The largest file that is read, in bytes: etcd's limit on an object, which manifests are made for.
 pub const MAX_FILE: u64 = 1 << 20;
+
+/// What names an object in a folder: its kind, namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub kind: String,
+    pub namespace: String,
+    pub name: String,
+}
+
+/// A mistake, and whose it is. `None`: what the document was meant to be cannot be told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    pub error: SourceError,
+    pub whose: Option<Identity>,
+}
 
 /// What one file holds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,182 +35,226 @@ pub struct Parsed {
     pub pods: Vec<Sourced<Pod>>,
     /// Its services.
     pub services: Vec<Sourced<Service>>,
-    /// What is wrong with the rest.
-    pub errors: Vec<SourceError>,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// One document of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Document<'a> {
+    /// From 1.
+    number: usize,
+    /// Its first line in the file, from 1.
+    line: usize,
+    text: &'a str,
+}
+
+/// An object that is not right: each reason, and the line if the parser knows one.
+#[derive(Debug, Default)]
+struct Refusal {
+    reasons: Vec<String>,
+    line: Option<usize>,
+}
+
+impl From<Vec<String>> for Refusal {
+    fn from(reasons: Vec<String>) -> Self {
+        Self { reasons, line: None }
+    }
 }
 
 /// Reads a manifest. A document that is not right is reported and does not disturb the others.
 pub fn parse(text: &str, path: &Path) -> Parsed {
     let mut parsed = Parsed::default();
-    for (number, (line, document)) in documents(text).into_iter().enumerate() {
-        let place = format!("document {}, line {line}", number + 1);
-        match serde_saphyr::from_str::<Value>(document) {
+    for document in documents(text) {
+        let mut reader = Reader { parsed: &mut parsed, path, document };
+        match serde_saphyr::from_str::<Value>(document.text) {
             Ok(Value::Null) => {}
-            Ok(value) => parsed.object(&value, path, &place),
-            Err(error) => parsed.error(
-                path,
-                place,
-                format!("is not valid YAML: {}", first_line(&error.to_string())),
-            ),
+            Ok(value) => reader.object(value, Some(document.text)),
+            Err(error) => {
+                let (line, message) = located(&error, document);
+                reader.refuse(None, line, format!("is not valid YAML: {message}"));
+            }
         }
     }
     parsed
 }
 
-/// The documents of a file with the numbers of their first lines. A line that begins with `---` is a boundary wherever it
-/// stands (YAML 1.2, 9.1.2), so a broken document cannot swallow its neighbours.
-fn documents(text: &str) -> Vec<(usize, &str)> {
-    let mut documents = Vec::new();
+/// The documents of a file. A line that begins with `---` is a boundary wherever it stands (YAML 1.2, 9.1.2), so a broken
+/// document cannot swallow its neighbours.
+fn documents(text: &str) -> Vec<Document<'_>> {
+    let mut pieces = Vec::new();
     let (mut start, mut first, mut offset) = (0, 1, 0);
     for (index, line) in text.split_inclusive('\n').enumerate() {
         if line.trim_end() == "---" || line.starts_with("--- ") {
-            documents.push((first, &text[start..offset]));
-            start = offset + if line.trim_end() == "---" { line.len() } else { 3 };
-            first = index + 2;
+            pieces.push((first, &text[start..offset]));
+            let alone = line.trim_end() == "---";
+            start = offset + if alone { line.len() } else { 3 };
+            first = index + if alone { 2 } else { 1 };
         }
         offset += line.len();
     }
-    documents.push((first, &text[start..]));
-    documents.retain(|(_, document)| !document.trim().is_empty());
-    documents
+    pieces.push((first, &text[start..]));
+    let filled = pieces.into_iter().filter(|(_, piece)| !is_blank(piece)).enumerate();
+    filled.map(|(index, (line, text))| Document { number: index + 1, line, text }).collect()
 }
 
-impl Parsed {
-    fn error(&mut self, path: &Path, object: String, reason: String) {
-        self.errors.push(SourceError { path: path.to_owned(), object, reason });
+/// Comments and directives alone are no document.
+fn is_blank(text: &str) -> bool {
+    text.lines().all(|line| line.trim().is_empty() || line.starts_with(['#', '%']))
+}
+
+/// The line in the file, and the message without its own count of lines, which begins anew with each document.
+fn located(error: &serde_saphyr::Error, document: Document<'_>) -> (Option<usize>, String) {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let Some(location) = error.location() else { return (None, first.to_owned()) };
+    let prefix = format!("line {} column {}: ", location.line(), location.column());
+    let message = first.strip_prefix(&prefix).unwrap_or(first).to_owned();
+    let line = usize::try_from(location.line()).unwrap_or(1).max(1);
+    (Some(document.line + line - 1), message)
+}
+
+/// Reads one document into what was found so far.
+struct Reader<'a> {
+    parsed: &'a mut Parsed,
+    path: &'a Path,
+    document: Document<'a>,
+}
+
+impl Reader<'_> {
+    fn refuse(&mut self, whose: Option<Identity>, line: Option<usize>, reason: String) {
+        let number = self.document.number;
+        let object = whose.as_ref().map_or_else(
+            || format!("document {number}"),
+            |id| format!("{} {}/{}", id.kind, id.namespace, id.name),
+        );
+        let line = Some(line.unwrap_or(self.document.line));
+        let error = SourceError { path: self.path.to_owned(), line, object, reason };
+        self.parsed.problems.push(Problem { error, whose });
     }
 
-    fn object(&mut self, value: &Value, path: &Path, place: &str) {
-        let text =
+    /// `text` is the object as written, if it is a document of its own.
+    fn object(&mut self, mut value: Value, text: Option<&str>) {
+        let whose = identity(&value);
+        let word =
             |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (kind, version) = (text("kind"), text("apiVersion"));
-        let meta = |key: &str| {
-            value.pointer(&format!("/metadata/{key}")).and_then(Value::as_str).unwrap_or_default()
-        };
-        let namespace = if meta("namespace").is_empty() { "default" } else { meta("namespace") };
-        let name = match meta("name") {
-            "" => place.to_owned(),
-            name => format!("{kind} {namespace}/{name}"),
-        };
+        let (kind, version) = (word("kind"), word("apiVersion"));
         match (version.as_str(), kind.as_str()) {
             ("v1", "Pod") => {
-                let checked = typed::<Pod>(value).and_then(|mut pod| {
+                // with numbers made text the document no longer says the same as the object
+                let text = text.filter(|_| !quantities_to_text(&mut value));
+                let checked = self.typed::<Pod>(&value, text).and_then(|mut pod| {
                     pod.metadata.namespace.get_or_insert_with(|| "default".to_owned());
-                    plan::validate(&pod, value).map(|()| pod)
+                    pod::pod(&pod, &value).map(|()| pod).map_err(Refusal::from)
                 });
-                self.keep(checked, path, name, |parsed| &mut parsed.pods);
+                self.keep(checked, whose, |parsed| &mut parsed.pods);
             }
             ("v1", "Service") => {
-                let checked = typed::<Service>(value).and_then(|mut service| {
+                let checked = self.typed::<Service>(&value, text).and_then(|mut service| {
                     service.metadata.namespace.get_or_insert_with(|| "default".to_owned());
-                    validate::service(&service).map(|()| service)
+                    service::service(&service).map(|()| service).map_err(Refusal::from)
                 });
-                self.keep(checked, path, name, |parsed| &mut parsed.services);
+                self.keep(checked, whose, |parsed| &mut parsed.services);
             }
-            ("v1", "List") => {
-                for item in value.get("items").and_then(Value::as_array).into_iter().flatten() {
-                    self.object(item, path, place);
+            ("v1", "List") => match value.get_mut("items").map(Value::take) {
+                None | Some(Value::Null) => {}
+                Some(Value::Array(items)) => {
+                    for item in items {
+                        self.object(item, None);
+                    }
                 }
-            }
+                Some(_) => self.refuse(None, None, "items: must be a list".to_owned()),
+            },
             ("", _) | (_, "") => {
-                self.error(path, name, "apiVersion and kind are needed".to_owned());
+                self.refuse(whose, None, "apiVersion and kind are needed".to_owned());
             }
-            _ => self.error(
-                path,
-                name,
-                format!("kind {kind} ({version}) is not supported here; use Pod or Service of v1"),
+            _ => self.refuse(
+                whose,
+                None,
+                format!("kind {kind} ({version}) is not supported in static mode; use Pod or Service of v1"),
             ),
         }
     }
 
     fn keep<T>(
         &mut self,
-        checked: Result<T, Vec<String>>,
-        path: &Path,
-        name: String,
-        list: impl Fn(&mut Self) -> &mut Vec<Sourced<T>>,
+        checked: Result<T, Refusal>,
+        whose: Option<Identity>,
+        list: impl Fn(&mut Parsed) -> &mut Vec<Sourced<T>>,
     ) {
         match checked {
-            Ok(object) => list(self).push(Sourced { path: path.to_owned(), object }),
-            Err(reasons) => self.error(path, name, reasons.join("; ")),
+            Ok(object) => {
+                let sourced =
+                    Sourced { path: self.path.to_owned(), line: self.document.line, object };
+                list(self.parsed).push(sourced);
+            }
+            Err(refusal) => self.refuse(whose, refusal.line, refusal.reasons.join("; ")),
         }
+    }
+
+    /// The typed object. A field that Kubernetes does not know is refused: it is a typing mistake that would otherwise be
+    /// silently without effect.
+    fn typed<T: DeserializeOwned>(&self, value: &Value, text: Option<&str>) -> Result<T, Refusal> {
+        let mut unknown = Vec::new();
+        let mut note = |path: serde_ignored::Path<'_>| {
+            unknown.push(format!("{}: Kubernetes has no such field", field(&path)));
+        };
+        let fields = serde_ignored::Deserializer::new(value, &mut note);
+        let object = serde_path_to_error::deserialize(fields).map_err(|error| {
+            // the text is read once more because only there a value of the wrong type has a line
+            let again = text.and_then(|text| serde_saphyr::from_str::<T>(text).err());
+            let line = again.and_then(|again| located(&again, self.document).0);
+            Refusal { reasons: vec![error.to_string()], line }
+        })?;
+        if unknown.is_empty() { Ok(object) } else { Err(unknown.into()) }
     }
 }
 
-/// The typed object. A field that Kubernetes does not know is refused: it is a typing mistake that would otherwise be
-/// silently without effect.
-fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Vec<String>> {
-    let mut unknown = Vec::new();
-    let object = serde_ignored::deserialize(value, |path| {
-        // an optional field stands in the path as a question mark of its own
-        unknown.push(format!("{}: no such field", path.to_string().replace(".?", "")));
-    });
-    let object = object.map_err(|error| vec![error.to_string()])?;
-    if unknown.is_empty() { Ok(object) } else { Err(unknown) }
+/// A field as Kubernetes writes it: `spec.containers[0].image`.
+fn field(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", field(parent)),
+        Path::Map { parent, key } => {
+            let parent = field(parent);
+            if parent.is_empty() { key.clone() } else { format!("{parent}.{key}") }
+        }
+        Path::Some { parent }
+        | Path::NewtypeStruct { parent }
+        | Path::NewtypeVariant { parent } => field(parent),
+    }
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+/// What an object calls itself, if it does.
+fn identity(value: &Value) -> Option<Identity> {
+    let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let named = |text: Option<String>| text.filter(|text| !text.is_empty());
+    Some(Identity {
+        kind: named(text("/kind"))?,
+        namespace: named(text("/metadata/namespace")).unwrap_or_else(|| "default".to_owned()),
+        name: named(text("/metadata/name"))?,
+    })
+}
+
+/// Kubernetes takes `cpu: 2` for `cpu: "2"`; the typed object only has text. Says whether anything was changed.
+fn quantities_to_text(pod: &mut Value) -> bool {
+    let mut changed = false;
+    let containers = pod.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
+    for container in containers.into_iter().flatten() {
+        for list in ["/resources/limits", "/resources/requests"] {
+            let quantities = container.pointer_mut(list).and_then(Value::as_object_mut);
+            for quantity in quantities.into_iter().flat_map(serde_json::Map::values_mut) {
+                if let Value::Number(number) = quantity {
+                    *quantity = Value::String(number.to_string());
+                    changed = true;
+                }
+            }
+        }
+    }
+    changed
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n  - {name: c, image: i}\n";
-
-    fn errors(text: &str) -> Vec<String> {
-        let parsed = parse(text, Path::new("/m/a.yaml"));
-        parsed.errors.iter().map(|error| format!("{}: {}", error.object, error.reason)).collect()
-    }
-
-    #[test]
-    fn documents_are_judged_one_by_one() {
-        let text =
-            format!("# comment\n---\n{POD}---\nkind: [\n---\n{}", POD.replace("web", "other"));
-        let parsed = parse(&text, Path::new("/m/a.yaml"));
-        let names: Vec<_> =
-            parsed.pods.iter().map(|pod| pod.object.metadata.name.clone().unwrap()).collect();
-        assert_eq!(names, ["web", "other"]);
-        assert_eq!(parsed.errors.len(), 1);
-        assert!(parsed.errors[0].object.contains("line 10"), "{:?}", parsed.errors);
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        let cases = [
-            (
-                POD.replace("image: i", "image: i, comand: [x]"),
-                "Pod default/web: spec.containers.0.comand: no such field",
-            ),
-            (
-                POD.replace("kind: Pod", "kind: Deployment"),
-                "Deployment default/web: kind Deployment (v1) is not supported",
-            ),
-            (POD.replace("kind: Pod", ""), "apiVersion and kind are needed"),
-            (POD.replace("{name: c, image: i}", "5"), "Pod default/web: invalid type"),
-            ("just text".to_owned(), "apiVersion and kind are needed"),
-        ];
-        for (text, expected) in cases {
-            let found = errors(&text);
-            assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
-        }
-    }
-
-    #[test]
-    fn an_alias_bomb_is_an_error_or_small() {
-        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
-        for level in 1..12 {
-            let refs = vec![format!("*a{}", level - 1); 10].join(", ");
-            bomb.push_str(&format!("a{level}: &a{level} [{refs}]\n"));
-        }
-        assert_eq!(errors(&bomb).len(), 1);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn hostile_text_never_panics(text in "\\PC{0,300}") {
-            parse(&text, Path::new("x"));
-        }
-    }
-}
+#[path = "manifest/tests.rs"]
+mod tests;

@@ -7,7 +7,7 @@ const fn s(seconds: u64) -> Duration {
 }
 
 fn machine(restart: RestartPolicy) -> Machine {
-    Machine::new([("a".to_owned(), 0), ("b".to_owned(), 0)], restart, s(30))
+    Machine::new(vec![Slot::fresh("a", 0), Slot::fresh("b", 0)], restart, s(30))
 }
 
 fn exited(name: &str, attempt: u32, code: u32) -> Event {
@@ -78,8 +78,10 @@ fn policies_decide_who_is_restarted() {
     ];
     for (policy, code, again) in cases {
         let mut machine = running(policy, s(0));
-        machine.step(&exited("a", 0, code), s(1));
+        let actions = machine.step(&exited("a", 0, code), s(1));
         assert_eq!(machine.slots[0].state != SlotState::Ended, again, "{policy:?} {code}");
+        assert_eq!(actions == [Action::Remember], !again, "{policy:?} {code}");
+        assert_eq!(machine.step(&exited("a", 0, code), s(2)), [], "an end is an end");
     }
 }
 
@@ -140,10 +142,22 @@ fn a_missing_image_is_waited_for() {
 
 #[test]
 fn adopted_containers_go_on() {
-    let slots = [("a".to_owned(), 3, Some(s(1))), ("b".to_owned(), 1, None)];
+    let slots = vec![Slot::running("a", 3, s(1)), Slot::fresh("b", 1)];
     let mut machine = Machine::adopt(slots, RestartPolicy::Always, s(30));
     assert_eq!(machine.step(&Event::Begin, s(5)), [start("b", 1)]);
     assert_eq!(machine.slots[0].state, SlotState::Running { since: s(1) });
+}
+
+#[test]
+fn what_ended_for_good_before_a_reboot_stays_so() {
+    let ended = |name| Slot::ended(name, 0, Exit { code: 0, oom: false });
+    let mut over = Machine::new(vec![ended("a"), ended("b")], RestartPolicy::Never, s(30));
+    assert_eq!(over.step(&Event::Begin, s(0)), [], "no sandbox is made for it");
+    assert_eq!(over.step(&Event::Delete, s(1)), [Action::TearDown]);
+    let slots = vec![ended("a"), Slot::fresh("b", 1)];
+    let mut half = Machine::new(slots, RestartPolicy::OnFailure, s(30));
+    assert_eq!(half.step(&Event::Begin, s(0)), [Action::SetUpSandbox]);
+    assert_eq!(half.step(&Event::SandboxReady, s(1)), [start("b", 1)]);
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
