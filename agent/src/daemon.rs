@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use conf::AgentConfig;
 use netns_tools::iptables::{Family, Iptables};
@@ -22,6 +22,9 @@ use crate::proxy::{Proxy, ProxyConfig, ProxyError, prepare_node};
 use crate::runtime::containerd::ContainerdOptions;
 use crate::runtime::{Containerd, RuntimeError};
 use crate::source::{self, Directory};
+
+/// How long another agent on the same state folder is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +110,14 @@ fn lock(state: &Path) -> Result<File, DaemonError> {
     let path = state.join("agent.pid");
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = opened.map_err(io_error(format!("open {}", path.display())))?;
-    if file.try_lock().is_err() {
+    // one that was just killed may not be gone yet
+    let start = Instant::now();
+    let mut locked = file.try_lock();
+    while locked.is_err() && start.elapsed() < LOCK_PATIENCE {
+        std::thread::sleep(Duration::from_millis(50));
+        locked = file.try_lock();
+    }
+    if locked.is_err() {
         let mut pid = String::new();
         file.read_to_string(&mut pid).ok();
         return Err(DaemonError::Locked { state: state.to_owned(), pid: pid.trim().to_owned() });

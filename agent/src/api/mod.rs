@@ -149,3 +149,6 @@ pub async fn serve_health<R: Runtime + Clone>(
     tokio::spawn(async move { axum::serve(listener, router).await });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,7 +36,7 @@ pub type ErrorBoard = Arc<RwLock<Vec<SourceError>>>;
 /// One node.
 pub struct Node<R, N> {
     context: Arc<Context<R, N>>,
-    directory: Directory,
+    directory: Option<Directory>,
     services: Services,
     errors: ErrorBoard,
     objects: Option<Objects>,
@@ -95,7 +95,7 @@ impl<R: Runtime, N: Network> Node<R, N> {
         let (guard, done) = mpsc::channel(1);
         Self {
             context: Arc::new(context),
-            directory,
+            directory: Some(directory),
             services,
             errors,
             objects: None,
@@ -109,22 +109,27 @@ impl<R: Runtime, N: Network> Node<R, N> {
     }
 
     /// Runs until told to stop. Pods, rules and addresses stay.
-    pub async fn run(mut self, mut signals: Signals) {
-        self.read_manifests();
-        let events = self.listen();
-        let mut events = tokio::select! {
-            events = events => events,
-            _ = &mut signals.stop => return,
-        };
+    pub async fn run(self, signals: Signals) {
+        let Signals { manifests, reload, stop } = signals;
+        // wherever the work is: everything can be left at any moment
+        tokio::select! {
+            () = self.work(manifests, reload) => {}
+            _ = stop => {}
+        }
+    }
+
+    async fn work(mut self, mut manifests: mpsc::Receiver<()>, mut reload: mpsc::Receiver<()>) {
+        self.read_manifests().await;
+        let mut events = self.listen().await;
         let mut recheck = tokio::time::interval(RECHECK);
         recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.reconcile().await;
             tokio::select! {
-                Some(()) = signals.manifests.recv() => self.read_manifests(),
-                Some(()) = signals.reload.recv() => {
+                Some(()) = manifests.recv() => self.read_manifests().await,
+                Some(()) = reload.recv() => {
                     tracing::info!("manifests are read because of SIGHUP");
-                    self.read_manifests();
+                    self.read_manifests().await;
                 }
                 Some(ended) = self.tasks.join_next_with_id() => self.forget(ended),
                 Some(_) = self.collecting.task.join_next() => {}
@@ -137,13 +142,9 @@ impl<R: Runtime, N: Network> Node<R, N> {
                         drain(&mut events);
                         self.observe(&event).await;
                     }
-                    None => events = tokio::select! {
-                        events = self.listen() => events,
-                        _ = &mut signals.stop => return,
-                    },
+                    None => events = self.listen().await,
                 },
                 _ = recheck.tick() => self.observe(&RuntimeEvent::Resync).await,
-                _ = &mut signals.stop => return,
             }
         }
     }
@@ -164,8 +165,20 @@ impl<R: Runtime, N: Network> Node<R, N> {
         }
     }
 
-    fn read_manifests(&mut self) {
-        match self.directory.read() {
+    async fn read_manifests(&mut self) {
+        // lent to a blocking thread: the folder may be slow, or on a server that is away
+        let Some(mut directory) = self.directory.take() else { return };
+        let read = task::spawn_blocking(move || (directory.read(), directory)).await;
+        let (objects, directory) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                // without it nothing changes any more; a new agent begins anew
+                tracing::error!(%error, "reading the manifests broke");
+                return;
+            }
+        };
+        self.directory = Some(directory);
+        match objects {
             Ok(objects) => {
                 self.write_errors(objects.errors.clone());
                 self.objects = Some(objects);

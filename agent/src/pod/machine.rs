@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::plan::RestartPolicy;
 
 /// Restart back-off as the kubelet has it: none at first, then 10 s doubling to 5 min, forgotten after 10 min of running.
@@ -66,7 +68,7 @@ pub enum SlotState {
 }
 
 /// How a container ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
     /// Exit code.
     pub code: u32,
@@ -163,7 +165,7 @@ pub enum Action {
         /// The signal.
         signal: i32,
     },
-    /// Write down which containers have ended for good and how: after a reboot nothing else would tell.
+    /// Write down which containers are not to be started again, and how they ended: after a reboot nothing else would tell.
     Remember,
     /// Remove containers, network, cgroup and record, in that order.
     TearDown,
@@ -279,7 +281,12 @@ impl Machine {
             return Vec::new();
         };
         match event {
-            Event::Started { .. } => slot.state = SlotState::Running { since: now },
+            Event::Started { .. } => {
+                slot.state = SlotState::Running { since: now };
+                if restart == RestartPolicy::Never {
+                    return vec![Action::Remember];
+                }
+            }
             Event::StartFailed { reason, message, .. } => {
                 slot.failures = slot.failures.saturating_add(1);
                 let until = now + doubled(FIRST_RETRY, slot.failures, LAST_RETRY);
@@ -289,7 +296,7 @@ impl Machine {
             Event::Exited { attempt, exit, .. }
                 if *attempt == slot.attempt && slot.state != SlotState::Ended =>
             {
-                slot.exited(exit, restart, now);
+                slot.exited(*exit, restart, now);
                 if slot.state == SlotState::Ended {
                     return vec![Action::Remember];
                 }
@@ -320,7 +327,7 @@ impl Machine {
                 let ended = |slot: &&mut Slot| slot.name == *name && slot.attempt == *attempt;
                 if let Some(slot) = self.slots.iter_mut().find(ended) {
                     slot.state = SlotState::Ended;
-                    slot.last_exit = Some(exit.clone());
+                    slot.last_exit = Some(*exit);
                 }
                 if self.slots.iter().any(|slot| matches!(slot.state, SlotState::Running { .. })) {
                     return Vec::new();
@@ -372,8 +379,8 @@ impl Slot {
         }
     }
 
-    fn exited(&mut self, exit: &Exit, restart: RestartPolicy, now: Duration) {
-        self.last_exit = Some(exit.clone());
+    fn exited(&mut self, exit: Exit, restart: RestartPolicy, now: Duration) {
+        self.last_exit = Some(exit);
         if !restart.applies(exit.code) {
             self.state = SlotState::Ended;
             return;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::machine::Exit;
 use crate::runtime::PodRef;
 
 /// A pod's record: enough to remove all that it has, whatever became of its manifest.
@@ -23,20 +24,18 @@ pub struct Record {
     pub boot_id: String,
     /// Seconds between SIGTERM and SIGKILL.
     pub grace_seconds: u64,
-    /// Containers that have ended for good, by name.
+    /// Containers, by name, that are not to be started again.
     #[serde(default)]
-    pub ended: BTreeMap<String, Ended>,
+    pub progress: BTreeMap<String, Progress>,
 }
 
-/// How a container ended for good.
+/// How far a container came that is not to be started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ended {
+pub struct Progress {
     /// Which of its name.
     pub attempt: u32,
-    /// Exit code.
-    pub code: u32,
-    /// Whether for want of memory.
-    pub oom: bool,
+    /// How it ended. `None`: it was started.
+    pub exit: Option<Exit>,
 }
 
 impl Record {
@@ -49,7 +48,7 @@ impl Record {
             uid,
             boot_id: boot_id.to_owned(),
             grace_seconds,
-            ended: BTreeMap::new(),
+            progress: BTreeMap::new(),
         }
     }
 
@@ -174,7 +173,10 @@ mod tests {
             uid: "u1".into(),
             boot_id: boot_id().unwrap(),
             grace_seconds: 3,
-            ended: BTreeMap::from([("c".to_owned(), Ended { attempt: 1, code: 2, oom: false })]),
+            progress: BTreeMap::from([(
+                "c".to_owned(),
+                Progress { attempt: 1, exit: Some(Exit { code: 2, oom: false }) },
+            )]),
         };
         records.write(&record).unwrap();
         fs::create_dir_all(records.folder("half")).unwrap();

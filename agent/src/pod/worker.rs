@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::context::{Context, container_id, log_folder};
 use super::machine::{Action, Event, Exit, Machine, Slot, SlotState, Stage};
 use super::plan::{ContainerPlan, PodPlan, RestartPolicy};
-use super::record::{Ended, Record};
+use super::record::{Progress, Record};
 use super::status::{Outside, describe};
 use crate::cgroup;
 use crate::network::{Attached, Network};
@@ -43,7 +43,7 @@ pub struct Inbox {
 /// What an earlier agent left of a pod.
 struct Found {
     containers: Vec<ContainerInfo>,
-    ended: BTreeMap<String, Ended>,
+    progress: BTreeMap<String, Progress>,
     attached: Option<Attached>,
 }
 
@@ -55,6 +55,8 @@ pub struct Worker<R, N> {
     outside: Outside,
     attached: Option<Attached>,
     deleting: bool,
+    /// What was told of each thing that failed: a retry that fails in the same way is no news.
+    told: BTreeMap<String, String>,
     started: Instant,
 }
 
@@ -65,15 +67,9 @@ impl<R: Runtime, N: Network> Worker<R, N> {
         let grace = Duration::from_secs(plan.grace_seconds);
         let machine = Machine::new(slots.collect(), plan.restart, grace);
         let outside = Outside { source, ..Outside::default() };
-        Self {
-            context,
-            plan,
-            machine,
-            outside,
-            attached: None,
-            deleting: false,
-            started: Instant::now(),
-        }
+        let (told, started) = (BTreeMap::new(), Instant::now());
+        let (attached, deleting) = (None, false);
+        Self { context, plan, machine, outside, attached, deleting, told, started }
     }
 
     /// Works until nothing is left of the pod, or the agent ends. What an earlier agent left of it is adopted.
@@ -143,8 +139,8 @@ impl<R: Runtime, N: Network> Worker<R, N> {
             let current = self.context.with_network(move |network| network.current(&pod)).await;
             attached = current.ok().flatten();
         }
-        let ended = record.map(|record| record.ended).unwrap_or_default();
-        Found { containers, ended, attached }
+        let progress = record.map(|record| record.progress).unwrap_or_default();
+        Found { containers, progress, attached }
     }
 
     /// Begins where an earlier agent ended.
@@ -154,8 +150,8 @@ impl<R: Runtime, N: Network> Worker<R, N> {
         let slot = |container: &ContainerPlan| {
             let same = found.containers.iter().filter(|info| info.container == container.name);
             let newest = same.max_by_key(|info| info.attempt);
-            let ended = found.ended.get(&container.name);
-            slot(&container.name, newest, ended, self.plan.restart, goes_on)
+            let progress = found.progress.get(&container.name);
+            slot(&container.name, newest, progress, self.plan.restart, goes_on)
         };
         let slots = self.plan.containers.iter().map(slot).collect();
         let grace = Duration::from_secs(self.plan.grace_seconds);
@@ -167,7 +163,9 @@ impl<R: Runtime, N: Network> Worker<R, N> {
         self.attached.clone_from(&found.attached);
         if let Some(attached) = &self.attached {
             self.outside.ips.clone_from(&attached.ips);
-            tracing::info!(pod = %self.title(), ips = ?attached.ips, "pod adopted");
+            if !self.deleting {
+                tracing::info!(pod = %self.title(), ips = ?attached.ips, "pod adopted");
+            }
         }
     }
 
@@ -244,9 +242,13 @@ impl<R: Runtime, N: Network> Worker<R, N> {
     fn record(&self) -> Record {
         let mut record =
             Record::new(&self.plan.pod, &self.context.boot_id, self.plan.grace_seconds);
-        for slot in self.machine.slots.iter().filter(|slot| slot.state == SlotState::Ended) {
-            let Some(Exit { code, oom }) = slot.last_exit else { continue };
-            record.ended.insert(slot.name.clone(), Ended { attempt: slot.attempt, code, oom });
+        for slot in &self.machine.slots {
+            let exit = match slot.state {
+                SlotState::Ended => slot.last_exit,
+                SlotState::Running { .. } if self.plan.restart == RestartPolicy::Never => None,
+                _ => continue,
+            };
+            record.progress.insert(slot.name.clone(), Progress { attempt: slot.attempt, exit });
         }
         record
     }
@@ -261,7 +263,7 @@ impl<R: Runtime, N: Network> Worker<R, N> {
                 Event::SandboxReady
             }
             Err((reason, message)) => {
-                tracing::warn!(pod = %self.title(), reason, message, "pod has no network yet");
+                self.complain("pod has no network yet", &reason, &message);
                 self.outside.failure = Some((reason, message));
                 Event::SandboxFailed
             }
@@ -275,7 +277,7 @@ impl<R: Runtime, N: Network> Worker<R, N> {
                 Event::TornDown
             }
             Err(message) => {
-                tracing::warn!(pod = %self.title(), message, "pod cannot be removed yet");
+                self.complain("pod cannot be removed yet", "FailedKillPod", &message);
                 self.outside.failure = Some(("FailedKillPod".to_owned(), message));
                 Event::TeardownFailed
             }
@@ -283,30 +285,33 @@ impl<R: Runtime, N: Network> Worker<R, N> {
     }
 
     async fn start(&mut self, name: String, attempt: u32) -> Event {
-        let failed = |name: String, reason: &str, message: String| {
-            tracing::warn!(pod = %self.title(), container = name, reason, message, "container cannot start");
-            Event::StartFailed { name, reason: reason.to_owned(), message }
-        };
         let planned = self.plan.containers.iter().find(|container| container.name == name);
         let (Some(attached), Some(container)) = (&self.attached, planned) else {
-            return failed(name, "CreateContainerError", "the pod has no network".to_owned());
+            let message = "the pod has no network".to_owned();
+            return Event::StartFailed { name, reason: "CreateContainerError".to_owned(), message };
         };
         let spec = self.spec(container, attempt, attached);
         match self.try_start(&spec).await {
             Ok(()) => {
                 tracing::info!(pod = %self.title(), container = name, attempt, "container started");
+                self.told.clear();
                 Event::Started { name }
             }
             Err(error) => {
-                let reason = match &error {
-                    RuntimeError::ImageNotPresent { .. } => "ErrImageNeverPull",
-                    RuntimeError::Image { .. } => "ImageInspectError",
-                    RuntimeError::Unavailable { .. } => "RuntimeNotReady",
-                    RuntimeError::Call { operation: "start", .. } => "RunContainerError",
-                    _ => "CreateContainerError",
-                };
-                failed(name, reason, error.to_string())
+                let (reason, message) = (reason(&error).to_owned(), error.to_string());
+                self.complain(&format!("container {name} cannot start"), &reason, &message);
+                Event::StartFailed { name, reason, message }
             }
+        }
+    }
+
+    fn complain(&mut self, what: &str, reason: &str, message: &str) {
+        let text = format!("{reason}: {message}");
+        if self.told.get(what) == Some(&text) {
+            tracing::debug!(pod = %self.title(), reason, message, "{what}, still");
+        } else {
+            tracing::warn!(pod = %self.title(), reason, message, "{what}");
+            self.told.insert(what.to_owned(), text);
         }
     }
 
@@ -357,6 +362,17 @@ impl<R: Runtime, N: Network> Worker<R, N> {
     }
 }
 
+/// The kubelet's word for a container that cannot start.
+fn reason(error: &RuntimeError) -> &'static str {
+    match error {
+        RuntimeError::ImageNotPresent { .. } => "ErrImageNeverPull",
+        RuntimeError::Image { .. } => "ImageInspectError",
+        RuntimeError::Unavailable { .. } => "RuntimeNotReady",
+        RuntimeError::Call { operation: "start", .. } => "RunContainerError",
+        RuntimeError::Spec { .. } | RuntimeError::Call { .. } => "CreateContainerError",
+    }
+}
+
 async fn due(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -379,19 +395,23 @@ fn outcome(containers: &[ContainerInfo], id: &str) -> Option<Option<Exit>> {
 fn slot(
     name: &str,
     newest: Option<&ContainerInfo>,
-    ended: Option<&Ended>,
+    progress: Option<&Progress>,
     restart: RestartPolicy,
     goes_on: bool,
 ) -> Slot {
-    if let Some(Ended { attempt, code, oom }) = ended.copied()
+    if let Some(Progress { attempt, exit: Some(exit) }) = progress.copied()
         && newest.is_none_or(|info| info.attempt <= attempt)
     {
-        return Slot::ended(name, attempt, Exit { code, oom });
+        return Slot::ended(name, attempt, exit);
     }
-    let Some(info) = newest else { return Slot::fresh(name, 0) };
+    let started = |attempt| {
+        restart == RestartPolicy::Never && progress.is_some_and(|known| known.attempt == attempt)
+    };
+    let Some(info) = newest else {
+        return if started(0) { Slot::ended(name, 0, LOST) } else { Slot::fresh(name, 0) };
+    };
     let (attempt, next) = (info.attempt, info.attempt.saturating_add(1));
     match info.state {
-        ContainerState::Created => Slot::fresh(name, attempt),
         // taken as running until the first look says how it ended
         ContainerState::Running { .. } | ContainerState::Exited { .. } if goes_on => {
             Slot::running(name, attempt, Duration::ZERO)
@@ -400,9 +420,10 @@ fn slot(
             Slot::ended(name, attempt, Exit { code, oom })
         }
         // it ran before a reboot; how it ended nobody knows
-        ContainerState::Unknown if restart == RestartPolicy::Never => {
-            Slot::ended(name, attempt, LOST)
-        }
+        ContainerState::Unknown if started(attempt) => Slot::ended(name, attempt, LOST),
+        // the agent was killed while it made it, or between that and the start
+        ContainerState::Unknown if restart == RestartPolicy::Never => Slot::fresh(name, attempt),
+        ContainerState::Created => Slot::fresh(name, attempt),
         _ => Slot::fresh(name, next),
     }
 }

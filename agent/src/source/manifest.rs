@@ -55,12 +55,6 @@ struct Refusal {
     line: Option<usize>,
 }
 
-impl From<Vec<String>> for Refusal {
-    fn from(reasons: Vec<String>) -> Self {
-        Self { reasons, line: None }
-    }
-}
-
 /// Reads a manifest. A document that is not right is reported and does not disturb the others.
 pub fn parse(text: &str, path: &Path) -> Parsed {
     let mut parsed = Parsed::default();
@@ -143,16 +137,16 @@ impl Reader<'_> {
             ("v1", "Pod") => {
                 // with numbers made text the document no longer says the same as the object
                 let text = text.filter(|_| !quantities_to_text(&mut value));
-                let checked = self.typed::<Pod>(&value, text).and_then(|mut pod| {
+                let checked = self.typed::<Pod>(&value, text, |pod| {
                     pod.metadata.namespace.get_or_insert_with(|| "default".to_owned());
-                    pod::pod(&pod, &value).map(|()| pod).map_err(Refusal::from)
+                    pod::pod(pod, &value)
                 });
                 self.keep(checked, whose, |parsed| &mut parsed.pods);
             }
             ("v1", "Service") => {
-                let checked = self.typed::<Service>(&value, text).and_then(|mut service| {
+                let checked = self.typed::<Service>(&value, text, |service| {
                     service.metadata.namespace.get_or_insert_with(|| "default".to_owned());
-                    service::service(&service).map(|()| service).map_err(Refusal::from)
+                    service::service(service)
                 });
                 self.keep(checked, whose, |parsed| &mut parsed.services);
             }
@@ -192,21 +186,27 @@ impl Reader<'_> {
         }
     }
 
-    /// The typed object. A field that Kubernetes does not know is refused: it is a typing mistake that would otherwise be
-    /// silently without effect.
-    fn typed<T: DeserializeOwned>(&self, value: &Value, text: Option<&str>) -> Result<T, Refusal> {
-        let mut unknown = Vec::new();
+    /// The typed object, if `check` has nothing against it. A field that Kubernetes does not know is refused: it is a typing
+    /// mistake that would otherwise be silently without effect.
+    fn typed<T: DeserializeOwned>(
+        &self,
+        value: &Value,
+        text: Option<&str>,
+        check: impl FnOnce(&mut T) -> Result<(), Vec<String>>,
+    ) -> Result<T, Refusal> {
+        let mut reasons = Vec::new();
         let mut note = |path: serde_ignored::Path<'_>| {
-            unknown.push(format!("{}: Kubernetes has no such field", field(&path)));
+            reasons.push(format!("{}: Kubernetes has no such field", field(&path)));
         };
         let fields = serde_ignored::Deserializer::new(value, &mut note);
-        let object = serde_path_to_error::deserialize(fields).map_err(|error| {
+        let mut object = serde_path_to_error::deserialize(fields).map_err(|error| {
             // the text is read once more because only there a value of the wrong type has a line
             let again = text.and_then(|text| serde_saphyr::from_str::<T>(text).err());
             let line = again.and_then(|again| located(&again, self.document).0);
             Refusal { reasons: vec![error.to_string()], line }
         })?;
-        if unknown.is_empty() { Ok(object) } else { Err(unknown.into()) }
+        reasons.extend(check(&mut object).err().into_iter().flatten());
+        if reasons.is_empty() { Ok(object) } else { Err(Refusal { reasons, line: None }) }
     }
 }
 

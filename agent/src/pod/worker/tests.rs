@@ -43,7 +43,7 @@ fn a_container_goes_on_from_what_is_left_of_it() {
         (Some(exited(0)), OnFailure, false, end(2, 0)),
         (Some(exited(1)), OnFailure, false, fresh(3)),
         (Some(exited(1)), Never, false, end(2, 1)),
-        (Some(Unknown), Never, false, end(2, 137)),
+        (Some(Unknown), Never, true, fresh(2)),
         (Some(Unknown), OnFailure, false, fresh(3)),
         (Some(Unknown), Always, true, fresh(3)),
     ];
@@ -56,7 +56,7 @@ fn a_container_goes_on_from_what_is_left_of_it() {
 
 #[test]
 fn what_was_written_down_counts_until_there_is_something_newer() {
-    let ended = Ended { attempt: 2, code: 0, oom: false };
+    let ended = Progress { attempt: 2, exit: Some(Exit { code: 0, oom: false }) };
     let begin = |newest: Option<ContainerInfo>| {
         slot("c", newest.as_ref(), Some(&ended), RestartPolicy::OnFailure, false)
     };
@@ -64,6 +64,20 @@ fn what_was_written_down_counts_until_there_is_something_newer() {
     assert_eq!(begin(None), end);
     assert_eq!(begin(Some(info(2, ContainerState::Unknown))), end);
     assert_eq!(begin(Some(info(3, RUNNING))), Slot::fresh("c", 4));
+}
+
+#[test]
+fn what_was_started_once_is_not_started_again() {
+    let started = |attempt| Progress { attempt, exit: None };
+    let begin = |newest: Option<ContainerInfo>, progress: Progress| {
+        slot("c", newest.as_ref(), Some(&progress), RestartPolicy::Never, false)
+    };
+    assert_eq!(
+        begin(Some(info(0, ContainerState::Unknown)), started(0)),
+        Slot::ended("c", 0, LOST)
+    );
+    assert_eq!(begin(None, started(0)), Slot::ended("c", 0, LOST));
+    assert_eq!(begin(Some(info(1, ContainerState::Unknown)), started(0)), Slot::fresh("c", 1));
 }
 
 #[test]

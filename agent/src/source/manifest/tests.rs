@@ -58,6 +58,21 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
+fn mistakes_of_all_kinds_are_told_at_once() {
+    let text =
+        POD.replace("name: web", "name: Web").replace("image: i", "imaje: i, livenessProbe: {}");
+    let found = errors(&text).join("\n");
+    for expected in [
+        "containers[0].imaje",
+        "metadata.name: \"Web\"",
+        "[0].livenessProbe",
+        "[0].image: is needed",
+    ] {
+        assert!(found.contains(expected), "{expected}: {found}");
+    }
+}
+
+#[test]
 fn lists_directives_json_and_windows_lines_are_read() {
     let indented = POD.replace('\n', "\n  ");
     let list = format!("apiVersion: v1\nkind: List\nitems:\n- {indented}");

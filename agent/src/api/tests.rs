@@ -1,0 +1,79 @@
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use super::*;
+use crate::node::{ErrorBoard, ServiceBoard};
+use crate::pod::plan::PodPlan;
+use crate::runtime::FakeRuntime;
+
+fn boards() -> (Boards<FakeRuntime>, FakeRuntime) {
+    let runtime = FakeRuntime::default();
+    let boards = Boards {
+        node_name: "node".to_owned(),
+        started: Instant::now(),
+        pods: StatusBoard::default(),
+        services: ServiceBoard::default(),
+        errors: ErrorBoard::default(),
+        problems: Arc::new(vec!["something".to_owned()]),
+        runtime: runtime.clone(),
+    };
+    (boards, runtime)
+}
+
+fn get(mut stream: impl Read + Write, path: &str) -> String {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+async fn ask(path: &Path, request: &'static str) -> String {
+    let path = path.to_owned();
+    let ask = move || get(UnixStream::connect(path).unwrap(), request);
+    tokio::task::spawn_blocking(ask).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_socket_tells_what_there_is_to_its_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run/agent.sock");
+    let (boards, _) = boards();
+    // left by an agent that was killed
+    fs::create_dir(folder.path().join("run")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    serve_socket(&path, boards.clone()).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    for name in ["b", "a"] {
+        let mut plan = PodPlan::default();
+        plan.pod.uid = name.to_owned();
+        let status = PodStatus { name: name.to_owned(), ..PodStatus::default() };
+        boards.pods.set(&plan, status);
+    }
+    let error = SourceError { object: "Pod x/y".to_owned(), ..SourceError::default() };
+    boards.errors.write().unwrap().push(error.clone());
+    let document = fetch_status(&path).await.unwrap();
+    assert_eq!((document.node.name.as_str(), document.node.pid), ("node", std::process::id()));
+    assert_eq!(document.node.problems, ["something"]);
+    assert_eq!(document.pods.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(document.errors, [error]);
+    assert!(ask(&path, "/nothing").await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn health_has_its_reasons() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.sock");
+    let (boards, runtime) = boards();
+    serve_socket(&path, boards.clone()).unwrap();
+    let healthy = ask(&path, "/healthz").await;
+    assert!(healthy.starts_with("HTTP/1.1 200") && healthy.ends_with("ok\n"), "{healthy}");
+    runtime.fail("version", 1);
+    let sick = ask(&path, "/healthz").await;
+    assert!(sick.starts_with("HTTP/1.1 500") && sick.contains("told to fail"), "{sick}");
+}
+
+#[tokio::test]
+async fn nobody_there_says_what_to_look_at() {
+    let error = fetch_status(Path::new("/nowhere/agent.sock")).await.unwrap_err();
+    assert!(error.to_string().contains("is heddle-agent running"), "{error}");
+}
