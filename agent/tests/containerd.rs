@@ -1,231 +1,19 @@
 //! The containerd runtime against a real containerd, which each test starts for itself.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+mod support;
 
-use heddle_agent::cgroup;
-use heddle_agent::runtime::containerd::ContainerdOptions;
+use std::fs;
+
 use heddle_agent::runtime::{
-    BindMount, ContainerInfo, ContainerSpec, ContainerState, Containerd, PodRef, Resources,
-    Runtime, RuntimeError, RuntimeEvent, UserSpec,
+    BindMount, ContainerSpec, ContainerState, Resources, Runtime, RuntimeError, RuntimeEvent,
+    UserSpec,
 };
 use netns_tools::testing::TestNetns;
+use nix::sys::signal::{Signal, kill};
+use support::{Daemon, PATIENCE, code, exited, run, running, state, until};
 
-const IMAGE: &str = "heddle.dev/demo/busybox:1";
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// A containerd with its own folders, ended with everything that it started when this goes out of scope.
-struct Daemon {
-    folder: tempfile::TempDir,
-    child: Option<Child>,
-}
-
-impl Daemon {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let at = folder.path().display().to_string();
-        let config = format!(
-            "version = 2\nroot = \"{at}/root\"\nstate = \"{at}/state\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
-             [grpc]\naddress = \"{at}/containerd.sock\"\n[plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{at}/opt\"\n"
-        );
-        fs::write(folder.path().join("config.toml"), config).unwrap();
-        let mut daemon = Self { folder, child: None };
-        daemon.launch();
-        daemon
-    }
-
-    fn launch(&mut self) {
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.path("containerd.log"))
-            .unwrap();
-        let child = Command::new("containerd")
-            .arg("--config")
-            .arg(self.path("config.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("containerd is installed");
-        self.child = Some(child);
-        let start = Instant::now();
-        while !self.ctr(&["version"]).status.success() {
-            assert!(start.elapsed() < PATIENCE, "containerd does not answer");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn ctr(&self, args: &[&str]) -> std::process::Output {
-        let mut command = Command::new("ctr");
-        command
-            .arg("--address")
-            .arg(self.path("containerd.sock"))
-            .args(["--namespace", &self.namespace()])
-            .args(args);
-        command.output().expect("ctr is installed")
-    }
-
-    /// Imports the demo's image, as a user does; `more` are further options.
-    fn import(&self, more: &[&str]) {
-        let archive = self.path("image.tar");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ci/image");
-        let built = Command::new(script).arg(&archive).output().expect("ci/image runs");
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        let archive = archive.display().to_string();
-        let imported = self.ctr(&[&["images", "import"], more, &[archive.as_str()]].concat());
-        assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
-    }
-
-    fn runtime(&self) -> Containerd {
-        let options = ContainerdOptions {
-            log_binary: env!("CARGO_BIN_EXE_heddle-agent").into(),
-            snapshotter: "overlayfs".to_owned(),
-        };
-        Containerd::connect(&self.path("containerd.sock"), &self.namespace(), options).unwrap()
-    }
-
-    fn uid(&self) -> String {
-        self.folder.path().file_name().unwrap().to_string_lossy().trim_start_matches('.').to_owned()
-    }
-
-    /// runc's state is the machine's own, ordered by containerd's namespaces: one for each test.
-    fn namespace(&self) -> String {
-        format!("heddle-t-{}", self.uid())
-    }
-
-    /// A container that runs a shell script.
-    fn spec(&self, id: &str, netns: &TestNetns, script: &str) -> ContainerSpec {
-        ContainerSpec {
-            id: id.to_owned(),
-            pod: PodRef { namespace: "default".into(), name: "pod".into(), uid: self.uid() },
-            container: id.to_owned(),
-            image: IMAGE.to_owned(),
-            command: vec!["sh".into(), "-c".into(), script.into()],
-            netns: netns.ns().path().to_owned(),
-            hostname: "host-of-pod".into(),
-            log_path: self.path("logs").join(id).join("0.log"),
-            cgroup_parent: cgroup::pod_parent(&self.uid()),
-            ..ContainerSpec::default()
-        }
-    }
-
-    fn log(&self, id: &str) -> String {
-        fs::read_to_string(self.path("logs").join(id).join("0.log")).unwrap_or_default()
-    }
-
-    /// Processes of shims that belong to this containerd, by its address in their arguments.
-    fn shims(&self) -> Vec<i32> {
-        let address = self.path("containerd.sock").display().to_string();
-        let is_shim =
-            |command: &str| command.contains("containerd-shim") && command.contains(&address);
-        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-        entries
-            .filter_map(|entry| entry.file_name().to_string_lossy().parse::<i32>().ok())
-            .filter(|pid| {
-                fs::read_to_string(format!("/proc/{pid}/cmdline"))
-                    .is_ok_and(|command| is_shim(&command))
-            })
-            .collect()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            for id in String::from_utf8_lossy(&self.ctr(&["containers", "ls", "-q"]).stdout).lines()
-            {
-                self.ctr(&["tasks", "kill", "-s", "9", "-a", id]);
-                self.ctr(&["tasks", "rm", "-f", id]);
-                self.ctr(&["containers", "rm", id]);
-            }
-        }
-        self.kill();
-        for pid in self.shims() {
-            nix::sys::signal::kill(
-                nix::unistd::Pid::from_raw(pid),
-                nix::sys::signal::Signal::SIGKILL,
-            )
-            .ok();
-        }
-        let inside = self.folder.path().display().to_string();
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        for mount in mounts
-            .lines()
-            .rev()
-            .filter_map(|line| line.split(' ').nth(1))
-            .filter(|at| at.starts_with(&inside))
-        {
-            Command::new("umount").args(["-l", mount]).status().ok();
-        }
-        cgroup::remove(&cgroup::pod_parent(&self.uid())).ok();
-        let runc = Path::new("/run/containerd/runc").join(self.namespace());
-        for state in fs::read_dir(&runc).into_iter().flatten().flatten() {
-            Command::new("runc")
-                .arg("--root")
-                .arg(&runc)
-                .args(["delete", "--force"])
-                .arg(state.file_name())
-                .status()
-                .ok();
-        }
-        fs::remove_dir_all(runc).ok();
-    }
-}
-
-async fn state(runtime: &Containerd, id: &str) -> Option<ContainerInfo> {
-    runtime.list().await.ok()?.into_iter().find(|info| info.id == id)
-}
-
-/// Waits until a container is in a state that the test wants.
-async fn until(
-    runtime: &Containerd,
-    id: &str,
-    wanted: impl Fn(&ContainerState) -> bool,
-) -> ContainerInfo {
-    let start = Instant::now();
-    loop {
-        let info = state(runtime, id).await;
-        match info {
-            Some(info) if wanted(&info.state) => return info,
-            other => assert!(start.elapsed() < PATIENCE, "waited for {id}, which is {other:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-fn exited(state: &ContainerState) -> bool {
-    matches!(state, ContainerState::Exited { .. })
-}
-
-fn running(state: &ContainerState) -> bool {
-    matches!(state, ContainerState::Running { .. })
-}
-
-fn code(info: &ContainerInfo) -> u32 {
-    match info.state {
-        ContainerState::Exited { code, .. } => code,
-        ref other => panic!("{} is {other:?}", info.id),
-    }
-}
-
-async fn run(runtime: &Containerd, spec: &ContainerSpec) {
-    runtime.create(spec).await.unwrap();
-    runtime.start(&spec.id).await.unwrap();
-}
+/// A script that ends only when it is killed.
+const DEAF: &str = "trap '' TERM; echo ready; while :; do sleep 3600; done";
 
 #[tokio::test]
 async fn a_container_sees_what_it_was_given_and_its_end_is_told() {
@@ -255,17 +43,16 @@ async fn a_container_sees_what_it_was_given_and_its_end_is_told() {
         seen.push(tokio::time::timeout(PATIENCE, events.recv()).await.unwrap().unwrap());
     }
     assert_eq!(seen[0], RuntimeEvent::Resync);
-    let start = Instant::now();
-    while daemon.log("c1").lines().count() < 2 {
-        assert!(start.elapsed() < PATIENCE, "the log is {:?}", daemon.log("c1"));
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let told = |event: &RuntimeEvent| matches!(event, RuntimeEvent::Exited { id, code: 7, .. } if id == "c1");
+    assert!(seen.last().is_some_and(told), "{seen:?}");
+    daemon.until_logged("c1", " stdout F ba /tmp 1000:50 host-of-pod 1 ba\n");
+    daemon.until_logged("c1", " stderr F oh\n");
+    for line in daemon.log("c1").lines() {
+        let time = line.split(' ').next().unwrap_or_default();
+        assert!(time.parse::<jiff::Timestamp>().is_ok(), "{line}");
     }
-    let log = daemon.log("c1");
-    assert!(
-        log.contains(" stdout F ba /tmp 1000:50 host-of-pod 1 ba\n")
-            && log.contains(" stderr F oh\n"),
-        "{log}"
-    );
+    runtime.remove("c1").await.unwrap();
+    daemon.nothing_is_left();
 }
 
 #[tokio::test]
@@ -288,7 +75,16 @@ async fn containers_of_a_pod_share_localhost() {
     let client = "until wget -qO- http://127.0.0.1:8080/; do sleep 0.1; done";
     run(&runtime, &daemon.spec("client", &netns, client)).await;
     assert_eq!(code(&until(&runtime, "client", exited).await), 0);
-    assert!(daemon.log("client").contains("stdout F hello"));
+    daemon.until_logged("client", "stdout F hello");
+    // containerd collects garbage when a lease is deleted; what create unpacked is not garbage
+    let before = daemon.listed(&["snapshots", "ls"]);
+    daemon.listed(&["leases", "create", "--id", "collect"]);
+    daemon.listed(&["leases", "delete", "--sync", "collect"]);
+    assert_eq!(daemon.listed(&["snapshots", "ls"]), before);
+    for id in ["client", "server"] {
+        runtime.remove(id).await.unwrap();
+    }
+    daemon.nothing_is_left();
 }
 
 #[tokio::test]
@@ -306,8 +102,31 @@ async fn memory_limits_are_kept_and_told() {
     let info = until(&runtime, "eater", exited).await;
     assert_eq!(code(&info), 137);
     // it died before anybody could watch, and is known all the same
-    until(&runtime, "eater", |state| matches!(state, ContainerState::Exited { oom: true, .. }))
-        .await;
+    let for_memory =
+        |state: &ContainerState| matches!(state, ContainerState::Exited { oom: true, .. });
+    until(&runtime, "eater", for_memory).await;
+
+    // a kill that is seen is noted, so that it is known to an agent that comes later
+    let mut events = runtime.events().await.unwrap();
+    assert_eq!(events.recv().await, Some(RuntimeEvent::Resync));
+    let late = ContainerSpec {
+        command: vec!["sh".into(), "-c".into(), "sleep 1; exec tail /dev/zero".into()],
+        id: "late".into(),
+        ..spec
+    };
+    run(&runtime, &late).await;
+    let end = async { while !matches!(events.recv().await, Some(RuntimeEvent::Exited { .. })) {} };
+    tokio::time::timeout(PATIENCE, end).await.expect("its end is told");
+    let info = until(&daemon.runtime(), "late", for_memory).await;
+    assert_eq!(code(&info), 137);
+    run(&runtime, &daemon.spec("killed", &netns, DEAF)).await;
+    runtime.signal("killed", 9).await.unwrap();
+    let info = until(&runtime, "killed", exited).await;
+    assert!(matches!(info.state, ContainerState::Exited { code: 137, oom: false, .. }), "{info:?}");
+    for id in ["eater", "late", "killed"] {
+        runtime.remove(id).await.unwrap();
+    }
+    daemon.nothing_is_left();
 }
 
 #[tokio::test]
@@ -317,11 +136,7 @@ async fn signals_and_removal_in_every_state() {
     let runtime = daemon.runtime();
     let waits = "trap 'exit 5' TERM; echo ready; while :; do sleep 3600 & wait; done";
     run(&runtime, &daemon.spec("polite", &netns, waits)).await;
-    let start = Instant::now();
-    while !daemon.log("polite").contains("ready") {
-        assert!(start.elapsed() < PATIENCE);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    daemon.until_logged("polite", "ready");
     runtime.signal("polite", 15).await.unwrap();
     assert_eq!(code(&until(&runtime, "polite", exited).await), 5);
     runtime.signal("polite", 15).await.unwrap();
@@ -330,18 +145,76 @@ async fn signals_and_removal_in_every_state() {
     let created = daemon.spec("created", &netns, waits);
     runtime.create(&created).await.unwrap();
     runtime.create(&created).await.expect("a leftover of the same id is replaced");
-    run(&runtime, &daemon.spec("deaf", &netns, "trap '' TERM; while :; do sleep 3600; done")).await;
-    for id in ["polite", "created", "deaf", "never-was", "deaf"] {
+    run(&runtime, &daemon.spec("deaf", &netns, DEAF)).await;
+    daemon.until_logged("deaf", "ready");
+    runtime.signal("deaf", 15).await.unwrap();
+    assert!(running(&state(&runtime, "deaf").await.unwrap().state), "it ignores SIGTERM");
+    runtime.signal("deaf", 9).await.unwrap();
+    assert_eq!(code(&until(&runtime, "deaf", exited).await), 137);
+    run(&runtime, &daemon.spec("runs", &netns, DEAF)).await;
+    for id in ["polite", "created", "deaf", "runs", "never-was", "deaf", "runs"] {
         runtime.remove(id).await.unwrap();
     }
     assert_eq!(runtime.list().await.unwrap(), []);
-    let snapshots = String::from_utf8(daemon.ctr(&["snapshots", "ls"]).stdout).unwrap();
-    assert!(!snapshots.contains("Active"), "{snapshots}");
-    let start = Instant::now();
-    while !daemon.shims().is_empty() {
-        assert!(start.elapsed() < PATIENCE, "shims stay");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    daemon.nothing_is_left();
+}
+
+#[tokio::test]
+async fn a_leftover_is_replaced_whatever_is_left_of_it() {
+    let (mut daemon, netns) = (Daemon::start(), TestNetns::new("ctd"));
+    daemon.import(&[]);
+    let runtime = daemon.runtime();
+    let spec = daemon.spec("again", &netns, DEAF);
+    run(&runtime, &spec).await;
+    // still running
+    run(&runtime, &spec).await;
+    // no process any more
+    daemon.listed(&["tasks", "rm", "-f", "again"]);
+    assert_eq!(state(&runtime, "again").await.unwrap().state, ContainerState::Unknown);
+    runtime.signal("again", 15).await.unwrap();
+    run(&runtime, &spec).await;
+    // nothing but its file system
+    daemon.listed(&["tasks", "rm", "-f", "again"]);
+    daemon.listed(&["containers", "rm", "--keep-snapshot", "again"]);
+    run(&runtime, &spec).await;
+    // its shim died while containerd was away, so that nobody watches it
+    daemon.kill();
+    for pid in daemon.shims() {
+        kill(pid, Signal::SIGKILL).unwrap();
     }
+    daemon.launch();
+    until(&runtime, "again", |state| !running(state)).await;
+    run(&runtime, &spec).await;
+    until(&runtime, "again", running).await;
+    // ended
+    runtime.signal("again", 9).await.unwrap();
+    until(&runtime, "again", exited).await;
+    run(&runtime, &spec).await;
+    until(&runtime, "again", running).await;
+    runtime.remove("again").await.unwrap();
+    daemon.nothing_is_left();
+}
+
+#[tokio::test]
+async fn a_container_that_cannot_be_made_leaves_nothing() {
+    let (daemon, netns) = (Daemon::start(), TestNetns::new("ctd"));
+    daemon.import(&[]);
+    let runtime = daemon.runtime();
+    let no_such_command =
+        ContainerSpec { command: vec!["/no/such".into()], ..daemon.spec("c", &netns, "") };
+    let mount =
+        BindMount { host: daemon.path("missing"), container: "/etc/hosts".into(), read_only: true };
+    let no_such_file = ContainerSpec { mounts: vec![mount], ..daemon.spec("m", &netns, "") };
+    for (spec, words) in [(no_such_command, "/no/such"), (no_such_file, "missing")] {
+        let made = match runtime.create(&spec).await {
+            Ok(()) => runtime.start(&spec.id).await,
+            refused => refused,
+        };
+        let error = made.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    assert_eq!(runtime.list().await.unwrap(), []);
+    daemon.nothing_is_left();
 }
 
 #[tokio::test]
@@ -365,16 +238,17 @@ async fn containerd_may_die_and_come_back() {
     let error = runtime.list().await.unwrap_err();
     assert!(matches!(error, RuntimeError::Unavailable { .. }), "{error}");
     fs::write(daemon.path("shared/stop"), "").unwrap();
-    let start = Instant::now();
-    while !daemon.log("short").contains("still writing") {
-        assert!(start.elapsed() < PATIENCE, "its output is written without containerd, too");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    // its output is written without containerd, too
+    daemon.until_logged("short", "still writing");
     daemon.launch();
     assert_eq!(code(&until(&runtime, "short", exited).await), 9);
     assert_eq!(until(&runtime, "long", running).await.state, pid);
     let again = async { while events.recv().await != Some(RuntimeEvent::Resync) {} };
     tokio::time::timeout(PATIENCE, again).await.expect("events come again");
+    for id in ["short", "long"] {
+        runtime.remove(id).await.unwrap();
+    }
+    daemon.nothing_is_left();
 }
 
 #[tokio::test]
@@ -385,4 +259,5 @@ async fn an_image_that_is_not_there_is_named() {
     let error = runtime.create(&daemon.spec("c", &netns, "")).await.unwrap_err();
     assert!(matches!(error, RuntimeError::ImageNotPresent { .. }), "{error}");
     assert!(error.to_string().contains("images import"), "{error}");
+    daemon.nothing_is_left();
 }
