@@ -2,10 +2,10 @@
 //!
 //! The messages are the reference implementation's (its `skel`), because scripts and people match on them.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::error::{Error, ErrorCode};
+use crate::quote;
 
 /// `CNI_COMMAND`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,12 +80,17 @@ impl Environment {
         }
         let command =
             Command::parse(&word).ok_or_else(|| invalid(format!("unknown CNI_COMMAND: {word}")))?;
+        let args = match command {
+            // VERSION is about the plugin alone: nothing else of the environment may stand in its way.
+            Command::Version => CniArgs::default(),
+            _ => CniArgs::parse(&get("CNI_ARGS"))?,
+        };
         let environment = Self {
             command,
             container_id: get("CNI_CONTAINERID"),
             netns: Some(get("CNI_NETNS")).filter(|path| !path.is_empty()).map(PathBuf::from),
             ifname: get("CNI_IFNAME"),
-            args: CniArgs::parse(&get("CNI_ARGS"))?,
+            args,
             path: std::env::split_paths(&get("CNI_PATH"))
                 .filter(|p| !p.as_os_str().is_empty())
                 .collect(),
@@ -164,135 +169,75 @@ pub fn validate_ifname(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// `CNI_ARGS`: `KEY=VALUE;KEY2=VALUE2`. Later pairs win.
+/// The pair that makes unknown pairs acceptable.
+const IGNORE_UNKNOWN: &str = "IgnoreUnknown";
+
+/// `CNI_ARGS`: `KEY=VALUE;KEY2=VALUE2`. Keys are case-sensitive; of a key that is given twice the last value counts.
+///
+/// Two things that the reference refuses are accepted, because nothing is gained by refusing them: a value that contains `=`,
+/// and an empty segment such as a trailing `;`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CniArgs {
-    pairs: BTreeMap<String, String>,
+    pairs: Vec<(String, String)>,
 }
 
 impl CniArgs {
     /// Parses the variable; empty text has no pairs.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let mut pairs = BTreeMap::new();
+        let mut pairs = Vec::new();
         for pair in text.split(';').filter(|pair| !pair.is_empty()) {
             let Some((key, value)) = pair.split_once('=') else {
-                return Err(invalid(format!("CNI_ARGS: invalid pair {pair:?}: write KEY=VALUE")));
+                return Err(invalid(format!("ARGS: invalid pair {pair:?}"))
+                    .with_details("CNI_ARGS is written KEY=VALUE;KEY2=VALUE2"));
             };
-            pairs.insert(key.to_owned(), value.to_owned());
+            pairs.push((key.to_owned(), value.to_owned()));
         }
         Ok(Self { pairs })
     }
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.pairs.get(key).map(String::as_str)
+        self.iter().filter(|(own, _)| *own == key).last().map(|(_, value)| value)
     }
 
-    /// All pairs, by key.
+    /// All pairs, in the order in which they are written.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// Refuses keys that the plugin does not know, unless `IgnoreUnknown` is set, as the reference does.
     pub fn refuse_unknown(&self, known: &[&str]) -> Result<(), Error> {
-        let truthy =
-            |value: &str| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "t");
-        if self.get("IgnoreUnknown").is_some_and(truthy) {
+        if self.ignores_unknown()? {
             return Ok(());
         }
         let unknown: Vec<_> = self
-            .pairs
-            .keys()
-            .filter(|key| *key != "IgnoreUnknown" && !known.contains(&key.as_str()))
-            .cloned()
+            .iter()
+            .filter(|(key, _)| *key != IGNORE_UNKNOWN && !known.contains(key))
+            .map(|(key, value)| format!("{key}={value}"))
             .collect();
         if unknown.is_empty() {
             return Ok(());
         }
-        Err(invalid(format!("ARGS: unknown args {unknown:?}"))
+        Err(invalid(format!("ARGS: unknown args {}", quote::list(&unknown)))
             .with_details("set IgnoreUnknown=1 in CNI_ARGS to accept them"))
+    }
+
+    fn ignores_unknown(&self) -> Result<bool, Error> {
+        let Some(value) = self.get(IGNORE_UNKNOWN) else { return Ok(false) };
+        match value.to_lowercase().as_str() {
+            "1" | "true" => Ok(true),
+            "0" | "false" => Ok(false),
+            _ => {
+                let pair = format!("{IGNORE_UNKNOWN}={value}");
+                Err(invalid(format!(
+                    "ARGS: error parsing value of pair {pair:?}: boolean unmarshal error: invalid input {value}"
+                ))
+                .with_details("write 1, true, 0 or false"))
+            }
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(pairs: &[(&str, &str)]) -> Result<Option<Environment>, Error> {
-        Environment::read(&|name| {
-            pairs.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned())
-        })
-    }
-
-    const FULL: [(&str, &str); 5] = [
-        ("CNI_COMMAND", "ADD"),
-        ("CNI_CONTAINERID", "c1"),
-        ("CNI_NETNS", "/run/netns/x"),
-        ("CNI_IFNAME", "eth0"),
-        ("CNI_PATH", "/opt/cni/bin:/b"),
-    ];
-
-    #[test]
-    fn a_full_environment_is_read() {
-        let env = read(&FULL).unwrap().unwrap();
-        assert_eq!(env.command, Command::Add);
-        assert_eq!(env.path, [PathBuf::from("/opt/cni/bin"), PathBuf::from("/b")]);
-        assert!(!env.netns_override);
-    }
-
-    #[test]
-    fn no_command_is_a_person() {
-        assert!(read(&[]).unwrap().is_none());
-    }
-
-    #[test]
-    fn messages_are_the_references() {
-        let cases: &[(&[(&str, &str)], &str)] = &[
-            (&[("CNI_COMMAND", "FOO")], "unknown CNI_COMMAND: FOO"),
-            (
-                &[("CNI_COMMAND", "ADD")],
-                "required env variables [CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH] missing",
-            ),
-            (
-                &[("CNI_COMMAND", "DEL")],
-                "required env variables [CNI_CONTAINERID,CNI_IFNAME,CNI_PATH] missing",
-            ),
-            (&[("CNI_COMMAND", "GC")], "required env variables [CNI_PATH] missing"),
-            (
-                &[("CNI_COMMAND", "ADD"), ("CNI_CONTAINERID", "a/b")],
-                "invalid characters in containerID",
-            ),
-            (
-                &[
-                    ("CNI_COMMAND", "DEL"),
-                    ("CNI_CONTAINERID", "a"),
-                    ("CNI_IFNAME", "0123456789abcdef"),
-                ],
-                "interface name is too long",
-            ),
-            (
-                &[("CNI_COMMAND", "DEL"), ("CNI_CONTAINERID", "a"), ("CNI_IFNAME", "..")],
-                "interface name is . or ..",
-            ),
-            (
-                &[("CNI_COMMAND", "DEL"), ("CNI_CONTAINERID", "a"), ("CNI_IFNAME", "a b")],
-                "interface name contains / or : or whitespace characters",
-            ),
-        ];
-        for (env, message) in cases {
-            let error = read(env).unwrap_err();
-            assert_eq!((error.msg.as_str(), error.code.code()), (*message, 4));
-        }
-    }
-
-    #[test]
-    fn args_are_pairs() {
-        let args = CniArgs::parse("IgnoreUnknown=1;MAC=00:11:22:33:44:55;A=b=c").unwrap();
-        assert_eq!(args.get("MAC"), Some("00:11:22:33:44:55"));
-        assert_eq!(args.get("A"), Some("b=c"));
-        assert!(args.refuse_unknown(&["MAC"]).is_ok());
-        assert!(CniArgs::parse("MAC").is_err());
-        let strict = CniArgs::parse("K8S_POD_NAME=x").unwrap();
-        assert!(strict.refuse_unknown(&["MAC"]).unwrap_err().msg.contains("K8S_POD_NAME"));
-    }
-}
+#[path = "args/tests.rs"]
+mod tests;

@@ -1,10 +1,11 @@
 //! The configuration that a plugin gets on standard input (SPEC 1.1.0, "Plugin configuration objects").
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_json::{Map, Value};
 
 use crate::args::is_identifier;
 use crate::error::{Error, ErrorCode};
+use crate::quote;
 use crate::result::{CniResult, Dns};
 use crate::version::Version;
 
@@ -27,34 +28,48 @@ pub struct PluginConf {
     pub raw: Map<String, Value>,
 }
 
+/// What to do with a `prevResult` that cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Previous {
+    /// Refuse the configuration.
+    Needed,
+    /// Go on as if there were none: a DEL must not fail for what it can do without.
+    IfReadable,
+}
+
 impl PluginConf {
     /// Reads and validates the document.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let raw = object(bytes)?;
-        let cni_version = version_of(&raw)?;
-        let name = text(&raw, "name")?.unwrap_or_default();
-        if name.is_empty() {
-            return Err(Error::new(ErrorCode::InvalidConfig, "missing network name"));
-        }
-        if !is_identifier(&name) {
-            return Err(Error::new(
-                ErrorCode::InvalidConfig,
-                "invalid characters found in network name",
-            )
-            .with_details(name));
-        }
-        let prev_result = match raw.get("prevResult") {
-            None | Some(Value::Null) => None,
-            Some(value) => Some(previous(value, cni_version)?),
+        Self::from_object(object(bytes)?, Version::ALL, Previous::Needed)
+    }
+
+    /// Validates a document for a plugin that speaks some versions. The name comes first, as in the reference.
+    pub(crate) fn from_object(
+        raw: Map<String, Value>,
+        supported: &[Version],
+        previous: Previous,
+    ) -> Result<Self, Error> {
+        let name = network_name(&raw)?;
+        let cni_version = version_of(&raw, supported)?;
+        let prev_result = match raw.get("prevResult").filter(|value| !value.is_null()) {
+            None => None,
+            Some(value) => match CniResult::read(value, cni_version) {
+                Ok(result) => Some(result),
+                Err(_) if previous == Previous::IfReadable => None,
+                Err(error) => {
+                    let msg = format!("prevResult: {}", error.msg);
+                    return Err(Error::new(error.code, msg).with_details(error.details));
+                }
+            },
         };
-        let ipam = raw.get("ipam").and_then(Value::as_object);
+        let ipam: Map<_, _> = field(&raw, "ipam")?.unwrap_or_default();
         Ok(Self {
             cni_version,
             name,
-            plugin_type: text(&raw, "type")?.unwrap_or_default(),
-            ipam_type: match ipam {
-                Some(ipam) => text(ipam, "type")?.filter(|t| !t.is_empty()),
-                None => None,
+            plugin_type: field(&raw, "type")?.unwrap_or_default(),
+            ipam_type: match field::<String>(&ipam, "type") {
+                Ok(name) => name.filter(|name| !name.is_empty()),
+                Err(error) => return Err(inside("ipam", error)),
             },
             dns: field(&raw, "dns")?.unwrap_or_default(),
             prev_result,
@@ -62,12 +77,14 @@ impl PluginConf {
         })
     }
 
-    /// The plugin's own keys, as its own type.
+    /// The plugin's own keys, as its own type. An error names the key by its whole path (`ipam.ranges[0][0].subnet`).
     pub fn keys<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        T::deserialize(Value::Object(self.raw.clone())).map_err(|error| {
+        serde_path_to_error::deserialize((&self.raw).into_deserializer()).map_err(|error| {
+            let (path, why) = (error.path().to_string(), error.inner());
+            let place = if path == "." { String::new() } else { format!("{path:?} of ") };
             Error::new(
                 ErrorCode::Decode,
-                format!("cannot decode the configuration of network {}: {error}", self.name),
+                format!("cannot decode {place}network {:?}: {why}", self.name),
             )
         })
     }
@@ -76,87 +93,59 @@ impl PluginConf {
 /// The document as an object.
 pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
     serde_json::from_slice(bytes).map_err(|error| {
-        Error::new(ErrorCode::Decode, format!("cannot decode the network configuration: {error}"))
+        Error::new(ErrorCode::Decode, "cannot decode the network configuration")
+            .with_details(error.to_string())
     })
 }
 
-/// The version that a document is written for.
-pub(crate) fn version_of(raw: &Map<String, Value>) -> Result<Version, Error> {
-    let word = text(raw, "cniVersion")?.unwrap_or_default();
-    if word.is_empty() {
-        return Ok(Version::V0_1_0);
+fn network_name(raw: &Map<String, Value>) -> Result<String, Error> {
+    let name: String = field(raw, "name")?.unwrap_or_default();
+    if name.is_empty() {
+        return Err(Error::new(ErrorCode::InvalidConfig, "missing network name"));
     }
-    word.parse().map_err(|_| incompatible(&word, Version::ALL))
+    if !is_identifier(&name) {
+        let msg = "invalid characters found in network name";
+        return Err(Error::new(ErrorCode::InvalidConfig, msg).with_details(name));
+    }
+    Ok(name)
+}
+
+/// The version that a document is written for; one that says none is 0.1.0.
+pub(crate) fn version_of(
+    raw: &Map<String, Value>,
+    supported: &[Version],
+) -> Result<Version, Error> {
+    let mut word: String = field(raw, "cniVersion")?.unwrap_or_default();
+    if word.is_empty() {
+        Version::V0_1_0.as_str().clone_into(&mut word);
+    }
+    let known = supported.iter().find(|version| version.as_str() == word);
+    known.copied().ok_or_else(|| incompatible(&word, supported))
 }
 
 /// The error of a version that is not supported, in the reference's words.
 pub(crate) fn incompatible(wanted: &str, supported: &[Version]) -> Error {
     let supported: Vec<_> = supported.iter().map(|version| version.as_str()).collect();
-    Error::new(ErrorCode::IncompatibleVersion, "incompatible CNI versions")
-        .with_details(format!("config is {wanted:?}, plugin supports {supported:?}"))
+    Error::new(ErrorCode::IncompatibleVersion, "incompatible CNI versions").with_details(format!(
+        "config is {wanted:?}, plugin supports {}",
+        quote::list(&supported)
+    ))
 }
 
-/// A `prevResult` carries its own version, which is normally the configuration's.
-fn previous(value: &Value, default: Version) -> Result<CniResult, Error> {
-    let own = value.get("cniVersion").and_then(Value::as_str).and_then(|word| word.parse().ok());
-    CniResult::from_json(value, own.unwrap_or(default)).map_err(|mut error| {
-        error.msg = format!("prevResult: {}", error.msg);
-        error
-    })
-}
-
-fn text(raw: &Map<String, Value>, key: &str) -> Result<Option<String>, Error> {
-    field(raw, key)
-}
-
+/// A value of the document; `null` counts as absent.
 fn field<T: DeserializeOwned>(raw: &Map<String, Value>, key: &str) -> Result<Option<T>, Error> {
     let Some(value) = raw.get(key).filter(|value| !value.is_null()) else { return Ok(None) };
-    let parsed = T::deserialize(value.clone());
-    parsed.map(Some).map_err(|error| {
-        Error::new(
-            ErrorCode::Decode,
-            format!("cannot decode the network configuration: {key}: {error}"),
-        )
+    T::deserialize(value).map(Some).map_err(|error| {
+        Error::new(ErrorCode::Decode, "cannot decode the network configuration")
+            .with_details(format!("{key}: {error}"))
     })
+}
+
+fn inside(parent: &str, mut error: Error) -> Error {
+    error.details = format!("{parent}.{}", error.details);
+    error
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn messages_and_codes() {
-        let cases = [
-            ("{", 6, "cannot decode the network configuration"),
-            ("[]", 6, "cannot decode"),
-            ("{}", 7, "missing network name"),
-            (r#"{"name": "a/b"}"#, 7, "invalid characters found in network name"),
-            (r#"{"name": 5}"#, 6, "name"),
-            (r#"{"name": "a", "cniVersion": "9.9.9"}"#, 1, "incompatible CNI versions"),
-            (r#"{"name": "a", "ipam": {"type": 7}}"#, 6, "type"),
-            (r#"{"name": "a", "cniVersion": "1.0.0", "prevResult": {"ips": 5}}"#, 6, "prevResult"),
-        ];
-        for (document, code, message) in cases {
-            let error = PluginConf::parse(document.as_bytes()).unwrap_err();
-            assert_eq!(error.code.code(), code, "{document}: {error}");
-            assert!(error.msg.contains(message), "{document}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_document_without_a_version_is_the_oldest() {
-        let conf =
-            PluginConf::parse(br#"{"name": "n", "type": "bridge", "ipam": {}, "mtu": 1400}"#)
-                .unwrap();
-        assert_eq!((conf.cni_version, conf.ipam_type), (Version::V0_1_0, None));
-    }
-
-    proptest! {
-        #[test]
-        fn hostile_input_never_panics(bytes: Vec<u8>) {
-            PluginConf::parse(&bytes).ok();
-        }
-    }
-}
+#[path = "config/tests.rs"]
+mod tests;

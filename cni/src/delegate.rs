@@ -1,11 +1,14 @@
 //! Calling another plugin from a plugin (SPEC 1.1.0, section 4): the same input and environment, another program. When that
 //! program turns out to be this very one, its plugin is called in process; the outcome is the same.
 
+use std::path::Path;
+
 use serde_json::Value;
 
+use crate::answer;
 use crate::args::Command;
 use crate::error::{Error, ErrorCode};
-use crate::exec::{self, MAX_STDERR};
+use crate::exec::{self, ExecError};
 use crate::lookup::{find_plugin, is_own_program};
 use crate::plugin::Call;
 use crate::result::CniResult;
@@ -19,7 +22,7 @@ impl Call<'_> {
                 format!("plugin {plugin_type} answered ADD without a result"),
             )
         })?;
-        CniResult::from_json(&document, self.conf.cni_version).map_err(|error| {
+        CniResult::read(&document, self.conf.cni_version).map_err(|error| {
             Error::new(error.code, format!("plugin {plugin_type}: {}", error.msg))
                 .with_details(error.details)
         })
@@ -35,7 +38,7 @@ impl Call<'_> {
         self.delegate(plugin_type, Command::Del).map(drop)
     }
 
-    /// GC of another plugin.
+    /// GC of another plugin. Call it from GC only: the list of valid attachments is in the configuration of that call.
     pub fn delegate_gc(&self, plugin_type: &str) -> Result<(), Error> {
         self.delegate(plugin_type, Command::Gc).map(drop)
     }
@@ -51,17 +54,20 @@ impl Call<'_> {
         if is_own_program(&file)
             && let Some(plugin) = self.suite.find(plugin_type)
         {
-            return self.with_command(command).dispatch(plugin);
+            return self.with_command(command).dispatch_delegate(plugin);
         }
         let mut variables = self.variables.clone();
         variables.insert("CNI_COMMAND".to_owned(), command.as_str().to_owned());
         let variables: Vec<_> = variables.into_iter().collect();
         // no limit of our own: whoever called us has one, and killing an IPAM plugin half-way would leak
-        let output = exec::run(&file, &variables, &self.stdin, None).map_err(|error| {
-            Error::from_source(ErrorCode::Io, &error)
-                .with_details(format!("plugin {}: {error}", file.display()))
-        })?;
-        read_answer(plugin_type, &output)
+        let output = exec::run(&file, &variables, &self.stdin, None)
+            .map_err(|error| not_run(plugin_type, &file, &error))?;
+        self.notes.add(&output.stderr);
+        match command {
+            Command::Add => answer::result(&output).map(Some),
+            _ => answer::acknowledged(&output).map(|()| None),
+        }
+        .map_err(|error| error.into_error(plugin_type))
     }
 
     fn with_command(&self, command: Command) -> Call<'_> {
@@ -78,44 +84,16 @@ impl Call<'_> {
             stdin: self.stdin.clone(),
             variables: self.variables.clone(),
             suite: self.suite,
+            notes: self.notes.clone(),
         }
     }
 }
 
-/// A plugin's answer: its document if it succeeded, its own error if it printed one, else what can be said of it.
-pub(crate) fn read_answer(
-    plugin: &str,
-    output: &std::process::Output,
-) -> Result<Option<Value>, Error> {
-    let text = output.stdout.trim_ascii();
-    let document: Option<Value> = serde_json::from_slice(text).ok();
-    if output.status.success() {
-        if document.is_none() && !text.is_empty() {
-            let msg = format!("plugin {plugin} answered with something that is not JSON");
-            return Err(Error::new(ErrorCode::Decode, msg).with_details(quote(text)));
-        }
-        return Ok(document);
-    }
-    let stderr = quote(output.stderr.trim_ascii());
-    if let Some(mut error) = document.as_ref().and_then(Error::from_json) {
-        if !stderr.is_empty() {
-            let separator = if error.details.is_empty() { "" } else { "; " };
-            error.details = format!("{}{separator}standard error: {stderr}", error.details);
-        }
-        return Err(error);
-    }
-    let said = if stderr.is_empty() { quote(text) } else { stderr };
-    Err(Error::new(
-        ErrorCode::GENERIC,
-        format!("plugin {plugin} failed ({}) without an error document", output.status),
-    )
-    .with_details(said))
+fn not_run(plugin: &str, file: &Path, error: &ExecError) -> Error {
+    let Error { code, msg, details } = Error::from_source(ErrorCode::Io, error);
+    Error::new(code, format!("plugin {plugin} ({}): {msg}", file.display())).with_details(details)
 }
 
-/// At most a screenful of what a program wrote.
-fn quote(bytes: &[u8]) -> String {
-    const SCREENFUL: usize = 2048;
-    let kept = &bytes[..bytes.len().min(SCREENFUL).min(MAX_STDERR)];
-    let ellipsis = if kept.len() < bytes.len() { "…" } else { "" };
-    format!("{}{ellipsis}", String::from_utf8_lossy(kept))
-}
+#[cfg(test)]
+#[path = "delegate/tests.rs"]
+mod tests;

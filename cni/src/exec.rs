@@ -4,17 +4,26 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use crate::quote::excerpt;
+
 /// The most that is kept of a plugin's standard output, in bytes; more is an error.
 pub const MAX_STDOUT: usize = 4 << 20;
 /// The most that is kept of its standard error, in bytes; the rest is dropped.
 pub const MAX_STDERR: usize = 16 << 10;
+
+/// How long output is still awaited of a program that has ended: something that it left running holds its pipes open.
+const LINGER: Duration = Duration::from_millis(100);
+/// How often a file is tried that is being written at this moment (`ETXTBSY`): an installation that is under way.
+const BUSY_TRIES: u32 = 6;
+/// The first pause between such tries; it doubles each time.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a program gave no output.
 #[derive(Debug, thiserror::Error)]
@@ -23,11 +32,23 @@ pub enum ExecError {
     #[error("cannot run the program")]
     Io(#[from] io::Error),
     /// It ran too long and was killed.
-    #[error("it did not end within {0:?} and was killed")]
-    TimedOut(Duration),
+    #[error("it did not end within {limit:?} and was killed{}", said(stderr))]
+    TimedOut {
+        /// How long it was given.
+        limit: Duration,
+        /// The beginning of what it wrote to standard error.
+        stderr: String,
+    },
     /// It wrote too much and was killed.
-    #[error("it wrote more than {MAX_STDOUT} bytes to standard output and was killed")]
-    TooMuchOutput,
+    #[error("it wrote more than {MAX_STDOUT} bytes to standard output and was killed{}", said(stderr))]
+    TooMuchOutput {
+        /// The beginning of what it wrote to standard error.
+        stderr: String,
+    },
+}
+
+fn said(stderr: &str) -> String {
+    if stderr.is_empty() { String::new() } else { format!("; standard error: {stderr}") }
 }
 
 /// Runs `program` with exactly these `CNI_…` variables on top of the inherited environment. `timeout: None` waits for ever:
@@ -39,9 +60,8 @@ pub fn run(
     timeout: Option<Duration>,
 ) -> Result<Output, ExecError> {
     let mut command = Command::new(program);
-    for (key, _) in
-        std::env::vars_os().filter(|(key, _)| key.as_encoded_bytes().starts_with(b"CNI_"))
-    {
+    let inherited = std::env::vars_os().map(|(key, _)| key);
+    for key in inherited.filter(|key| key.as_encoded_bytes().starts_with(b"CNI_")) {
         command.env_remove(key);
     }
     command.envs(variables.iter().map(|(key, value)| (key, value)));
@@ -50,97 +70,172 @@ pub fn run(
         // A group of its own, so that what the plugin started is killed with it.
         command.process_group(0);
     }
-    let mut child = command.spawn()?;
-    let outcome = converse(&mut child, stdin, timeout);
-    if outcome.is_err() {
-        kill(&mut child, timeout.is_some());
+    let deadline = timeout.map(|limit| Deadline { at: Instant::now() + limit, limit });
+    let mut conversation = Conversation::new(spawn(&mut command)?, stdin);
+    match conversation.hold(deadline) {
+        Ok(()) => Ok(Output {
+            status: conversation.child.wait()?,
+            stdout: conversation.out,
+            stderr: conversation.err,
+        }),
+        Err(end) => {
+            conversation.kill(timeout.is_some());
+            let stderr = excerpt(&conversation.err);
+            Err(match end {
+                Cut::Io(error) => ExecError::Io(error),
+                Cut::TooLate(limit) => ExecError::TimedOut { limit, stderr },
+                Cut::TooMuch => ExecError::TooMuchOutput { stderr },
+            })
+        }
     }
-    let (stdout, stderr) = outcome?;
-    Ok(Output { status: child.wait()?, stdout, stderr })
 }
 
-fn kill(child: &mut Child, own_group: bool) {
-    if own_group && let Ok(pid) = i32::try_from(child.id()) {
-        killpg(Pid::from_raw(pid), Signal::SIGKILL).ok();
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    let mut pause = BUSY_PAUSE;
+    for _ in 1..BUSY_TRIES {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(pause);
+                pause *= 2;
+            }
+            outcome => return outcome,
+        }
     }
-    child.kill().ok();
-    child.wait().ok();
+    command.spawn()
 }
 
-/// Feeds standard input and drains both outputs by one poll loop: neither side can wait for the other.
-fn converse(
-    child: &mut Child,
-    input: &[u8],
-    timeout: Option<Duration>,
-) -> Result<(Vec<u8>, Vec<u8>), ExecError> {
-    let deadline = timeout.map(|limit| (Instant::now() + limit, limit));
-    let mut stdin = child.stdin.take();
-    let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
-    let (mut rest, mut out, mut err) = (input, Vec::new(), Vec::new());
-    while stdout.is_some() || stderr.is_some() {
+#[derive(Clone, Copy)]
+struct Deadline {
+    at: Instant,
+    limit: Duration,
+}
+
+/// Why a conversation was broken off.
+enum Cut {
+    Io(io::Error),
+    TooLate(Duration),
+    TooMuch,
+}
+
+impl From<io::Error> for Cut {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// A running program, what it has still to read, and what it has written.
+struct Conversation<'a> {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    rest: &'a [u8],
+    out: Vec<u8>,
+    err: Vec<u8>,
+}
+
+impl<'a> Conversation<'a> {
+    fn new(mut child: Child, rest: &'a [u8]) -> Self {
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        Self { child, stdin, stdout, stderr, rest, out: Vec::new(), err: Vec::new() }
+    }
+
+    /// Feeds standard input and drains both outputs by one poll loop, until the program has ended: neither side can wait for
+    /// the other.
+    fn hold(&mut self, deadline: Option<Deadline>) -> Result<(), Cut> {
+        let mut ended = None;
+        while self.stdout.is_some() || self.stderr.is_some() {
+            let quiet = self.exchange(pause(deadline)?)?;
+            if self.out.len() > MAX_STDOUT {
+                return Err(Cut::TooMuch);
+            }
+            if ended.is_none() && self.child.try_wait()?.is_some() {
+                ended = Some(Instant::now());
+            }
+            // Whatever it left running may keep the pipes open, and is not waited for.
+            if ended.is_some_and(|at: Instant| quiet || at.elapsed() > LINGER) {
+                break;
+            }
+        }
+        self.stdin = None;
+        self.wait_for_end(deadline)
+    }
+
+    /// Waits for any of the pipes and serves those that are ready. `true`: none was for some time.
+    fn exchange(&mut self, time: PollTimeout) -> Result<bool, Cut> {
         let mut fds = Vec::with_capacity(3);
-        if let Some(pipe) = &stdout {
+        if let Some(pipe) = &self.stdout {
             fds.push(PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
         }
-        if let Some(pipe) = &stderr {
+        if let Some(pipe) = &self.stderr {
             fds.push(PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
         }
-        if let Some(pipe) = &stdin {
+        if let Some(pipe) = &self.stdin {
             fds.push(PollFd::new(pipe.as_fd(), PollFlags::POLLOUT));
         }
-        wait(&mut fds, deadline)?;
-        let mut ready =
-            fds.iter().map(|fd| fd.any().unwrap_or(false)).collect::<Vec<_>>().into_iter();
+        match poll(&mut fds, time) {
+            Ok(0) => return Ok(true),
+            Ok(_) => {}
+            Err(nix::errno::Errno::EINTR) => return Ok(false),
+            Err(error) => return Err(Cut::Io(error.into())),
+        }
+        let ready: Vec<_> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+        let mut ready = ready.into_iter();
+        // in the order in which they were pushed
         let mut turn = |open: bool| open && ready.next().unwrap_or(false);
-        let (out_ready, err_ready, in_ready) =
-            (turn(stdout.is_some()), turn(stderr.is_some()), turn(stdin.is_some()));
-        if out_ready && !drain(stdout.as_mut(), &mut out, MAX_STDOUT + 1)? {
-            stdout = None;
+        let (out, err) = (turn(self.stdout.is_some()), turn(self.stderr.is_some()));
+        let input = turn(self.stdin.is_some());
+        if out && !drain(self.stdout.as_mut(), &mut self.out, MAX_STDOUT + 1)? {
+            self.stdout = None;
         }
-        if err_ready && !drain(stderr.as_mut(), &mut err, MAX_STDERR)? {
-            stderr = None;
+        if err && !drain(self.stderr.as_mut(), &mut self.err, MAX_STDERR)? {
+            self.stderr = None;
         }
-        if in_ready && !feed(stdin.as_mut(), &mut rest)? {
-            stdin = None;
+        if input && !feed(self.stdin.as_mut(), &mut self.rest)? {
+            self.stdin = None;
         }
-        if out.len() > MAX_STDOUT {
-            return Err(ExecError::TooMuchOutput);
-        }
+        Ok(false)
     }
-    drop(stdin);
-    wait_for_end(child, deadline)?;
-    Ok((out, err))
-}
 
-fn wait(fds: &mut [PollFd<'_>], deadline: Option<(Instant, Duration)>) -> Result<(), ExecError> {
-    let time = match deadline {
-        None => PollTimeout::NONE,
-        Some((at, limit)) => {
-            let left = at.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ExecError::TimedOut(limit));
+    /// A program may close its outputs and yet not end.
+    fn wait_for_end(&mut self, deadline: Option<Deadline>) -> Result<(), Cut> {
+        let Some(Deadline { at, limit }) = deadline else { return Ok(()) };
+        let mut pause = Duration::from_micros(50);
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() >= at {
+                return Err(Cut::TooLate(limit));
             }
-            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
         }
-    };
-    match poll(fds, time) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-        Err(error) => Err(ExecError::Io(error.into())),
+        Ok(())
+    }
+
+    fn kill(&mut self, own_group: bool) {
+        // Once it is waited for, its number may be another process'.
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        if own_group && let Ok(pid) = i32::try_from(self.child.id()) {
+            killpg(Pid::from_raw(pid), Signal::SIGKILL).ok();
+        }
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 
-/// A program may close its outputs and yet not end.
-fn wait_for_end(child: &mut Child, deadline: Option<(Instant, Duration)>) -> Result<(), ExecError> {
-    let Some((at, limit)) = deadline else { return Ok(()) };
-    let mut pause = Duration::from_micros(50);
-    while child.try_wait()?.is_none() {
-        if Instant::now() >= at {
-            return Err(ExecError::TimedOut(limit));
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
+/// How long one poll may wait: to the deadline, but not so long that the end of the program goes unnoticed.
+fn pause(deadline: Option<Deadline>) -> Result<PollTimeout, Cut> {
+    let Some(Deadline { at, limit }) = deadline else {
+        return Ok(PollTimeout::try_from(LINGER).unwrap_or(PollTimeout::MAX));
+    };
+    let left = at.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(Cut::TooLate(limit));
     }
-    Ok(())
+    // rounded up: a poll of 0 ms would spin
+    let slice = (left + Duration::from_millis(1)).min(LINGER);
+    Ok(PollTimeout::try_from(slice).unwrap_or(PollTimeout::MAX))
 }
 
 /// Reads once; `false` at the end. What exceeds `keep` is dropped.
@@ -158,7 +253,7 @@ fn drain(pipe: Option<&mut impl Read>, into: &mut Vec<u8>, keep: usize) -> io::R
 }
 
 /// Writes once; `false` when all is written or nobody reads any more, which is the program's good right. A pipe that is
-/// ready takes at least `PIPE_BUF` bytes without blocking, so no more than that is offered.
+/// ready takes at least `PIPE_BUF` bytes without blocking (pipe(7)), so no more than that is offered.
 fn feed(pipe: Option<&mut impl Write>, rest: &mut &[u8]) -> io::Result<bool> {
     let Some(pipe) = pipe else { return Ok(false) };
     let count = match pipe.write(&rest[..rest.len().min(4096)]) {
@@ -172,48 +267,5 @@ fn feed(pipe: Option<&mut impl Write>, rest: &mut &[u8]) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shell(script: &str, stdin: &[u8], timeout: Option<Duration>) -> Result<Output, ExecError> {
-        let file = tempfile::Builder::new().suffix(".sh").tempfile().unwrap();
-        std::fs::write(file.path(), format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .unwrap();
-        // closed before it is run: a file that is open for writing cannot be executed
-        run(&file.into_temp_path(), &[("CNI_COMMAND".into(), "ADD".into())], stdin, timeout)
-    }
-
-    #[test]
-    fn large_input_and_output_do_not_lock_up() {
-        let input = vec![b'x'; 1 << 20];
-        let output =
-            shell("cat; echo $CNI_COMMAND >&2", &input, Some(Duration::from_mins(1))).unwrap();
-        assert_eq!(
-            (output.stdout.len(), output.stderr.as_slice()),
-            (input.len(), b"ADD\n".as_slice())
-        );
-    }
-
-    #[test]
-    fn a_program_that_reads_nothing_is_fine() {
-        let output = shell("exit 3", &vec![b'x'; 1 << 20], None).unwrap();
-        assert_eq!(output.status.code(), Some(3));
-    }
-
-    #[test]
-    fn a_hanging_program_is_killed_with_its_children() {
-        let limit = Some(Duration::from_millis(300));
-        assert!(matches!(shell("sleep 600 & sleep 600", b"", limit), Err(ExecError::TimedOut(_))));
-        assert!(matches!(
-            shell("exec >&- 2>&-; sleep 600", b"", limit),
-            Err(ExecError::TimedOut(_))
-        ));
-    }
-
-    #[test]
-    fn endless_output_is_cut() {
-        let limit = Some(Duration::from_mins(1));
-        assert!(matches!(shell("yes", b"", limit), Err(ExecError::TooMuchOutput)));
-    }
-}
+#[path = "exec/tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 //!
 //! This crate knows nothing of the kernel: a namespace is a path here.
 
+mod answer;
 pub mod args;
 pub mod config;
 mod delegate;
@@ -10,6 +11,7 @@ pub mod error;
 pub mod exec;
 pub mod lookup;
 pub mod plugin;
+mod quote;
 pub mod result;
 pub mod runtime;
 pub mod version;

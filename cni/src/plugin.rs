@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::ser::{PrettyFormatter, Serializer};
+use serde_json::{Map, Value, json};
 
 use crate::args::{CniArgs, Command, Environment};
-use crate::config::{PluginConf, incompatible};
+use crate::config::{self, PluginConf, Previous};
 use crate::error::{Error, ErrorCode};
 use crate::result::CniResult;
 use crate::version::Version;
@@ -95,6 +97,21 @@ pub struct Call<'a> {
     /// The variables as they came, which a delegate gets too.
     pub(crate) variables: BTreeMap<String, String>,
     pub(crate) suite: &'a dyn Suite,
+    pub(crate) notes: Notes,
+}
+
+/// What is to be said on standard error after the call: what delegates said there (SPEC 1.1.0, section 4).
+#[derive(Clone, Default)]
+pub(crate) struct Notes(Arc<Mutex<Vec<u8>>>);
+
+impl Notes {
+    pub(crate) fn add(&self, bytes: &[u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+    }
+
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// A plugin's environment and streams, injectable so that a test can call a plugin in process.
@@ -138,7 +155,11 @@ pub fn serve(plugin: &dyn Plugin, suite: &dyn Suite, io: &mut Io<'_>) -> u8 {
         return answer(io, &version_document(plugin));
     }
     let mut version = Version::LATEST;
-    match call(plugin, suite, environment, io, &mut version) {
+    let notes = Notes::default();
+    let outcome = call(plugin, suite, environment, io, &mut version, &notes);
+    // Standard error is for people: nothing depends on whether it can be written.
+    io.stderr.write_all(&notes.take()).ok();
+    match outcome {
         Ok(None) => 0,
         Ok(Some(document)) => answer(io, &document),
         Err(error) => fail(io, &error, version),
@@ -152,34 +173,58 @@ fn call(
     environment: Environment,
     io: &mut Io<'_>,
     version: &mut Version,
+    notes: &Notes,
 ) -> Result<Option<Value>, Error> {
+    let command = environment.command;
     let stdin = read_stdin(&mut io.stdin)?;
-    let conf = PluginConf::parse(&stdin)?;
-    *version = conf.cni_version;
-    if !plugin.versions().contains(&conf.cni_version) {
-        return Err(incompatible(conf.cni_version.as_str(), plugin.versions()));
+    let raw = config::object(&stdin)?;
+    if let Ok(known) = config::version_of(&raw, Version::ALL) {
+        *version = known;
     }
-    allow(environment.command, conf.cni_version)?;
+    let conf = configuration(plugin, command, raw, notes)?;
+    allow(command, conf.cni_version)?;
     let call = Call {
-        command: environment.command,
+        command,
         container_id: environment.container_id,
         netns: environment.netns,
         ifname: environment.ifname,
         args: environment.args,
         path: environment.path,
         netns_override: environment.netns_override,
-        valid_attachments: valid_attachments(&conf)?,
+        valid_attachments: match command {
+            Command::Gc => valid_attachments(&conf)?,
+            _ => Vec::new(),
+        },
         conf,
         stdin,
         variables: io.variables.clone(),
         suite,
+        notes: notes.clone(),
     };
     call.dispatch(plugin)
 }
 
+fn configuration(
+    plugin: &dyn Plugin,
+    command: Command,
+    raw: Map<String, Value>,
+    notes: &Notes,
+) -> Result<PluginConf, Error> {
+    let given = raw.get("prevResult").is_some_and(|value| !value.is_null());
+    let previous = match command {
+        Command::Add | Command::Check => Previous::Needed,
+        _ => Previous::IfReadable,
+    };
+    let conf = PluginConf::from_object(raw, plugin.versions(), previous)?;
+    if given && conf.prev_result.is_none() {
+        notes.add(b"the prevResult cannot be decoded and is ignored\n");
+    }
+    Ok(conf)
+}
+
 impl Call<'_> {
     /// Calls the plugin. `Some` is the document to print.
-    pub(crate) fn dispatch(&self, plugin: &dyn Plugin) -> Result<Option<Value>, Error> {
+    fn dispatch(&self, plugin: &dyn Plugin) -> Result<Option<Value>, Error> {
         match self.command {
             Command::Add => plugin.add(self)?.to_json(self.conf.cni_version).map(Some),
             Command::Check => plugin.check(self).map(|()| None),
@@ -188,6 +233,16 @@ impl Call<'_> {
             Command::Status => plugin.status(self).map(|()| None),
             Command::Version => Ok(Some(version_document(plugin))),
         }
+    }
+
+    /// Calls a plugin of this same program with what it would refuse, and answer, as a program of its own.
+    pub(crate) fn dispatch_delegate(&self, plugin: &dyn Plugin) -> Result<Option<Value>, Error> {
+        let version = self.conf.cni_version;
+        if !plugin.versions().contains(&version) {
+            return Err(config::incompatible(version.as_str(), plugin.versions()));
+        }
+        allow(self.command, version)?;
+        self.dispatch(plugin)
     }
 }
 
@@ -201,7 +256,8 @@ fn read_stdin(stdin: &mut dyn Read) -> Result<Vec<u8>, Error> {
         return Err(Error::new(
             ErrorCode::Decode,
             format!("the network configuration is larger than {MAX_STDIN} bytes"),
-        ));
+        )
+        .with_details("nothing was done; a network configuration is a few kilobytes"));
     }
     Ok(bytes)
 }
@@ -226,15 +282,21 @@ fn allow(command: Command, version: Version) -> Result<(), Error> {
     )))
 }
 
-/// Both spellings in use are read: the specification's and that of the first libcni that had GC.
+/// Both spellings in use are read: the specification's, and the one that it wrongly had at first.
+///
+/// A list that is missing is not an empty one: a plugin that took it so would release every attachment there is.
 fn valid_attachments(conf: &PluginConf) -> Result<Vec<ValidAttachment>, Error> {
-    for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
-        if let Some(value) = conf.raw.get(key).filter(|value| !value.is_null()) {
-            return Vec::deserialize(value)
+    const KEYS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+    for key in KEYS {
+        if let Some(value) = conf.raw.get(key) {
+            // Go writes an empty list as null.
+            return Option::<Vec<_>>::deserialize(value)
+                .map(Option::unwrap_or_default)
                 .map_err(|error| Error::new(ErrorCode::Decode, format!("{key}: {error}")));
         }
     }
-    Ok(Vec::new())
+    Err(Error::new(ErrorCode::InvalidConfig, format!("GC needs {}", KEYS[0]))
+        .with_details("without it every attachment would be released; write [] to ask for that"))
 }
 
 fn version_document(plugin: &dyn Plugin) -> Value {
@@ -255,10 +317,20 @@ fn fail(io: &mut Io<'_>, error: &Error, version: Version) -> u8 {
     1
 }
 
-/// Prints the one document. A reader that went away cannot be told of it, the exit code can.
+/// Prints the one document, in one write. A reader that went away can be told only by the exit code.
 fn answer(io: &mut Io<'_>, document: &Value) -> u8 {
-    let written = writeln!(io.stdout, "{document:#}").and_then(|()| io.stdout.flush());
-    u8::from(written.is_err())
+    let mut text = Vec::new();
+    // The reference's layout. Writing to memory and of a `Value` cannot fail.
+    let mut layout = Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"    "));
+    document.serialize(&mut layout).ok();
+    text.push(b'\n');
+    match io.stdout.write_all(&text).and_then(|()| io.stdout.flush()) {
+        Ok(()) => 0,
+        Err(error) => {
+            writeln!(io.stderr, "cannot write the answer to standard output: {error}").ok();
+            1
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! Forms on the wire: `ip4`/`ip6` objects up to 0.2.0; `interfaces` and `ips` with a `version` from 0.3.0; without it from
 //! 1.0.0; `mtu`, `socketPath`, `pciID` and the attributes of routes from 1.1.0 (SPEC.md "Result", CONVENTIONS of each release).
 
+mod wire;
+
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -30,21 +32,26 @@ pub struct CniResult {
 #[serde(default, rename_all = "camelCase")]
 pub struct Interface {
     /// Its name.
+    #[serde(deserialize_with = "wire::nullable")]
     pub name: String,
     /// Its hardware address; empty if it has none.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "wire::nullable", skip_serializing_if = "String::is_empty")]
     pub mac: String,
     /// Its MTU in bytes (1.1.0).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
     /// The path of the namespace that it is in; empty on the host.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "wire::nullable", skip_serializing_if = "String::is_empty")]
     pub sandbox: String,
     /// A vhost-user socket (1.1.0).
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "wire::nullable", skip_serializing_if = "String::is_empty")]
     pub socket_path: String,
     /// A PCI device (1.1.0).
-    #[serde(rename = "pciID", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "pciID",
+        deserialize_with = "wire::nullable",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub pci_id: String,
 }
 
@@ -52,12 +59,21 @@ pub struct Interface {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpConfig {
     /// Index into the interfaces; an IPAM plugin gives none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "wire::index",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub interface: Option<usize>,
     /// The address with its prefix length; host bits are kept.
+    #[serde(deserialize_with = "wire::cidr")]
     pub address: IpNetwork,
     /// The gateway of the subnet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "wire::address",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub gateway: Option<IpAddr>,
 }
 
@@ -65,9 +81,14 @@ pub struct IpConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// The destination.
+    #[serde(deserialize_with = "wire::cidr")]
     pub dst: IpNetwork,
     /// The next hop; none means the gateway of the address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "wire::address",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub gw: Option<IpAddr>,
     /// MTU in bytes (1.1.0).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,16 +119,16 @@ impl Route {
 #[serde(default)]
 pub struct Dns {
     /// Addresses of name servers, best first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "wire::nullable", skip_serializing_if = "Vec::is_empty")]
     pub nameservers: Vec<String>,
     /// The local domain.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "wire::nullable", skip_serializing_if = "String::is_empty")]
     pub domain: String,
     /// Search list.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "wire::nullable", skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
     /// Resolver options.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "wire::nullable", skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
 }
 
@@ -121,47 +142,64 @@ impl Dns {
 /// `ip4` or `ip6` of 0.1.0 and 0.2.0.
 #[derive(Serialize, Deserialize)]
 struct OldAddress {
+    #[serde(deserialize_with = "wire::cidr")]
     ip: IpNetwork,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "wire::address",
+        skip_serializing_if = "Option::is_none"
+    )]
     gateway: Option<IpAddr>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "wire::nullable",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     routes: Vec<Route>,
 }
 
-/// Everything that a result of any version can hold. JSON `null` for a list means an empty one: Go writes it so.
-#[derive(Deserialize)]
+/// Everything that a result of any version can hold.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct AnyResult {
-    #[serde(default)]
-    interfaces: Option<Vec<Interface>>,
-    #[serde(default)]
-    ips: Option<Vec<IpConfig>>,
-    #[serde(default)]
-    routes: Option<Vec<Route>>,
-    #[serde(default)]
-    dns: Option<Dns>,
-    #[serde(default)]
+    #[serde(deserialize_with = "wire::nullable")]
+    interfaces: Vec<Interface>,
+    #[serde(deserialize_with = "wire::nullable")]
+    ips: Vec<IpConfig>,
+    #[serde(deserialize_with = "wire::nullable")]
+    routes: Vec<Route>,
+    #[serde(deserialize_with = "wire::nullable")]
+    dns: Dns,
     ip4: Option<OldAddress>,
-    #[serde(default)]
     ip6: Option<OldAddress>,
 }
 
 impl CniResult {
+    /// Reads a result that says its version itself, as a `prevResult` or another plugin's answer normally does; `version` holds
+    /// if it does not.
+    pub fn read(value: &Value, version: Version) -> Result<Self, Error> {
+        Self::from_json(value, own_version(value).unwrap_or(version))
+    }
+
     /// Reads a result of the given version.
+    ///
+    /// Up to 0.2.0 a result without `ip4` and `ip6` is read in the form of 0.3.0: some reference plugins (`loopback`) print
+    /// that form whatever the version is.
     pub fn from_json(value: &Value, version: Version) -> Result<Self, Error> {
+        if !value.is_object() {
+            // serde would also take a list of the fields' values
+            let msg = format!("cannot decode a result of CNI {version}");
+            return Err(Error::new(ErrorCode::Decode, msg).with_details("it is not an object"));
+        }
         let any = AnyResult::deserialize(value).map_err(|error| {
             Error::new(ErrorCode::Decode, format!("cannot decode a result of CNI {version}"))
                 .with_details(error.to_string())
         })?;
-        let dns = any.dns.unwrap_or_default();
-        if version < Version::V0_3_0 {
-            return Ok(Self::from_old(any.ip4.into_iter().chain(any.ip6), dns));
+        if version < Version::V0_3_0 && (any.ip4.is_some() || any.ip6.is_some()) {
+            return Ok(Self::from_old(any.ip4.into_iter().chain(any.ip6), any.dns));
         }
-        let result = Self {
-            interfaces: any.interfaces.unwrap_or_default(),
-            ips: any.ips.unwrap_or_default(),
-            routes: any.routes.unwrap_or_default(),
-            dns,
-        };
+        let AnyResult { interfaces, ips, routes, dns, .. } = any;
+        let result = Self { interfaces, ips, routes, dns };
         result.check_indices()?;
         Ok(result)
     }
@@ -261,6 +299,11 @@ impl CniResult {
     }
 }
 
+/// The version that a result is marked with, if it is a known one.
+pub(crate) fn own_version(value: &Value) -> Option<Version> {
+    value.get("cniVersion")?.as_str()?.parse().ok()
+}
+
 impl Interface {
     fn without_new_fields(&self) -> Self {
         Self {
@@ -273,103 +316,5 @@ impl Interface {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn sample() -> CniResult {
-        CniResult {
-            interfaces: vec![
-                Interface {
-                    name: "cni0".into(),
-                    mac: "02:00:00:00:00:01".into(),
-                    ..Interface::default()
-                },
-                Interface {
-                    name: "eth0".into(),
-                    mac: "02:00:00:00:00:02".into(),
-                    mtu: Some(1450),
-                    sandbox: "/run/netns/x".into(),
-                    ..Interface::default()
-                },
-            ],
-            ips: vec![IpConfig {
-                interface: Some(1),
-                address: "10.1.0.5/24".parse().unwrap(),
-                gateway: Some("10.1.0.1".parse().unwrap()),
-            }],
-            routes: vec![Route {
-                mtu: Some(1400),
-                ..Route::new("0.0.0.0/0".parse().unwrap(), None)
-            }],
-            dns: Dns { nameservers: vec!["10.96.0.10".into()], ..Dns::default() },
-        }
-    }
-
-    #[test]
-    fn forms_of_the_versions() {
-        let old = json!({"cniVersion": "0.2.0", "ip4": {"ip": "10.1.0.5/24", "gateway": "10.1.0.1",
-            "routes": [{"dst": "0.0.0.0/0"}]}, "dns": {"nameservers": ["10.96.0.10"]}});
-        assert_eq!(sample().to_json(Version::V0_2_0).unwrap(), old);
-        let v4 = sample().to_json(Version::V0_4_0).unwrap();
-        assert_eq!(
-            v4["ips"][0],
-            json!({"interface": 1, "address": "10.1.0.5/24", "gateway": "10.1.0.1", "version": "4"})
-        );
-        assert_eq!(v4["interfaces"][1].get("mtu"), None);
-        let v1 = sample().to_json(Version::V1_0_0).unwrap();
-        assert_eq!((v1["ips"][0].get("version"), v1["routes"][0].get("mtu")), (None, None));
-        let newest = sample().to_json(Version::V1_1_0).unwrap();
-        assert_eq!(
-            (&newest["interfaces"][1]["mtu"], &newest["routes"][0]["mtu"]),
-            (&json!(1450), &json!(1400))
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_converted_says_why() {
-        let error = CniResult::default().to_json(Version::V0_2_0).unwrap_err();
-        assert_eq!(error.msg, "cannot convert: no valid IP addresses");
-        let mut two = sample();
-        two.ips.push(two.ips[0].clone());
-        assert!(
-            two.to_json(Version::V0_1_0)
-                .unwrap_err()
-                .msg
-                .contains("more than 1 address per family")
-        );
-    }
-
-    #[test]
-    fn nulls_of_go_and_bad_indices() {
-        let nulls = json!({"cniVersion": "1.0.0", "interfaces": null, "ips": null, "dns": {}});
-        assert_eq!(CniResult::from_json(&nulls, Version::V1_0_0).unwrap(), CniResult::default());
-        let bad = json!({"interfaces": [{"name": "a"}], "ips": [{"address": "10.0.0.1/8", "interface": 4}]});
-        assert!(
-            CniResult::from_json(&bad, Version::V1_0_0).unwrap_err().msg.contains("10.0.0.1/8")
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn the_newest_form_loses_nothing(a: u32, prefix in 0u8..=32, gw: Option<[u8; 4]>, mtu: Option<u32>, table: Option<u32>) {
-            let mut result = sample();
-            result.ips[0].address = IpNetwork::new(IpAddr::from(a.to_be_bytes()), prefix).unwrap();
-            result.ips[0].gateway = gw.map(IpAddr::from);
-            result.interfaces[0].mtu = mtu;
-            result.routes[0].table = table;
-            let json = result.to_json(Version::V1_1_0).unwrap();
-            prop_assert_eq!(CniResult::from_json(&json, Version::V1_1_0).unwrap(), result);
-        }
-
-        #[test]
-        fn hostile_documents_never_panic(text in "\\PC{0,200}") {
-            if let Ok(value) = serde_json::from_str::<Value>(&text) {
-                for version in Version::ALL {
-                    CniResult::from_json(&value, *version).ok();
-                }
-            }
-        }
-    }
-}
+#[path = "result/tests.rs"]
+mod tests;
