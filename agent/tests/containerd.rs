@@ -166,8 +166,10 @@ async fn a_leftover_is_replaced_whatever_is_left_of_it() {
     let runtime = daemon.runtime();
     let spec = daemon.spec("again", &netns, DEAF);
     run(&runtime, &spec).await;
-    // still running
-    run(&runtime, &spec).await;
+    // what runs is nobody's leftover
+    let error = runtime.create(&spec).await.unwrap_err();
+    assert!(error.to_string().contains("it runs already"), "{error}");
+    assert!(running(&state(&runtime, "again").await.unwrap().state));
     // no process any more
     daemon.listed(&["tasks", "rm", "-f", "again"]);
     assert_eq!(state(&runtime, "again").await.unwrap().state, ContainerState::Unknown);

@@ -127,8 +127,18 @@ mod tests {
             (0, "{} {}", "", "it answered with something that is not JSON; it said: {} {}"),
             (0, " \n", "why", "it answered without a result; it said: why"),
             (7, "out", "", "it failed (exit status: 7) without an error document; it said: out"),
-            (7, "out", "err\n", "it failed (exit status: 7) without an error document; it said: err"),
-            (7, "{\"msg\": \"no code\"}", "", "it failed (exit status: 7) without an error document; it said: {\"msg\": \"no code\"}"),
+            (
+                7,
+                "out",
+                "err\n",
+                "it failed (exit status: 7) without an error document; it said: err",
+            ),
+            (
+                7,
+                "{\"msg\": \"no code\"}",
+                "",
+                "it failed (exit status: 7) without an error document; it said: {\"msg\": \"no code\"}",
+            ),
             (7, "", "", "it failed (exit status: 7) without an error document"),
         ];
         for (code, stdout, stderr, expected) in cases {
@@ -144,7 +154,10 @@ mod tests {
     fn a_delegates_error_keeps_its_code() {
         let own = r#"{"code": 999, "msg": "no IP addresses available in range set: a-b"}"#;
         let error = result(&output(1, own, "")).unwrap_err().into_error("host-local");
-        assert_eq!((error.code.code(), error.msg.as_str()), (999, "no IP addresses available in range set: a-b"));
+        assert_eq!(
+            (error.code.code(), error.msg.as_str()),
+            (999, "no IP addresses available in range set: a-b")
+        );
         let cases = [
             (1, "", 100, "plugin x failed (exit status: 1) without an error document"),
             (0, "", 6, "plugin x answered without a result"),

@@ -126,10 +126,8 @@ pub(crate) fn version_of(
 /// The error of a version that is not supported, in the reference's words.
 pub(crate) fn incompatible(wanted: &str, supported: &[Version]) -> Error {
     let supported: Vec<_> = supported.iter().map(|version| version.as_str()).collect();
-    Error::new(ErrorCode::IncompatibleVersion, "incompatible CNI versions").with_details(format!(
-        "config is {wanted:?}, plugin supports {}",
-        quote::list(&supported)
-    ))
+    Error::new(ErrorCode::IncompatibleVersion, "incompatible CNI versions")
+        .with_details(format!("config is {wanted:?}, plugin supports {}", quote::list(&supported)))
 }
 
 /// A value of the document; `null` counts as absent.

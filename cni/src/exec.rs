@@ -40,7 +40,10 @@ pub enum ExecError {
         stderr: String,
     },
     /// It wrote too much and was killed.
-    #[error("it wrote more than {MAX_STDOUT} bytes to standard output and was killed{}", said(stderr))]
+    #[error(
+        "it wrote more than {MAX_STDOUT} bytes to standard output and was killed{}",
+        said(stderr)
+    )]
     TooMuchOutput {
         /// The beginning of what it wrote to standard error.
         stderr: String,
@@ -136,7 +139,8 @@ struct Conversation<'a> {
 
 impl<'a> Conversation<'a> {
     fn new(mut child: Child, rest: &'a [u8]) -> Self {
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
         Self { child, stdin, stdout, stderr, rest, out: Vec::new(), err: Vec::new() }
     }
 

@@ -16,9 +16,10 @@ pub mod result;
 pub mod runtime;
 pub mod version;
 
+pub use answer::AnswerError;
 pub use args::{CniArgs, Command};
 pub use config::PluginConf;
 pub use error::{Error, ErrorCode};
-pub use plugin::{Call, Io, Plugin, Suite, ValidAttachment};
+pub use plugin::{Call, Io, NoSuite, Plugin, Suite, ValidAttachment};
 pub use result::{CniResult, Dns, Interface, IpConfig, Route};
 pub use version::Version;

@@ -69,7 +69,10 @@ mod tests {
         }
         let message = find_plugin("sub", &path).unwrap_err().to_string();
         let places = format!("{0}/sub {0}", directory.path().display());
-        assert!(message.starts_with(&format!("failed to find plugin \"sub\" in path [{places}]")), "{message}");
+        assert!(
+            message.starts_with(&format!("failed to find plugin \"sub\" in path [{places}]")),
+            "{message}"
+        );
     }
 
     #[test]

@@ -59,21 +59,13 @@ pub struct Interface {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpConfig {
     /// Index into the interfaces; an IPAM plugin gives none.
-    #[serde(
-        default,
-        deserialize_with = "wire::index",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "wire::index", skip_serializing_if = "Option::is_none")]
     pub interface: Option<usize>,
     /// The address with its prefix length; host bits are kept.
     #[serde(deserialize_with = "wire::cidr")]
     pub address: IpNetwork,
     /// The gateway of the subnet.
-    #[serde(
-        default,
-        deserialize_with = "wire::address",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "wire::address", skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
 }
 
@@ -84,11 +76,7 @@ pub struct Route {
     #[serde(deserialize_with = "wire::cidr")]
     pub dst: IpNetwork,
     /// The next hop; none means the gateway of the address.
-    #[serde(
-        default,
-        deserialize_with = "wire::address",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "wire::address", skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
     /// MTU in bytes (1.1.0).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,17 +132,9 @@ impl Dns {
 struct OldAddress {
     #[serde(deserialize_with = "wire::cidr")]
     ip: IpNetwork,
-    #[serde(
-        default,
-        deserialize_with = "wire::address",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "wire::address", skip_serializing_if = "Option::is_none")]
     gateway: Option<IpAddr>,
-    #[serde(
-        default,
-        deserialize_with = "wire::nullable",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "wire::nullable", skip_serializing_if = "Vec::is_empty")]
     routes: Vec<Route>,
 }
 

@@ -16,7 +16,10 @@ fn everything_common_is_read() {
     )
     .unwrap();
     assert_eq!((conf.cni_version, conf.name.as_str()), (Version::V1_0_0, "n"));
-    assert_eq!((conf.plugin_type.as_str(), conf.ipam_type.as_deref()), ("bridge", Some("host-local")));
+    assert_eq!(
+        (conf.plugin_type.as_str(), conf.ipam_type.as_deref()),
+        ("bridge", Some("host-local"))
+    );
     assert_eq!(conf.dns.nameservers, ["10.0.0.1"]);
     // a result says its version itself
     assert_eq!(conf.prev_result.unwrap().ips[0].address.to_string(), "10.0.0.5/24");
@@ -32,7 +35,11 @@ fn what_is_absent_has_its_default() {
         r#"{"name": "n", "ipam": {"type": ""}}"#,
     ] {
         let conf = parse(document).unwrap();
-        assert_eq!((conf.cni_version, conf.ipam_type, conf.prev_result), (Version::V0_1_0, None, None), "{document}");
+        assert_eq!(
+            (conf.cni_version, conf.ipam_type, conf.prev_result),
+            (Version::V0_1_0, None, None),
+            "{document}"
+        );
         assert_eq!((conf.plugin_type, conf.dns), (String::new(), Dns::default()), "{document}");
     }
 }
@@ -52,8 +59,18 @@ fn messages_and_codes() {
         (r#"{"name": "."}"#, 7, "invalid characters found in network name", "."),
         (r#"{"name": "a\u0000"}"#, 7, "invalid characters found in network name", "a"),
         (r#"{"name": 5}"#, 6, "cannot decode the network configuration", "name: "),
-        (r#"{"name": "a", "cniVersion": 1}"#, 6, "cannot decode the network configuration", "cniVersion: "),
-        (r#"{"name": "a", "ipam": {"type": 7}}"#, 6, "cannot decode the network configuration", "ipam.type: "),
+        (
+            r#"{"name": "a", "cniVersion": 1}"#,
+            6,
+            "cannot decode the network configuration",
+            "cniVersion: ",
+        ),
+        (
+            r#"{"name": "a", "ipam": {"type": 7}}"#,
+            6,
+            "cannot decode the network configuration",
+            "ipam.type: ",
+        ),
         (r#"{"name": "a", "ipam": "x"}"#, 6, "cannot decode the network configuration", "ipam: "),
         (r#"{"name": "a", "dns": 1}"#, 6, "cannot decode the network configuration", "dns: "),
         (
@@ -107,9 +124,17 @@ fn a_plugins_own_keys_are_named_when_wrong() {
         error.msg
     };
     let wrong = message(json!({"name": "n", "mtu": "big"}));
-    assert!(wrong.starts_with(r#"cannot decode "mtu" of network "n": invalid type: string "big""#), "{wrong}");
-    let deep = message(json!({"name": "n", "ipam": {"ranges": [[{"subnet": "10.0.0.0/8"}, {"subnet": "x"}]]}}));
-    assert!(deep.starts_with(r#"cannot decode "ipam.ranges[0][1].subnet" of network "n": "#), "{deep}");
+    assert!(
+        wrong.starts_with(r#"cannot decode "mtu" of network "n": invalid type: string "big""#),
+        "{wrong}"
+    );
+    let deep = message(
+        json!({"name": "n", "ipam": {"ranges": [[{"subnet": "10.0.0.0/8"}, {"subnet": "x"}]]}}),
+    );
+    assert!(
+        deep.starts_with(r#"cannot decode "ipam.ranges[0][1].subnet" of network "n": "#),
+        "{deep}"
+    );
 }
 
 proptest! {

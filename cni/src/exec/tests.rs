@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
-const PLENTY: Option<Duration> = Some(Duration::from_secs(60));
+const PLENTY: Option<Duration> = Some(Duration::from_mins(1));
 
 /// Runs a script; the directory is there for what it writes.
 struct Script {
@@ -14,7 +14,8 @@ impl Script {
     fn new(text: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("plugin");
-        fs::write(&file, format!("#!/bin/sh\ncd {}\n{text}\n", directory.path().display())).unwrap();
+        fs::write(&file, format!("#!/bin/sh\ncd {}\n{text}\n", directory.path().display()))
+            .unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         Self { directory }
     }
@@ -69,14 +70,19 @@ fn a_program_that_reads_nothing_is_fine() {
 #[test]
 fn a_hanging_program_is_killed_with_its_children() {
     let limit = Some(Duration::from_millis(300));
-    let script = Script::new("echo waiting for a server >&2; sleep 600 & echo $! >child; echo $$ >own; sleep 600");
+    let script = Script::new(
+        "echo waiting for a server >&2; sleep 600 & echo $! >child; echo $$ >own; sleep 600",
+    );
     let error = script.run(b"", limit).unwrap_err();
     assert_eq!(
         error.to_string(),
         "it did not end within 300ms and was killed; standard error: waiting for a server"
     );
     assert!(ends(script.pid("own")) && ends(script.pid("child")));
-    assert!(matches!(shell("exec >&- 2>&-; sleep 600", b"", limit), Err(ExecError::TimedOut { .. })));
+    assert!(matches!(
+        shell("exec >&- 2>&-; sleep 600", b"", limit),
+        Err(ExecError::TimedOut { .. })
+    ));
 }
 
 #[test]
@@ -95,7 +101,9 @@ fn what_a_program_leaves_running_is_not_waited_for() {
 
 #[test]
 fn a_chatty_rest_is_not_waited_for_either() {
-    let script = Script::new("(echo $$; while :; do echo x; sleep 0.01; done) >&2 & echo $! >child; echo answer");
+    let script = Script::new(
+        "(echo $$; while :; do echo x; sleep 0.01; done) >&2 & echo $! >child; echo answer",
+    );
     let output = script.run(b"", PLENTY).unwrap();
     nix::sys::signal::kill(Pid::from_raw(script.pid("child")), Signal::SIGKILL).unwrap();
     assert_eq!(output.stdout, b"answer\n");
@@ -105,20 +113,28 @@ fn a_chatty_rest_is_not_waited_for_either() {
 fn endless_output_is_cut() {
     for timeout in [PLENTY, None] {
         let error = shell("echo so much >&2; exec yes", b"", timeout).unwrap_err();
-        assert!(matches!(&error, ExecError::TooMuchOutput { stderr } if stderr == "so much"), "{error}");
+        assert!(
+            matches!(&error, ExecError::TooMuchOutput { stderr } if stderr == "so much"),
+            "{error}"
+        );
     }
 }
 
 #[test]
 fn standard_error_is_bounded_and_its_beginning_kept() {
-    let output = shell("echo first >&2; head -c 10000000 /dev/zero >&2; echo out", b"", PLENTY).unwrap();
-    assert_eq!((output.stderr.len(), &output.stderr[..6], output.stdout.as_slice()), (MAX_STDERR, &b"first\n"[..], &b"out\n"[..]));
+    let output =
+        shell("echo first >&2; head -c 10000000 /dev/zero >&2; echo out", b"", PLENTY).unwrap();
+    assert_eq!(
+        (output.stderr.len(), &output.stderr[..6], output.stdout.as_slice()),
+        (MAX_STDERR, &b"first\n"[..], &b"out\n"[..])
+    );
 }
 
 #[test]
 fn a_file_that_is_being_written_is_tried_again() {
     let script = Script::new("echo ok");
-    let writing = fs::OpenOptions::new().append(true).open(script.directory.path().join("plugin")).unwrap();
+    let writing =
+        fs::OpenOptions::new().append(true).open(script.directory.path().join("plugin")).unwrap();
     let writer = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(100));
         drop(writing);

@@ -14,7 +14,11 @@ fn ip(text: &str) -> IpAddr {
 fn full() -> CniResult {
     CniResult {
         interfaces: vec![
-            Interface { name: "cni0".into(), mac: "02:00:00:00:00:01".into(), ..Default::default() },
+            Interface {
+                name: "cni0".into(),
+                mac: "02:00:00:00:00:01".into(),
+                ..Default::default()
+            },
             Interface {
                 name: "eth0".into(),
                 mac: "02:00:00:00:00:02".into(),
@@ -25,7 +29,11 @@ fn full() -> CniResult {
             },
         ],
         ips: vec![
-            IpConfig { interface: Some(1), address: net("10.1.0.5/24"), gateway: Some(ip("10.1.0.1")) },
+            IpConfig {
+                interface: Some(1),
+                address: net("10.1.0.5/24"),
+                gateway: Some(ip("10.1.0.1")),
+            },
             IpConfig { interface: Some(1), address: net("fd00::5/64"), gateway: None },
         ],
         routes: vec![
@@ -140,12 +148,18 @@ fn what_cannot_be_converted_says_why() {
         let mut result = full();
         result.ips.clear();
         let error = result.to_json(version).unwrap_err();
-        assert_eq!((error.code.code(), error.msg.as_str()), (1, "cannot convert: no valid IP addresses"));
+        assert_eq!(
+            (error.code.code(), error.msg.as_str()),
+            (1, "cannot convert: no valid IP addresses")
+        );
         assert!(error.details.contains("set cniVersion to 0.3.0"), "{error}");
         let mut two = full();
         two.ips.push(two.ips[0].clone());
         let message = two.to_json(version).unwrap_err().msg;
-        assert_eq!(message, format!("CNI version {version} does not support more than 1 address per family"));
+        assert_eq!(
+            message,
+            format!("CNI version {version} does not support more than 1 address per family")
+        );
     }
 }
 
@@ -191,10 +205,16 @@ fn what_is_wrong_is_refused() {
         (json!({"ips": [{"address": "10.0.0.1/+8"}]}), "invalid CIDR"),
         (json!({"ips": [{"address": "10.0.0.1/255.0.0.0"}]}), "invalid CIDR"),
         (json!({"ips": [{"address": "10.0.0.1/"}]}), "invalid CIDR"),
-        (json!({"ips": [{"address": "10.0.0.1/8", "gateway": "gw"}]}), "invalid IP address: \"gw\""),
+        (
+            json!({"ips": [{"address": "10.0.0.1/8", "gateway": "gw"}]}),
+            "invalid IP address: \"gw\"",
+        ),
         (json!({"routes": [{"gw": "10.0.0.1"}]}), "dst"),
         (json!({"interfaces": [{"name": "a", "mtu": -1}]}), "invalid value"),
-        (json!({"interfaces": [{"name": "a"}], "ips": [{"address": "10.0.0.1/8", "interface": 1}]}), "10.0.0.1/8"),
+        (
+            json!({"interfaces": [{"name": "a"}], "ips": [{"address": "10.0.0.1/8", "interface": 1}]}),
+            "10.0.0.1/8",
+        ),
         (json!({"ip4": {"ip": 5}}), "invalid type"),
     ];
     for (document, expected) in cases {
@@ -210,8 +230,8 @@ fn what_is_wrong_is_refused() {
 }
 
 prop_compose! {
-    fn network()(v4: bool, bits: u128, prefix in 0u8..=32) -> IpNetwork {
-        let address = if v4 { IpAddr::from((bits as u32).to_be_bytes()) } else { IpAddr::from(bits.to_be_bytes()) };
+    fn network()(v4: bool, four: [u8; 4], sixteen: [u8; 16], prefix in 0u8..=32) -> IpNetwork {
+        let address = if v4 { IpAddr::from(four) } else { IpAddr::from(sixteen) };
         IpNetwork::new(address, prefix).unwrap()
     }
 }
@@ -248,19 +268,45 @@ prop_compose! {
 /// Any JSON, with the keys of results more often than others.
 fn json_value() -> impl Strategy<Value = Value> {
     let key = prop_oneof![
-        proptest::sample::select(vec!["cniVersion", "interfaces", "ips", "routes", "dns", "ip4", "ip6", "ip", "address",
-            "gateway", "interface", "dst", "gw", "name", "mac", "mtu", "code", "msg", "details", "nameservers"]).prop_map(str::to_owned),
+        proptest::sample::select(vec![
+            "cniVersion",
+            "interfaces",
+            "ips",
+            "routes",
+            "dns",
+            "ip4",
+            "ip6",
+            "ip",
+            "address",
+            "gateway",
+            "interface",
+            "dst",
+            "gw",
+            "name",
+            "mac",
+            "mtu",
+            "code",
+            "msg",
+            "details",
+            "nameservers"
+        ])
+        .prop_map(str::to_owned),
         any::<String>(),
     ];
     let leaf = prop_oneof![
-        Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from), any::<String>().prop_map(Value::from),
-        proptest::sample::select(vec!["0.2.0", "1.1.0", "10.0.0.1/8", "fd00::1/64", "10.0.0.1"]).prop_map(Value::from),
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        proptest::sample::select(vec!["0.2.0", "1.1.0", "10.0.0.1/8", "fd00::1/64", "10.0.0.1"])
+            .prop_map(Value::from),
     ];
     leaf.prop_recursive(4, 48, 6, move |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-            proptest::collection::vec((key.clone(), inner), 0..6).prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            proptest::collection::vec((key.clone(), inner), 0..6)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
         ]
     })
 }
@@ -284,7 +330,9 @@ proptest! {
     fn hostile_documents_never_panic(value in json_value()) {
         for version in Version::ALL {
             if let Ok(result) = CniResult::from_json(&value, *version) {
-                Version::ALL.iter().for_each(|to| { result.to_json(*to).ok(); });
+                for to in Version::ALL {
+                    result.to_json(*to).ok();
+                }
             }
         }
         Error::from_json(&value);

@@ -8,8 +8,8 @@ use super::cache::CachedAttachment;
 use super::error::RuntimeError;
 use super::list::{NetworkList, PluginEntry, document};
 use super::{Attachment, Runtime};
+use crate::answer;
 use crate::args::Command;
-use crate::delegate::read_answer;
 use crate::exec;
 use crate::lookup::find_plugin;
 use crate::result::CniResult;
@@ -211,7 +211,11 @@ impl Runtime {
                     source,
                 }
             })?;
-        read_answer(&entry.plugin_type, &output).map_err(|error| RuntimeError::Plugin {
+        match command {
+            Command::Add | Command::Version => answer::result(&output).map(Some),
+            _ => answer::acknowledged(&output).map(|()| None),
+        }
+        .map_err(|error| RuntimeError::Plugin {
             network: network.to_owned(),
             command: command.as_str(),
             plugin,

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::error::Error;
+use crate::answer::AnswerError;
+use crate::error::{Error, ErrorCode};
 use crate::exec::ExecError;
 use crate::lookup::LookupError;
 
@@ -80,7 +81,7 @@ pub enum RuntimeError {
         /// The plugin's file.
         plugin: PathBuf,
         /// Its answer.
-        error: Error,
+        error: AnswerError,
     },
     /// A result that no version can express, or cannot be read.
     #[error("network {network}: {error}")]
@@ -119,9 +120,9 @@ pub enum RuntimeError {
 
 impl RuntimeError {
     /// The code that a plugin gave.
-    pub fn code(&self) -> Option<crate::error::ErrorCode> {
+    pub fn code(&self) -> Option<ErrorCode> {
         match self {
-            Self::Plugin { error, .. } => Some(error.code),
+            Self::Plugin { error: AnswerError::Refused(error), .. } => Some(error.code),
             _ => None,
         }
     }

@@ -152,7 +152,7 @@ fn what_is_wrong_is_named() {
         ("", json!({ "ipMasq": true, "ipMasqBackend": "x" }), 7, "unknown ipmasq backend \"x\""),
         ("MAC=nonsense", json!({}), 7, "\"nonsense\" is not a MAC address"),
         ("MAC=01:00:5e:00:00:01", json!({}), 7, "01:00:5e:00:00:01 cannot be an interface's"),
-        ("K8S_POD_NAME=x", json!({}), 4, "ARGS: unknown args [\"K8S_POD_NAME\"]"),
+        ("K8S_POD_NAME=x", json!({}), 4, "ARGS: unknown args [\"K8S_POD_NAME=x\"]"),
     ];
     for (args, keys, code, message) in cases {
         let error = parse(args, &keys).unwrap_err();

@@ -137,7 +137,7 @@ fn what_is_wrong_is_named() {
             7,
             "requested IP \"10.1.0.5/99x\" is not an IP address",
         ),
-        ("FOO=1", "1.0.0", good(), json!({}), 4, "ARGS: unknown args [\"FOO\"]"),
+        ("FOO=1", "1.0.0", good(), json!({}), 4, "ARGS: unknown args [\"FOO=1\"]"),
     ];
     for (args, version, ipam, extra, code, message) in cases {
         let error = with_call(args, &document(version, &ipam, &extra), Conf::parse).unwrap_err();
