@@ -2,20 +2,21 @@
 //! decisions) and `apply` (the kernel and the disk).
 //!
 //! They are one program, `heddle-cni`; see [`program`]. What plugins share is a module of its own here:
-//! [`keys`], [`sandbox`], [`interface`], [`masquerade`], [`undo`].
+//! [`sandbox`], [`interface`], [`masquerade`], [`step`], [`undo`].
 #![warn(missing_docs)]
 
 pub mod bridge;
+pub mod call_log;
 mod cli;
 pub mod code;
 pub mod host_local;
 pub mod install;
 pub mod interface;
-pub mod keys;
 pub mod loopback;
 pub mod masquerade;
 pub mod program;
 pub mod sandbox;
+pub mod step;
 pub mod suite;
 pub mod undo;
 

@@ -1,11 +1,13 @@
 //! The program around the plugins: which one is meant, or the command line of `heddle-cni` itself.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use cni::plugin::{Io, serve};
+use cni::plugin::{Io, Plugin, serve};
 
+use crate::call_log::CallLog;
 use crate::suite::{PLUGINS, Plugins, find};
 
 /// The name of the program when it is not called as a plugin.
@@ -23,12 +25,43 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let called = args.next().unwrap_or_default();
     let name = Path::new(&called).file_name().unwrap_or(&called).to_string_lossy().into_owned();
     if let Some(plugin) = find(&name) {
-        return ExitCode::from(serve(plugin, &Plugins, &mut Io::from_process()));
+        return ExitCode::from(call(plugin));
     }
     if name.starts_with(NAME) {
         return crate::cli::run(std::iter::once(called).chain(args));
     }
     ExitCode::from(unknown(&name, std::env::var_os("CNI_COMMAND").is_some()))
+}
+
+fn call(plugin: &dyn Plugin) -> u8 {
+    let mut answer = Vec::new();
+    let mut io: Io<'_> = Io::from_process();
+    let Some(log) = CallLog::begin(plugin.name(), &io.variables) else {
+        return serve(plugin, &Plugins, &mut io);
+    };
+    io.stdout = Box::new(Copied { to: std::io::stdout(), copy: &mut answer });
+    let code = serve(plugin, &Plugins, &mut io);
+    drop(io);
+    log.end(code, &answer);
+    code
+}
+
+/// A writer that remembers what it wrote.
+struct Copied<'a, W> {
+    to: W,
+    copy: &'a mut Vec<u8>,
+}
+
+impl<W: Write> Write for Copied<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.copy.extend_from_slice(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }
 
 fn unknown(name: &str, called_by_runtime: bool) -> u8 {

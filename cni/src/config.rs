@@ -1,6 +1,6 @@
 //! The configuration that a plugin gets on standard input (SPEC 1.1.0, "Plugin configuration objects").
 
-use serde::de::{DeserializeOwned, IntoDeserializer};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::args::is_identifier;
@@ -77,16 +77,45 @@ impl PluginConf {
         })
     }
 
-    /// The plugin's own keys, as its own type. An error names the key by its whole path (`ipam.ranges[0][0].subnet`).
-    pub fn keys<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_path_to_error::deserialize((&self.raw).into_deserializer()).map_err(|error| {
-            let (path, why) = (error.path().to_string(), error.inner());
-            let place = if path == "." { String::new() } else { format!("{path:?} of ") };
-            Error::new(
-                ErrorCode::Decode,
-                format!("cannot decode {place}network {:?}: {why}", self.name),
-            )
+    /// The value at a path such as `args.cni.mac`. `null` counts as absent, on the way there too, as in the reference
+    /// plugins. An error names the key by its whole path, into the value (`ipam.ranges[0][0].subnet`).
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Error> {
+        let (parents, key) = path.rsplit_once('.').unwrap_or(("", path));
+        let mut object = &self.raw;
+        let mut walked = String::new();
+        for parent in parents.split('.').filter(|parent| !parent.is_empty()) {
+            walked = if walked.is_empty() { parent.into() } else { format!("{walked}.{parent}") };
+            object = match object.get(parent) {
+                None | Some(Value::Null) => return Ok(None),
+                Some(Value::Object(object)) => object,
+                Some(_) => return Err(self.wrong(&walked, "it must be an object")),
+            };
+        }
+        let Some(value) = object.get(key).filter(|value| !value.is_null()) else { return Ok(None) };
+        serde_path_to_error::deserialize(value).map(Some).map_err(|error| {
+            let inner = error.path().to_string();
+            let place = match inner.as_str() {
+                "." => path.to_owned(),
+                inner if inner.starts_with('[') => format!("{path}{inner}"),
+                inner => format!("{path}.{inner}"),
+            };
+            self.wrong(&place, &error.inner().to_string())
         })
+    }
+
+    /// A text that is not empty.
+    pub fn text(&self, path: &str) -> Result<Option<String>, Error> {
+        Ok(self.get::<String>(path)?.filter(|text| !text.is_empty()))
+    }
+
+    /// A switch; off unless it is on.
+    pub fn is_on(&self, path: &str) -> Result<bool, Error> {
+        Ok(self.get(path)?.unwrap_or(false))
+    }
+
+    fn wrong(&self, path: &str, why: &str) -> Error {
+        let msg = format!("cannot decode {path:?} of network {:?}: {why}", self.name);
+        Error::new(ErrorCode::Decode, msg)
     }
 }
 

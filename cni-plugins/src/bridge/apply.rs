@@ -12,6 +12,7 @@ use super::plan::{self, AddressChange, Layer3};
 use super::port::{self, BridgeChanges, BridgeLock, Pair};
 use crate::interface::{Inside, kernel_error};
 use crate::masquerade::Masquerade;
+use crate::step::step;
 use crate::undo::Undo;
 use crate::{code, sandbox};
 
@@ -78,20 +79,28 @@ impl<'a> Add<'a> {
         // From here until the bridge has our port, nobody takes it away for being empty.
         let _lock = BridgeLock::shared()?;
         undo.push("the changes to the bridge", || port::undo_bridge(&conf.bridge, changes));
-        let (bridge, created) = port::ensure_bridge(&mut self.host, conf)?;
-        changes.borrow_mut().created = created;
-        let ifname = &self.call.ifname;
-        let pair = port::make_pair(&mut self.host, &mut self.inside, self.ns, conf, ifname)?;
-        let index = pair.host.index;
-        undo.push("the veth pair", move || remove_link(index));
-        port::attach(&mut self.host, conf, &bridge, &pair.host)?;
+        let bridge = step("make sure of the bridge", || {
+            let (bridge, created) = port::ensure_bridge(&mut self.host, conf)?;
+            changes.borrow_mut().created = created;
+            Ok(bridge)
+        })?;
+        let pair = step("make the veth pair", || {
+            let ifname = &self.call.ifname;
+            let pair = port::make_pair(&mut self.host, &mut self.inside, self.ns, conf, ifname)?;
+            let index = pair.host.index;
+            undo.push("the veth pair", move || remove_link(index));
+            Ok(pair)
+        })?;
+        step("connect it to the bridge", || {
+            port::attach(&mut self.host, conf, &bridge, &pair.host)
+        })?;
         Ok((bridge, pair))
     }
 
     fn layer2(&mut self, pair: &Pair) -> Result<Layer3, Error> {
         if !self.conf.container_down {
-            self.inside_interface(pair).set_up()?;
-            port::wait_for_port(&mut self.host, &pair.host)?;
+            step("set the container's interface up", || self.inside_interface(pair).set_up())?;
+            self.wait(pair)?;
         }
         Ok(Layer3::default())
     }
@@ -105,22 +114,35 @@ impl<'a> Add<'a> {
         undo: &mut Undo<'a>,
     ) -> Result<Layer3, Error> {
         let call = self.call;
-        let lease = call.delegate_add(ipam)?;
-        undo.push("the address allocation", move || call.delegate_del(ipam));
+        let lease = step("get an address", || {
+            let lease = call.delegate_add(ipam)?;
+            undo.push("the address allocation", move || call.delegate_del(ipam));
+            Ok(lease)
+        })?;
         let plan = plan::layer3(self.conf, lease)?;
-        self.container_sysctls()?;
-        self.inside_interface(pair).configure(&plan.ips, &plan.routes)?;
-        port::wait_for_port(&mut self.host, &pair.host)?;
-        self.be_gateway(bridge, &plan.gateways, changes)?;
+        step("give the container its addresses and routes", || {
+            self.container_sysctls()?;
+            self.inside_interface(pair).configure(&plan.ips, &plan.routes)
+        })?;
+        self.wait(pair)?;
+        if !plan.gateways.is_empty() {
+            step("make the bridge the gateway", || {
+                self.be_gateway(bridge, &plan.gateways, changes)
+            })?;
+        }
         if self.conf.masquerade {
             let masquerade = Masquerade::new(&call.conf.name, &call.container_id);
             let addresses: Vec<IpNetwork> = plan.ips.iter().map(|ip| ip.address).collect();
             let (rules, of) =
                 (Masquerade::new(&call.conf.name, &call.container_id), addresses.clone());
             undo.push("the masquerading rules", move || rules.tear_down(&of));
-            masquerade.set_up(&addresses)?;
+            step("masquerade what leaves", || masquerade.set_up(&addresses))?;
         }
         Ok(plan)
+    }
+
+    fn wait(&mut self, pair: &Pair) -> Result<(), Error> {
+        step("wait for the bridge's port", || port::wait_for_port(&mut self.host, &pair.host))
     }
 
     fn inside_interface(&mut self, pair: &Pair) -> Inside<'_> {

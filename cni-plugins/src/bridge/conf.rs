@@ -4,11 +4,9 @@
 mod tests;
 
 use cni::plugin::Call;
-use cni::{Error, ErrorCode};
+use cni::{Error, ErrorCode, PluginConf};
 use netns_tools::{MacAddr, link};
 use serde_json::Value;
-
-use crate::keys::Keys;
 
 const DEFAULT_BRIDGE: &str = "cni0";
 /// What `CNI_ARGS` may hold without `IgnoreUnknown`. The reference knows `MAC` only, so `IP=…`, which is for the IPAM plugin,
@@ -52,7 +50,7 @@ impl Conf {
     /// Reads and checks everything, before anything is done.
     pub fn parse(call: &Call<'_>) -> Result<Self, Error> {
         call.args.refuse_unknown(&KNOWN_ARGS)?;
-        let keys = Keys::of(call);
+        let keys = &call.conf;
         let default_gateway = keys.is_on("isDefaultGateway")?;
         let masquerade = keys.is_on("ipMasq")?;
         let conf = Self {
@@ -64,12 +62,12 @@ impl Conf {
             mtu: mtu(keys.get("mtu")?.unwrap_or(0))?,
             hairpin: keys.is_on("hairpinMode")?,
             promiscuous: keys.is_on("promiscMode")?,
-            mac: mac(&keys, call.args.get("MAC"))?,
+            mac: mac(keys, call.args.get("MAC"))?,
             dad: keys.is_on("enabledad")?,
             container_down: keys.is_on("disableContainerInterface")?,
             ipam: call.conf.ipam_type.clone(),
         };
-        refuse_unsupported(&keys, masquerade)?;
+        refuse_unsupported(keys, masquerade)?;
         conf.check_combinations()?;
         Ok(conf)
     }
@@ -99,7 +97,7 @@ pub struct Teardown {
 impl Teardown {
     /// Reads what DEL needs.
     pub fn parse(call: &Call<'_>) -> Result<Self, Error> {
-        let keys = Keys::of(call);
+        let keys = &call.conf;
         let bridge = keys.text("bridge")?;
         Ok(Self {
             bridge: bridge.unwrap_or_else(|| DEFAULT_BRIDGE.to_owned()),
@@ -129,7 +127,7 @@ fn mtu(mtu: i64) -> Result<Option<u32>, Error> {
 }
 
 /// The last one given wins: `CNI_ARGS`, then `args.cni`, then `runtimeConfig`.
-fn mac(keys: &Keys<'_>, from_args: Option<&str>) -> Result<Option<MacAddr>, Error> {
+fn mac(keys: &PluginConf, from_args: Option<&str>) -> Result<Option<MacAddr>, Error> {
     let mut given = from_args.filter(|mac| !mac.is_empty()).map(str::to_owned);
     for path in ["args.cni.mac", "runtimeConfig.mac"] {
         given = keys.text(path)?.or(given);
@@ -150,7 +148,7 @@ fn mac(keys: &Keys<'_>, from_args: Option<&str>) -> Result<Option<MacAddr>, Erro
 
 /// Keys that we know and cannot do are refused: without them the container would be less separated than its
 /// configuration says.
-fn refuse_unsupported(keys: &Keys<'_>, masquerade: bool) -> Result<(), Error> {
+fn refuse_unsupported(keys: &PluginConf, masquerade: bool) -> Result<(), Error> {
     let vlan = keys.get("vlan")?.unwrap_or(0);
     if !VLAN.contains(&vlan) {
         let msg = format!("invalid VLAN ID {vlan} (must be between 0 and 4094)");

@@ -10,18 +10,20 @@ use super::conf::Teardown;
 use crate::interface::kernel_error;
 use crate::masquerade::Masquerade;
 use crate::sandbox::{self, Sandbox};
+use crate::step::step;
 
 /// Removes the interface, gives back the address, removes the rules: each even if another fails.
 pub fn del(call: &Call<'_>) -> Result<(), Error> {
     let conf = Teardown::parse(call)?;
     let mut addresses = promised_addresses(call.conf.prev_result.as_ref());
-    let link = remove_interface(call, &conf, &mut addresses);
+    let link = step("remove the interface", || remove_interface(call, &conf, &mut addresses));
     let lease = match call.conf.ipam_type.as_deref() {
-        Some(ipam) => call.delegate_del(ipam),
+        Some(ipam) => step("give the address back", || call.delegate_del(ipam)),
         None => Ok(()),
     };
     let rules = if conf.masquerade {
-        Masquerade::new(&call.conf.name, &call.container_id).tear_down(&addresses)
+        let masquerade = Masquerade::new(&call.conf.name, &call.container_id);
+        step("remove the masquerading rules", || masquerade.tear_down(&addresses))
     } else {
         Ok(())
     };

@@ -5,21 +5,41 @@ use std::path::Path;
 
 use cni::plugin::Call;
 use cni::{CniResult, Dns, Error, ErrorCode};
-use ipam::{AllocateError, DiskStore, Lease, Owner, StoreError};
+use ipam::{AllocateError, Allocation, DiskStore, Lease, Owner, Store, StoreError};
 
 use super::conf::{Conf, Place};
 use super::{plan, resolv};
 use crate::code;
+use crate::step::step;
+use crate::undo::Undo;
 
 pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     let conf = Conf::parse(call)?;
     // Read before anything is taken: a missing file must not cost an address.
     let dns = conf.name_servers.as_deref().map_or(Ok(Dns::default()), read_resolv_conf)?;
-    let mut store =
-        DiskStore::lock(&conf.place.data_dir, &conf.place.network).map_err(|e| store_error(&e))?;
-    let allocations = ipam::allocate(&mut store, &conf.sets, &owner(call), &conf.requested)
-        .map_err(|error| allocate_error(&error, &conf.place))?;
-    Ok(plan::result(&allocations, conf.routes, dns))
+    let mut store = step("lock the leases", || {
+        DiskStore::lock(&conf.place.data_dir, &conf.place.network).map_err(|e| store_error(&e))
+    })?;
+    let owner = owner(call);
+    let mut taken = Vec::new();
+    let outcome = step("take a free address", || {
+        taken = ipam::allocate(&mut store, &conf.sets, &owner, &conf.requested)
+            .map_err(|error| allocate_error(&error, &conf.place))?;
+        Ok(())
+    });
+    let mut undo = Undo::default();
+    undo.push("the address allocation", || give_back(&mut store, &taken));
+    if let Err(error) = outcome {
+        return Err(undo.roll_back(error));
+    }
+    undo.disarm();
+    Ok(plan::result(&taken, conf.routes, dns))
+}
+
+fn give_back(store: &mut DiskStore, taken: &[Allocation]) -> Result<(), Error> {
+    taken.iter().try_for_each(|allocation| {
+        store.release(allocation.address.ip()).map(drop).map_err(|e| store_error(&e))
+    })
 }
 
 pub fn check(call: &Call<'_>) -> Result<(), Error> {

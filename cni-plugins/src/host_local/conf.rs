@@ -7,11 +7,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use cni::plugin::Call;
-use cni::{Error, ErrorCode, Route, Version};
+use cni::{Error, ErrorCode, PluginConf, Route, Version};
 use ipam::{DEFAULT_DATA_DIR, RangeConf, RangeSet, range_sets};
 use serde_json::{Map, Value};
-
-use crate::keys::Keys;
 
 /// What `CNI_ARGS` may hold without `IgnoreUnknown`. The reference knows `IP` only, so `MAC=…`, which is for the plugin that
 /// delegates to this one, makes it fail; a quirk that is not copied.
@@ -45,7 +43,7 @@ pub struct Conf {
 impl Place {
     /// Reads the place only.
     pub fn parse(call: &Call<'_>) -> Result<Self, Error> {
-        let keys = Keys::of(call);
+        let keys = &call.conf;
         if keys.get::<Map<String, Value>>("ipam")?.is_none() {
             let msg = "IPAM config missing 'ipam' key";
             return Err(Error::new(ErrorCode::InvalidConfig, msg));
@@ -60,19 +58,19 @@ impl Conf {
     /// Reads and checks everything.
     pub fn parse(call: &Call<'_>) -> Result<Self, Error> {
         call.args.refuse_unknown(&KNOWN_ARGS)?;
-        let keys = Keys::of(call);
+        let keys = &call.conf;
         Ok(Self {
             place: Place::parse(call)?,
-            sets: sets(&keys, call.conf.cni_version)?,
-            requested: requested(&keys, call.args.get("IP"))?,
-            routes: routes(&keys)?,
+            sets: sets(keys, call.conf.cni_version)?,
+            requested: requested(keys, call.args.get("IP"))?,
+            routes: routes(keys)?,
             name_servers: keys.text("ipam.resolvConf")?.map(PathBuf::from),
         })
     }
 }
 
 /// The order decides which address of the result is which: the runtime's ranges, the single one, the list.
-fn sets(keys: &Keys<'_>, version: Version) -> Result<Vec<RangeSet>, Error> {
+fn sets(keys: &PluginConf, version: Version) -> Result<Vec<RangeSet>, Error> {
     let mut ranges: Vec<Vec<RangeConf>> = keys.get("runtimeConfig.ipRanges")?.unwrap_or_default();
     if let Some(subnet) = keys.text("ipam.subnet")? {
         ranges.push(vec![RangeConf {
@@ -90,7 +88,7 @@ fn sets(keys: &Keys<'_>, version: Version) -> Result<Vec<RangeSet>, Error> {
 }
 
 /// Every request counts, wherever it comes from.
-fn requested(keys: &Keys<'_>, from_args: Option<&str>) -> Result<Vec<IpAddr>, Error> {
+fn requested(keys: &PluginConf, from_args: Option<&str>) -> Result<Vec<IpAddr>, Error> {
     let list = |path| keys.get::<Vec<String>>(path).map(Option::unwrap_or_default);
     let mut texts: Vec<String> = from_args.into_iter().map(str::to_owned).collect();
     texts.extend(list("args.cni.ips")?);
@@ -100,7 +98,7 @@ fn requested(keys: &Keys<'_>, from_args: Option<&str>) -> Result<Vec<IpAddr>, Er
 }
 
 /// Routes are written as they are in a result of the latest version.
-fn routes(keys: &Keys<'_>) -> Result<Vec<Route>, Error> {
+fn routes(keys: &PluginConf) -> Result<Vec<Route>, Error> {
     Ok(keys.get("ipam.routes")?.unwrap_or_default())
 }
 

@@ -7,18 +7,20 @@ use netns_tools::{Link, NetNs, Netlink};
 use super::plan;
 use crate::interface::kernel_error;
 use crate::sandbox::{self, Sandbox};
+use crate::step::step;
 use crate::{code, interface};
 
 pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     let ns = sandbox::open(call)?;
     let (mut net, lo) = open(&ns)?;
-    net.set_up(lo.index).map_err(|e| kernel_error("cannot set \"lo\" up", &e))?;
-    let seen = interface::Observed::look(&mut net, "lo")?;
-    let result = plan::result(
-        call.conf.prev_result.clone(),
-        &seen.addresses,
-        ns.path().display().to_string(),
-    );
+    let result = step("set lo up", || {
+        net.set_up(lo.index).map_err(|e| kernel_error("cannot set \"lo\" up", &e))
+    })
+    .and_then(|()| interface::Observed::look(&mut net, "lo"))
+    .and_then(|seen| {
+        let sandbox = ns.path().display().to_string();
+        plan::result(call.conf.prev_result.clone(), &seen.addresses, sandbox)
+    });
     if result.is_err() && !lo.up {
         net.set_down(lo.index).map_err(|e| kernel_error("cannot set \"lo\" down again", &e))?;
     }

@@ -6,6 +6,7 @@
     reason = "every test program compiles this module and uses its own part of it"
 )]
 
+pub mod faults;
 pub mod state;
 
 use std::fs;

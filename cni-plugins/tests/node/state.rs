@@ -59,7 +59,8 @@ fn is_settled(links: &Value) -> bool {
     })
 }
 
-fn look(ns: &TestNetns) -> BTreeMap<String, Value> {
+/// The same at this moment, whatever the kernel is still about to do.
+pub fn look(ns: &TestNetns) -> BTreeMap<String, Value> {
     let mut names = Names::default();
     let mut state = BTreeMap::new();
     for what in ["-d link", "addr", "-4 route show table all", "-6 route show table all"] {

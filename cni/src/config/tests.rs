@@ -93,47 +93,47 @@ fn messages_and_codes() {
     }
 }
 
+#[derive(Debug, PartialEq, Deserialize)]
+struct Range {
+    subnet: ipnetwork::IpNetwork,
+}
+
 #[test]
-fn a_plugins_own_keys_are_named_when_wrong() {
-    #[derive(Debug, Deserialize)]
-    #[serde(default, rename_all = "camelCase")]
-    struct Own {
-        mtu: u32,
-        ipam: Ipam,
+fn keys_by_path() {
+    let conf = parse(
+        &json!({
+            "name": "n", "on": true, "off": false, "none": null, "text": "x", "empty": "", "number": 5,
+            "args": { "cni": { "mac": "m", "none": null } }, "broken": { "cni": 7 }, "gone": null,
+            "ranges": [[{ "subnet": "10.0.0.0/8" }]], "wrong": [[{ "subnet": "10.0.0.0/33" }]],
+            "object": { "subnet": 5 },
+        })
+        .to_string(),
+    )
+    .unwrap();
+    assert!(conf.is_on("on").unwrap());
+    for off in ["off", "none", "missing", "gone.further.down", "args.none.x"] {
+        assert!(!conf.is_on(off).unwrap(), "{off}");
     }
-    #[derive(Debug, Default, Deserialize)]
-    #[serde(default)]
-    struct Ipam {
-        ranges: Vec<Vec<Range>>,
-    }
-    #[derive(Debug, Deserialize)]
-    struct Range {
-        subnet: ipnetwork::IpNetwork,
-    }
-    impl Default for Own {
-        fn default() -> Self {
-            Self { mtu: 1500, ipam: Ipam::default() }
-        }
-    }
-    let keys = |document: Value| parse(&document.to_string()).unwrap().keys::<Own>();
-    let own = keys(json!({"name": "n", "ipam": {"ranges": [[{"subnet": "10.0.0.0/8"}]]}})).unwrap();
-    assert_eq!((own.mtu, own.ipam.ranges[0][0].subnet.prefix()), (1500, 8));
-    let message = |document| {
-        let error = keys(document).unwrap_err();
+    assert_eq!(conf.text("text").unwrap().as_deref(), Some("x"));
+    assert_eq!(conf.text("empty").unwrap(), None);
+    assert_eq!(conf.text("args.cni.mac").unwrap().as_deref(), Some("m"));
+    let ranges: Vec<Vec<Range>> = conf.get("ranges").unwrap().unwrap();
+    assert_eq!(ranges[0][0].subnet.prefix(), 8);
+
+    let wrong = |error: Error, expected: &str| {
         assert_eq!(error.code, ErrorCode::Decode);
-        error.msg
+        assert!(error.msg.starts_with(expected), "{}", error.msg);
     };
-    let wrong = message(json!({"name": "n", "mtu": "big"}));
-    assert!(
-        wrong.starts_with(r#"cannot decode "mtu" of network "n": invalid type: string "big""#),
-        "{wrong}"
-    );
-    let deep = message(
-        json!({"name": "n", "ipam": {"ranges": [[{"subnet": "10.0.0.0/8"}, {"subnet": "x"}]]}}),
-    );
-    assert!(
-        deep.starts_with(r#"cannot decode "ipam.ranges[0][1].subnet" of network "n": "#),
-        "{deep}"
+    let number =
+        "cannot decode \"number\" of network \"n\": invalid type: integer `5`, expected a boolean";
+    wrong(conf.is_on("number").unwrap_err(), number);
+    let broken = "cannot decode \"broken.cni\" of network \"n\": it must be an object";
+    wrong(conf.text("broken.cni.mac").unwrap_err(), broken);
+    let inside = conf.get::<Vec<Vec<Range>>>("wrong").unwrap_err();
+    wrong(inside, "cannot decode \"wrong[0][0].subnet\" of network \"n\": ");
+    wrong(
+        conf.get::<Range>("object").unwrap_err(),
+        "cannot decode \"object.subnet\" of network \"n\": ",
     );
 }
 

@@ -103,7 +103,7 @@ fn what_is_wrong_is_named() {
             json!({ "ranges": [{ "subnet": "10.1.0.0/24" }] }),
             json!({}),
             6,
-            "\"ipam.ranges\"",
+            "\"ipam.ranges[0]\"",
         ),
         (
             "",
