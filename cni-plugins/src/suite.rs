@@ -7,7 +7,7 @@ use crate::host_local::HostLocal;
 use crate::loopback::Loopback;
 
 /// Every plugin, in the order of `heddle-cni list`.
-pub static PLUGINS: [&'static (dyn Plugin + Sync); 3] = [&Bridge, &Loopback, &HostLocal];
+pub static PLUGINS: &[&dyn Plugin] = &[&Bridge, &Loopback, &HostLocal];
 
 /// The plugin of a type name.
 pub fn find(plugin_type: &str) -> Option<&'static dyn Plugin> {

@@ -53,8 +53,9 @@ fn bin_dir(dir: &Path, suite: Suite) -> PathBuf {
     };
     if suite == Suite::Heddle && !bin.exists() {
         fs::create_dir(&bin).unwrap();
-        for name in ["bridge", "host-local", "loopback"] {
-            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_heddle-cni"), bin.join(name)).unwrap();
+        for plugin in cni_plugins::suite::PLUGINS {
+            let file = bin.join(plugin.name());
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_heddle-cni"), file).unwrap();
         }
     }
     assert!(bin.join("bridge").exists(), "{} has no plugins", bin.display());

@@ -111,7 +111,7 @@ fn what_is_wrong_is_named() {
             json!({ "subnet": "10.1.0.0/24", "routes": [{ "dst": "x" }] }),
             json!({}),
             6,
-            "\"ipam.routes\"",
+            "\"ipam.routes[0].dst\"",
         ),
         (
             "",
