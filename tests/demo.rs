@@ -3,14 +3,15 @@
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use heddle_tests::{
-    DEMO, Demo, NODE_ADDRESS, all_answer, answer_udp, ask_udp, bin_dir, get, get_here, output,
-    project, run, wait_until,
+    Alone, DEMO, Demo, NODE_ADDRESS, all_answer, answer_udp, ask_udp, bin_dir, get, get_here,
+    output, project, run, wait_until,
 };
-use netns_tools::NetNs;
+use netns_tools::testing::TestNetns;
+use netns_tools::{NetNs, Netlink, Veth};
 
 const WEB: [&str; 2] = ["web-a", "web-b"];
 
@@ -219,7 +220,7 @@ fn nothing_is_left_and_everything_may_be_done_twice() {
     let inventory = || run(Command::new("bash").arg(project().join("ci/lib/inventory.sh")));
     let demo = Demo::up();
     // again: it is up already
-    run(Command::new(project().join("ci/up")).arg("--bin-dir").arg(bin_dir()));
+    run(&mut demo.up_again());
     let second = Command::new(bin_dir().join("heddle-agent"))
         .args(["run", "--config"])
         .arg(Path::new(DEMO).join("agent.toml"))
@@ -228,12 +229,134 @@ fn nothing_is_left_and_everything_may_be_done_twice() {
     assert_eq!(second.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&second.stderr).contains("another agent (pid "));
     let during = inventory();
-    run(&mut Command::new(project().join("ci/down")));
+    demo.down();
     let after = inventory();
     assert!(during.contains("heddle-node") && !after.contains("heddle-node"), "{after}");
     assert!(!after.contains("heddle0") && !after.contains("kubepods"), "{after}");
     assert!(!Path::new(DEMO).exists() && !Path::new("/run/heddle-demo").exists());
     // once more, with nothing to do
-    assert!(output(&mut Command::new(project().join("ci/down"))).status.success());
-    drop(demo);
+    demo.down();
+}
+
+/// As an installation has it: programs, plugins and configuration at their usual places, the host's own network. Here a
+/// namespace stands for that network; it is empty again afterwards.
+#[test]
+fn the_host_itself_can_be_the_node() {
+    let host = TestNetns::new("host");
+    host.cmd(&["ip", "link", "set", "lo", "up"]);
+    let outside = TestNetns::new("outside");
+    connect(&host, &outside);
+    let state = || {
+        ["ip -br link", "ip -br addr show dev eth0", "ip route", "iptables-save | grep ^-"]
+            .map(|line| host.cmd(&["sh", "-c", &format!("{line} || true")]))
+    };
+    let folders = ["/opt/cni/bin", "/etc/cni/net.d", "/etc/heddle", "/usr/local/bin"];
+    let files = || {
+        folders.map(|folder| {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+            names.sort();
+            names
+        })
+    };
+    let (before, files_before) = (state(), files());
+
+    let demo = Demo::up_on(host.ns().path());
+    let url = format!("{}:80", demo.service("web", 2));
+    all_answer(&WEB, || get(&demo.pod_netns("client"), &url));
+    all_answer(&WEB, || get(host.ns(), &url));
+    all_answer(&WEB, || get(outside.ns(), "198.18.90.2:30080"));
+    for file in ["/opt/cni/bin/bridge", "/usr/local/bin/heddle-agent", "/etc/heddle/agent.toml"] {
+        assert!(Path::new(file).exists(), "{file}");
+    }
+    let refused = output(Command::new(project().join("ci/up")).arg("--bin-dir").arg(bin_dir()));
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && words.contains("a demo of the other kind"), "{words}");
+
+    demo.down();
+    assert_eq!(state(), before);
+    assert_eq!(files(), files_before);
+}
+
+/// The host's eth0 and a machine outside.
+fn connect(host: &TestNetns, outside: &TestNetns) {
+    outside.cmd(&["ip", "link", "set", "lo", "up"]);
+    let mut net = Netlink::open_in(host.ns()).expect("netlink in the host");
+    let pair = Veth { peer_ns: Some(outside.ns()), ..Veth::new("eth0", "eth0") };
+    net.add_veth(&pair).expect("a veth pair");
+    for (ns, own, other) in
+        [(host, "198.18.90.2/30", "198.18.90.1"), (outside, "198.18.90.1/30", "198.18.90.2")]
+    {
+        ns.cmd(&["ip", "addr", "add", own, "dev", "eth0"]);
+        ns.cmd(&["ip", "link", "set", "eth0", "up"]);
+        ns.cmd(&["ip", "route", "add", "default", "via", other]);
+    }
+}
+
+/// A containerd that runs already is used, in a namespace of the demo's own, and is left as it was.
+#[test]
+fn a_containerd_that_runs_is_used() {
+    let alone = Alone::wait();
+    let _containerd = SystemContainerd::start();
+    let demo = Demo::start(None, alone);
+    let address =
+        fs::read_to_string(Path::new(DEMO).join("containerd.address")).expect("the address");
+    assert_eq!(address.trim(), SYSTEM_CONTAINERD);
+    assert!(!Path::new("/run/heddle/containerd").exists());
+    let url = format!("{}:80", demo.service("web", 2));
+    all_answer(&WEB, || get(&demo.node(), &url));
+    assert!(SystemContainerd::namespaces().contains("heddle-demo"));
+    demo.down();
+    assert!(
+        !SystemContainerd::namespaces().contains("heddle-demo"),
+        "{}",
+        SystemContainerd::namespaces()
+    );
+}
+
+const SYSTEM_CONTAINERD: &str = "/run/containerd/containerd.sock";
+
+/// A containerd at the usual place: the machine's, or one for this test.
+struct SystemContainerd {
+    ours: Option<(Child, tempfile::TempDir)>,
+}
+
+impl SystemContainerd {
+    fn start() -> Self {
+        if Self::ctr().is_some() {
+            return Self { ours: None };
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let child = Command::new("containerd")
+            .args(["--address", SYSTEM_CONTAINERD, "--root", &at("root"), "--state", &at("state")])
+            .args(["--log-level", "error"])
+            .spawn()
+            .expect("containerd starts");
+        let this = Self { ours: Some((child, folder)) };
+        wait_until("containerd to answer", Self::ctr);
+        this
+    }
+
+    fn ctr() -> Option<String> {
+        let mut command = Command::new("ctr");
+        let answer =
+            output(command.args(["--address", SYSTEM_CONTAINERD, "namespaces", "ls", "-q"]));
+        answer.status.success().then(|| String::from_utf8_lossy(&answer.stdout).into_owned())
+    }
+
+    fn namespaces() -> String {
+        Self::ctr().expect("containerd answers")
+    }
+}
+
+impl Drop for SystemContainerd {
+    fn drop(&mut self) {
+        let Some((child, _)) = &mut self.ours else { return };
+        let _ = Command::new("kill").arg(child.id().to_string()).status();
+        child.wait().ok();
+        for file in ["containerd.sock", "containerd.sock.ttrpc"] {
+            fs::remove_file(Path::new("/run/containerd").join(file)).ok();
+        }
+    }
 }

@@ -80,7 +80,25 @@ pub fn wait_until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
 /// The demo, running. Only one exists on a machine at a time; others wait for it.
 #[derive(Debug)]
 pub struct Demo {
-    _alone: File,
+    /// The namespace that takes the host's place, for a demo with `--host`.
+    host: Option<PathBuf>,
+    _alone: Alone,
+}
+
+/// While it lives, no other test of this machine uses the demo, or a containerd at the usual place.
+#[derive(Debug)]
+pub struct Alone(#[expect(dead_code, reason = "held, not read: unlocks on drop")] File);
+
+impl Alone {
+    /// Waits until nobody else has it.
+    #[track_caller]
+    pub fn wait() -> Self {
+        let lock = std::env::temp_dir().join("heddle-demo.lock");
+        let alone = File::create(&lock)
+            .unwrap_or_else(|error| panic!("cannot open {}: {error}", lock.display()));
+        alone.lock().unwrap_or_else(|error| panic!("cannot lock {}: {error}", lock.display()));
+        Self(alone)
+    }
 }
 
 impl Demo {
@@ -90,14 +108,46 @@ impl Demo {
     /// When it does not start.
     #[track_caller]
     pub fn up() -> Self {
-        let lock = std::env::temp_dir().join("heddle-demo.lock");
-        let alone = File::create(&lock)
-            .unwrap_or_else(|error| panic!("cannot open {}: {error}", lock.display()));
-        alone.lock().unwrap_or_else(|error| panic!("cannot lock {}: {error}", lock.display()));
+        Self::start(None, Alone::wait())
+    }
+
+    /// Starts the demo with `ci/up --host`, where a namespace takes the host's place: its network is changed, not the
+    /// machine's.
+    #[track_caller]
+    pub fn up_on(host: &Path) -> Self {
+        Self::start(Some(host.to_owned()), Alone::wait())
+    }
+
+    /// As [`Demo::up`], for a test that has kept others out already.
+    #[track_caller]
+    pub fn start(host: Option<PathBuf>, alone: Alone) -> Self {
         // built first, so that it is taken down if the start fails half-way
-        let demo = Self { _alone: alone };
-        run(Command::new(project().join("ci/up")).arg("--bin-dir").arg(bin_dir()));
+        let demo = Self { host, _alone: alone };
+        run(&mut demo.up_again());
         demo
+    }
+
+    /// The call of `ci/up` that makes this demo, or finds that it is up.
+    pub fn up_again(&self) -> Command {
+        let mut command = self.script("ci/up");
+        if self.host.is_some() {
+            command.arg("--host");
+        }
+        command.arg("--bin-dir").arg(bin_dir());
+        command
+    }
+
+    /// Takes the demo down before its time; twice is no mistake.
+    pub fn down(&self) {
+        run(&mut self.script("ci/down"));
+    }
+
+    fn script(&self, script: &str) -> Command {
+        let script = project().join(script);
+        let Some(host) = &self.host else { return Command::new(script) };
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", host.display())).arg(script);
+        command
     }
 
     /// What the agent says of itself; `None` if it does not run.
@@ -217,7 +267,7 @@ impl Drop for Demo {
                 tail.into_iter().rev().collect::<Vec<_>>().join("\n")
             );
         }
-        let down = output(&mut Command::new(project().join("ci/down")));
+        let down = output(&mut self.script("ci/down"));
         if !down.status.success() {
             eprintln!("ci/down failed: {}", String::from_utf8_lossy(&down.stderr));
         }
