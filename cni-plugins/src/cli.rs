@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::install::{self, InstallError, LinkKind};
-use crate::suite::PLUGINS;
+use crate::install::{self, InstallError, LinkKind, Report};
+use crate::suite::{PLUGINS, find};
 
 /// Every Heddle CNI plugin in one file. Under a plugin's name it speaks the CNI protocol; under its own
 /// name it installs itself.
@@ -22,7 +22,7 @@ struct Cli {
 enum Command {
     /// Name the plugins that this file holds
     List,
-    /// Put this file into a plugin directory, under every plugin's name
+    /// Put this file into a plugin directory, under the plugins' names
     Install {
         /// The directory that runtimes look for plugins in
         #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
@@ -30,11 +30,14 @@ enum Command {
         /// How the plugins' names lead to the one file
         #[arg(long, value_name = "KIND", value_enum, default_value = "symlink")]
         link: LinkKind,
-        /// Replace plugins of other suites
+        /// Only these plugins, with commas between them; others that are there stay as they are
+        #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = plugin_name)]
+        only: Vec<String>,
+        /// Replace plugins of other suites, and keep each as NAME.before-heddle
         #[arg(long)]
         force: bool,
     },
-    /// Remove what `install` put there, and nothing else
+    /// Remove what `install` put there, and nothing else; what `install --force` replaced comes back
     Uninstall {
         /// The directory to clean
         #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
@@ -49,10 +52,10 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             list();
             Ok(())
         }
-        Command::Install { bin_dir, link, force } => install::install(&bin_dir, link, force)
-            .map(|report| report.iter().for_each(|line| println!("{line}"))),
-        Command::Uninstall { bin_dir } => install::uninstall(&bin_dir)
-            .map(|report| report.iter().for_each(|line| println!("{line}"))),
+        Command::Install { bin_dir, link, only, force } => {
+            install::install(&bin_dir, link, &only, force).map(tell)
+        }
+        Command::Uninstall { bin_dir } => install::uninstall(&bin_dir).map(tell),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -60,6 +63,20 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             eprintln!("heddle-cni: {}", chain(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+fn plugin_name(name: &str) -> Result<String, String> {
+    if find(name).is_some() {
+        return Ok(name.to_owned());
+    }
+    let names: Vec<_> = PLUGINS.iter().map(|plugin| plugin.name()).collect();
+    Err(format!("there is no such plugin; there are: {}", names.join(", ")))
+}
+
+fn tell(reports: Vec<Report>) {
+    for report in reports {
+        println!("{report}");
     }
 }
 

@@ -17,6 +17,9 @@ use crate::suite::PLUGINS;
 /// Marks our file, whatever its version and name, so that nobody else's is replaced or removed.
 const MARK: &[u8] = b"heddle-cni multi-call CNI plugin binary; this text marks the file as ours";
 
+/// Follows the name of a file of somebody else's that `--force` replaced.
+const BACKUP: &str = "before-heddle";
+
 /// How a plugin's name leads to the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LinkKind {
@@ -39,6 +42,10 @@ pub enum Report {
     Removed(PathBuf),
     /// It belongs to somebody else and was left alone.
     Kept(PathBuf),
+    /// It belongs to somebody else and is now under this other name.
+    BackedUp(PathBuf),
+    /// It is somebody else's again, as before the installation.
+    Restored(PathBuf),
 }
 
 impl fmt::Display for Report {
@@ -48,6 +55,8 @@ impl fmt::Display for Report {
             Self::Unchanged(path) => write!(f, "unchanged {}", path.display()),
             Self::Removed(path) => write!(f, "removed   {}", path.display()),
             Self::Kept(path) => write!(f, "kept      {} (not ours)", path.display()),
+            Self::BackedUp(path) => write!(f, "backup    {}", path.display()),
+            Self::Restored(path) => write!(f, "restored  {}", path.display()),
         }
     }
 }
@@ -57,7 +66,7 @@ impl fmt::Display for Report {
 pub enum InstallError {
     /// Names that other programs occupy; nothing was changed.
     #[error(
-        "{} held by other programs: {}; nothing was changed. Use --force to replace them, or choose another --bin-dir",
+        "{} held by other programs: {}; nothing was changed. Use --force to replace them (uninstall brings them back), --only to name others, or another --bin-dir",
         if .0.len() == 1 { "a name is" } else { "names are" },
         .0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     )]
@@ -82,69 +91,102 @@ enum Found {
     Foreign,
 }
 
-/// Puts the running program into `bin_dir` (made if needed) and links every plugin's name to it.
+/// Puts the running program into `bin_dir` (made if needed) and links the names of the plugins in `only`, or of all if that is
+/// empty, to it.
 ///
-/// Each name is replaced atomically: a runtime sees the old or the new plugin, never none. Before the first
-/// change, every name is checked: one that is somebody else's stops the whole installation unless `force`.
-pub fn install(bin_dir: &Path, link: LinkKind, force: bool) -> Result<Vec<Report>, InstallError> {
+/// Each name is replaced atomically: a runtime sees the old or the new plugin, never none. Before the first change, every name
+/// is checked: one that is somebody else's stops the whole installation unless `force`, and is kept under another name then.
+pub fn install(
+    bin_dir: &Path,
+    link: LinkKind,
+    only: &[String],
+    force: bool,
+) -> Result<Vec<Report>, InstallError> {
     let program = own_program()?;
-    let names = names(bin_dir);
-    if !force {
-        let mut foreign = Vec::new();
-        for path in &names {
-            if look(path)? == Found::Foreign {
-                foreign.push(path.clone());
-            }
+    let names = names(bin_dir, |name| only.is_empty() || only.iter().any(|wanted| wanted == name));
+    let mut foreign = Vec::new();
+    for path in &names {
+        if look(path)? == Found::Foreign {
+            foreign.push(path.clone());
         }
-        if !foreign.is_empty() {
-            return Err(InstallError::Foreign(foreign));
-        }
+    }
+    if !foreign.is_empty() && !force {
+        return Err(InstallError::Foreign(foreign));
     }
     let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(bin_dir);
     made.map_err(|source| failed("create directory", bin_dir, source))?;
 
+    let mut reports = foreign.iter().map(|path| back_up(path)).collect::<Result<Vec<_>, _>>()?;
     let (file, links) = names.split_first().expect("our own name is always the first one");
-    let mut reports = vec![put(file, |path| same_file(&program, path), |new| copy(&program, new))?];
+    reports.push(put(file, |path| same_file(&program, path), |new| copy(&program, new))?);
     for path in links {
-        reports.push(match link {
-            LinkKind::Symlink => put(
-                path,
-                |path| fs::read_link(path).is_ok_and(|target| target == Path::new(NAME)),
-                |new| symlink(NAME, new),
-            ),
-            LinkKind::Hardlink => {
-                put(path, |path| same_inode(file, path), |new| fs::hard_link(file, new))
-            }
-            LinkKind::Copy => put(
-                path,
-                |path| !same_inode(file, path) && same_file(file, path),
-                |new| copy(file, new),
-            ),
-        }?);
+        reports.push(put_link(file, path, link)?);
     }
     Ok(reports)
 }
 
-/// Removes from `bin_dir` the names that lead to our file, and the file. Missing ones are no error.
+fn put_link(file: &Path, path: &Path, link: LinkKind) -> Result<Report, InstallError> {
+    match link {
+        LinkKind::Symlink => put(
+            path,
+            |path| fs::read_link(path).is_ok_and(|target| target == Path::new(NAME)),
+            |new| symlink(NAME, new),
+        ),
+        LinkKind::Hardlink => {
+            put(path, |path| same_inode(file, path), |new| fs::hard_link(file, new))
+        }
+        LinkKind::Copy => put(
+            path,
+            |path| !same_inode(file, path) && same_file(file, path),
+            |new| copy(file, new),
+        ),
+    }
+}
+
+/// Removes from `bin_dir` the names that lead to our file, and the file. Missing ones are no error. What an installation
+/// replaced takes its place again.
 pub fn uninstall(bin_dir: &Path) -> Result<Vec<Report>, InstallError> {
     let mut reports = Vec::new();
     // The links first: without the file they would be recognised only by their target's name.
-    for path in names(bin_dir).into_iter().rev() {
-        match look(&path)? {
-            Found::Nothing => {}
-            Found::Foreign => reports.push(Report::Kept(path)),
-            Found::Ours => {
-                fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?;
-                reports.push(Report::Removed(path));
+    for path in names(bin_dir, |_| true).into_iter().rev() {
+        let found = look(&path)?;
+        if found == Found::Foreign {
+            // An installation that was killed between the backup and the replacement.
+            if same_inode(&path, &backup(&path)) {
+                let second = backup(&path);
+                fs::remove_file(&second).map_err(|source| failed("remove", &second, source))?;
             }
+            reports.push(Report::Kept(path));
+            continue;
+        }
+        match fs::rename(backup(&path), &path) {
+            Ok(()) => reports.push(Report::Restored(path)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if found == Found::Ours {
+                    fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?;
+                    reports.push(Report::Removed(path));
+                }
+            }
+            Err(source) => return Err(failed("restore", &path, source)),
         }
     }
     Ok(reports)
 }
 
-/// Our own name first, then the plugins'.
-fn names(bin_dir: &Path) -> Vec<PathBuf> {
-    let plugins = PLUGINS.iter().map(|plugin| plugin.name());
+fn backup(path: &Path) -> PathBuf {
+    path.with_added_extension(BACKUP)
+}
+
+/// Gives a file a second name, so that the first can be replaced without a moment in which there is none. An older backup is
+/// of an older file: what was in use last is what is wanted back.
+fn back_up(path: &Path) -> Result<Report, InstallError> {
+    let to = backup(path);
+    put(&to, |_| false, |new| fs::hard_link(path, new)).map(|_| Report::BackedUp(to))
+}
+
+/// Our own name first, then those of the plugins that are wanted.
+fn names(bin_dir: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let plugins = PLUGINS.iter().map(|plugin| plugin.name()).filter(|name| wanted(name));
     std::iter::once(NAME).chain(plugins).map(|name| bin_dir.join(name)).collect()
 }
 

@@ -44,3 +44,13 @@ fn a_name_is_replaced_whole_and_a_failure_leaves_no_rest() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "new");
     assert_eq!(put(&path, |_| true, failing).unwrap(), Report::Unchanged(path));
 }
+
+#[test]
+fn an_installation_that_died_half_way_is_taken_back() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("bridge");
+    fs::write(&path, "somebody's").unwrap();
+    back_up(&path).unwrap();
+    assert_eq!(uninstall(dir.path()).unwrap(), [Report::Kept(path)]);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
