@@ -1,9 +1,14 @@
 //! The program as a user meets it: its command line, its exit codes, its refusals.
 
 use std::fs;
+use std::io::{BufReader, Read};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_heddle-agent");
 
@@ -65,9 +70,10 @@ impl Drop for Waiting {
     }
 }
 
-fn start(folder: &Path) -> Child {
+fn command(folder: &Path) -> Command {
     let at = |name: &str| folder.join(name).display().to_string();
-    Command::new(PROGRAM)
+    let mut command = Command::new(PROGRAM);
+    command
         .args(["run", "--node-name", "n", "--proxy-enabled", "false", "--health-address", ""])
         .args([
             "--paths-state",
@@ -80,9 +86,12 @@ fn start(folder: &Path) -> Child {
         .args(["--paths-socket", &at("agent.sock"), "--containerd-socket", &at("none.sock")])
         .args(["--cni-conf-dir", &at("net.d"), "--cni-cache-dir", &at("cache")])
         .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+        .stderr(Stdio::piped());
+    command
+}
+
+fn start(folder: &Path) -> Child {
+    command(folder).spawn().unwrap()
 }
 
 #[test]
@@ -100,8 +109,41 @@ fn a_second_agent_is_refused_and_a_first_one_ends_when_told() {
     assert_eq!(second.status.code(), Some(1), "{said}");
     assert!(said.contains(&format!("another agent (pid {})", first.0.id())), "{said}");
     // it waits for containerd, which must not keep it from ending
-    let pid = nix::unistd::Pid::from_raw(first.0.id().cast_signed());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    kill(Pid::from_raw(first.0.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert_eq!(first.0.wait().unwrap().code(), Some(0));
     assert!(!socket.exists());
+}
+
+/// What systemd, or whoever supervises the agent, sees of it: readiness, the watchdog, SIGHUP, the end.
+#[test]
+fn a_supervisor_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let notices = UnixDatagram::bind(folder.path().join("notify.sock")).unwrap();
+    notices.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let receive = || {
+        let mut buffer = [0; 4096];
+        let count = notices.recv(&mut buffer).expect("the agent says something");
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    };
+    let mut command = command(folder.path());
+    command.env("NOTIFY_SOCKET", folder.path().join("notify.sock"));
+    command.env("WATCHDOG_USEC", "400000");
+    let mut agent = Waiting(command.spawn().unwrap());
+    let mut log = BufReader::new(agent.0.stderr.take().unwrap());
+    let ready = receive();
+    assert!(ready.contains("READY=1") && ready.contains("STATUS="), "{ready}");
+    assert!(receive().contains("WATCHDOG=1"));
+    let pid = Pid::from_raw(agent.0.id().cast_signed());
+    // it still waits for containerd; a signal that came too early would be kept for later
+    kill(pid, Signal::SIGHUP).unwrap();
+    kill(pid, Signal::SIGTERM).unwrap();
+    let mut notice = receive();
+    while notice.contains("WATCHDOG=1") {
+        notice = receive();
+    }
+    assert!(notice.contains("STOPPING=1"), "{notice}");
+    assert_eq!(agent.0.wait().unwrap().code(), Some(0), "SIGHUP does not end it");
+    let mut said = String::new();
+    log.read_to_string(&mut said).unwrap();
+    assert!(!said.contains("panicked"), "{said}");
 }
