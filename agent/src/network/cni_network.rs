@@ -2,20 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use cni::runtime::{Attachment, NetworkList, Runtime};
+use cni::runtime::{Attachment, NetworkList, PluginEntry, Runtime};
 use cni::{CniResult, Dns};
 use conf::CniConfig;
 use netns_tools::cause::one_line;
 use netns_tools::netns::NETNS_DIR;
 use netns_tools::{NetNs, Netlink};
 
-use super::{Attached, Network, NetworkError};
+use super::{Attached, Network, NetworkError, PortMapping};
 use crate::runtime::PodRef;
 
 /// What our namespaces' names begin with.
 const PREFIX: &str = "heddle-";
 /// The interface that Kubernetes runtimes give a pod.
 const INTERFACE: &str = "eth0";
+/// The capability for ports of the node (CONVENTIONS.md).
+const PORT_MAPPINGS: &str = "portMappings";
 
 /// Networks by the first list of a folder.
 #[derive(Debug)]
@@ -74,14 +76,15 @@ fn attachment(pod: &PodRef) -> Attachment {
 }
 
 impl Network for CniNetwork {
-    fn set_up(&self, pod: &PodRef) -> Result<Attached, NetworkError> {
+    fn set_up(&self, pod: &PodRef, ports: &[PortMapping]) -> Result<Attached, NetworkError> {
         let list = self.list()?;
+        let attachment = with_ports(attachment(pod), ports, &list)?;
         self.tear_down(pod)?;
         let name = netns_name(pod);
         let ns = NetNs::create(&name).map_err(|error| NetworkError::Namespace(one_line(&error)))?;
         let added = loopback_up(&ns).and_then(|()| {
             self.runtime
-                .add(&list, &attachment(pod))
+                .add(&list, &attachment)
                 .map_err(|error| NetworkError::Plugin(one_line(&error)))
         });
         match added {
@@ -121,6 +124,24 @@ impl Network for CniNetwork {
         valid.extend(in_use.map(|attachment| (attachment.container_id, attachment.ifname)));
         self.runtime.gc(&list, &valid).map_err(|error| NetworkError::Plugin(one_line(&error)))
     }
+}
+
+/// A runtime passes a capability only to plugins that declare it; with none, the ports would silently lead nowhere.
+fn with_ports(
+    mut attachment: Attachment,
+    ports: &[PortMapping],
+    list: &NetworkList,
+) -> Result<Attachment, NetworkError> {
+    if ports.is_empty() {
+        return Ok(attachment);
+    }
+    let declared =
+        |plugin: &PluginEntry| plugin.capabilities.iter().any(|name| name == PORT_MAPPINGS);
+    if !list.plugins.iter().any(declared) {
+        return Err(NetworkError::NoPortMappings(list.path.clone()));
+    }
+    attachment.capabilities.insert(PORT_MAPPINGS.to_owned(), serde_json::json!(ports));
+    Ok(attachment)
 }
 
 /// Every pod has a loopback interface. Set up directly: a plugin for one netlink request would cost a process per pod.
@@ -191,8 +212,38 @@ mod tests {
             cache_dir: "/nowhere".into(),
             timeout: std::time::Duration::from_secs(1),
         };
-        let error = CniNetwork::new(&config).set_up(&PodRef::default()).unwrap_err();
+        let error = CniNetwork::new(&config).set_up(&PodRef::default(), &[]).unwrap_err();
         assert_eq!(error.reason(), "NetworkNotReady");
         assert!(error.to_string().contains("/nowhere/net.d"), "{error}");
+    }
+
+    #[test]
+    fn host_ports_need_a_plugin_that_maps_them() {
+        let list = |plugins: serde_json::Value| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("list.conflist");
+            let list =
+                serde_json::json!({ "cniVersion": "1.0.0", "name": "n", "plugins": plugins });
+            std::fs::write(&path, list.to_string()).unwrap();
+            NetworkList::load(&path).unwrap()
+        };
+        let ports = [PortMapping {
+            host_port: 80,
+            container_port: 8080,
+            protocol: crate::proxy::model::Protocol::Udp,
+            host_ip: Some("10.0.0.1".parse().unwrap()),
+        }];
+        let without = list(serde_json::json!([{ "type": "bridge" }]));
+        let error = with_ports(attachment(&PodRef::default()), &ports, &without).unwrap_err();
+        assert!(error.to_string().contains("add portmap"), "{error}");
+        assert!(with_ports(attachment(&PodRef::default()), &[], &without).is_ok());
+        let with = list(serde_json::json!([
+            { "type": "bridge" }, { "type": "portmap", "capabilities": { "portMappings": true } },
+        ]));
+        let attachment = with_ports(attachment(&PodRef::default()), &ports, &with).unwrap();
+        assert_eq!(
+            attachment.capabilities["portMappings"],
+            serde_json::json!([{ "hostPort": 80, "containerPort": 8080, "protocol": "udp", "hostIP": "10.0.0.1" }])
+        );
     }
 }

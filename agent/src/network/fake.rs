@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::{Attached, Network, NetworkError};
+use super::{Attached, Network, NetworkError, PortMapping};
 use crate::runtime::PodRef;
 
 /// The fake.
@@ -72,7 +72,7 @@ impl FakeNetwork {
 }
 
 impl Network for FakeNetwork {
-    fn set_up(&self, pod: &PodRef) -> Result<Attached, NetworkError> {
+    fn set_up(&self, pod: &PodRef, _: &[PortMapping]) -> Result<Attached, NetworkError> {
         let mut state = self.wait(&pod.name);
         state.set_ups.push(pod.name.clone());
         if state.set_up_failures > 0 {

@@ -8,6 +8,9 @@ use std::path::PathBuf;
 
 pub use cni_network::CniNetwork;
 
+use serde::Serialize;
+
+use crate::proxy::model::Protocol;
 use crate::runtime::PodRef;
 
 /// A pod's network, once it is there.
@@ -21,6 +24,27 @@ pub struct Attached {
     pub resolv_conf: String,
 }
 
+/// A port of the node that leads to one of a pod, in the form of CNI's `portMappings` capability (CONVENTIONS.md).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortMapping {
+    /// The node's port.
+    pub host_port: u16,
+    /// The pod's port.
+    pub container_port: u16,
+    /// The protocol.
+    #[serde(serialize_with = "lower_case")]
+    pub protocol: Protocol,
+    /// On which of the node's addresses. `None`: on all.
+    #[serde(rename = "hostIP", skip_serializing_if = "Option::is_none")]
+    pub host_ip: Option<IpAddr>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+fn lower_case<S: serde::Serializer>(protocol: &Protocol, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(protocol.as_str())
+}
+
 /// A network that could not be made or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
@@ -30,6 +54,11 @@ pub enum NetworkError {
     /// The pod's namespace.
     #[error("{0}")]
     Namespace(String),
+    /// Ports of the node are asked for, and no plugin of the network maps any.
+    #[error(
+        "the pod asks for host ports, but no plugin of network list {} has the capability portMappings: add portmap to it", .0.display()
+    )]
+    NoPortMappings(PathBuf),
     /// A plugin failed.
     #[error("{0}")]
     Plugin(String),
@@ -40,7 +69,9 @@ impl NetworkError {
     pub fn reason(&self) -> String {
         match self {
             Self::NotConfigured(_) => "NetworkNotReady",
-            Self::Namespace(_) | Self::Plugin(_) => "FailedCreatePodSandBox",
+            Self::Namespace(_) | Self::NoPortMappings(_) | Self::Plugin(_) => {
+                "FailedCreatePodSandBox"
+            }
         }
         .to_owned()
     }
@@ -49,7 +80,7 @@ impl NetworkError {
 /// What connects pods. Blocking.
 pub trait Network: Send + Sync + 'static {
     /// Makes a fresh network for a pod; what an earlier one left is removed first. Leaves nothing if it fails.
-    fn set_up(&self, pod: &PodRef) -> Result<Attached, NetworkError>;
+    fn set_up(&self, pod: &PodRef, ports: &[PortMapping]) -> Result<Attached, NetworkError>;
     /// The network that a pod has, if all of it is there.
     fn current(&self, pod: &PodRef) -> Option<Attached>;
     /// Removes a pod's network. Idempotent; works when the namespace is gone.

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use sha2::{Digest, Sha256};
 
 use super::quantity::milli;
+use crate::network::PortMapping;
 use crate::proxy::model::{NamedPort, Protocol};
 use crate::runtime::{PodRef, Resources, UserSpec};
 
@@ -45,6 +46,8 @@ pub struct PodPlan {
     pub grace_seconds: u64,
     /// Containers, in order.
     pub containers: Vec<ContainerPlan>,
+    /// Ports of the node that lead to the pod.
+    pub host_ports: Vec<PortMapping>,
 }
 
 /// A container, ready to run.
@@ -115,7 +118,19 @@ pub fn plan(pod: &Pod, default_grace: u64) -> PodPlan {
             .iter()
             .map(|container| container_plan(container, &spec))
             .collect(),
+        host_ports: spec.containers.iter().flat_map(host_ports).collect(),
     }
+}
+
+fn host_ports(container: &Container) -> impl Iterator<Item = PortMapping> {
+    container.ports.iter().flatten().filter_map(|port| {
+        Some(PortMapping {
+            host_port: u16::try_from(port.host_port?).ok().filter(|port| *port != 0)?,
+            container_port: u16::try_from(port.container_port).ok()?,
+            protocol: Protocol::parse(port.protocol.as_deref().unwrap_or("TCP"))?,
+            host_ip: port.host_ip.as_deref().and_then(|text| text.parse().ok()),
+        })
+    })
 }
 
 fn container_plan(container: &Container, spec: &PodSpec) -> ContainerPlan {

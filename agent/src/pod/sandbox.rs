@@ -22,8 +22,8 @@ impl<R: Runtime, N: Network> Context<R, N> {
             .map_err(|error| sandbox(format!("cannot write the pod's record: {error}")))?;
         // containers of a sandbox that is gone cannot run in a new one
         self.remove_containers(&plan.pod).await.map_err(|error| sandbox(error.to_string()))?;
-        let pod = plan.pod.clone();
-        let made = self.with_network(move |network| network.set_up(&pod)).await;
+        let (pod, ports) = (plan.pod.clone(), plan.host_ports.clone());
+        let made = self.with_network(move |network| network.set_up(&pod, &ports)).await;
         let attached = made
             .map_err(|error| sandbox(error.to_string()))?
             .map_err(|error| (error.reason(), error.to_string()))?;

@@ -2,8 +2,11 @@
 //! than none.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, SecurityContext};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, Pod, PodSpec, ResourceRequirements, SecurityContext,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::Value;
 
@@ -37,7 +40,7 @@ const CONTAINER_FIELDS: [&str; 10] = [
 const POD_SECURITY: [&str; 3] = ["runAsUser", "runAsGroup", "supplementalGroups"];
 const CONTAINER_SECURITY: [&str; 3] = ["runAsUser", "runAsGroup", "privileged"];
 const RESOURCE_FIELDS: [&str; 2] = ["limits", "requests"];
-const PORT_FIELDS: [&str; 3] = ["name", "containerPort", "protocol"];
+const PORT_FIELDS: [&str; 5] = ["name", "containerPort", "protocol", "hostPort", "hostIP"];
 const ENV_FIELDS: [&str; 2] = ["name", "value"];
 
 /// The longest name of a file.
@@ -118,6 +121,7 @@ fn spec_errors(spec: &PodSpec, errors: &mut Vec<String>) {
 struct Used<'a> {
     containers: BTreeSet<&'a str>,
     ports: BTreeSet<&'a str>,
+    host_ports: BTreeSet<(i32, &'a str, &'a str)>,
 }
 
 fn container_errors<'a>(
@@ -183,6 +187,7 @@ fn port_errors<'a>(
         if port.protocol.as_deref().is_some_and(|word| Protocol::parse(word).is_none()) {
             errors.push(format!("{place}.protocol: must be TCP or UDP"));
         }
+        host_port_errors(port, &place, used, errors);
         match port.name.as_deref() {
             None | Some("") => {}
             Some(name) if !is_port_name(name) => errors.push(format!(
@@ -193,6 +198,29 @@ fn port_errors<'a>(
             }
             Some(_) => {}
         }
+    }
+}
+
+fn host_port_errors<'a>(
+    port: &'a ContainerPort,
+    place: &str,
+    used: &mut Used<'a>,
+    errors: &mut Vec<String>,
+) {
+    let address = port.host_ip.as_deref().unwrap_or_default();
+    if !address.is_empty() && address.parse::<IpAddr>().is_err() {
+        errors.push(format!("{place}.hostIP: {address:?} is not an IP address"));
+    }
+    let protocol = port.protocol.as_deref().unwrap_or("TCP");
+    match port.host_port.unwrap_or(0) {
+        0 => {}
+        number if !(1..=65535).contains(&number) => {
+            errors.push(format!("{place}.hostPort: {number} is not between 1 and 65535"));
+        }
+        number if !used.host_ports.insert((number, protocol, address)) => {
+            errors.push(format!("{place}.hostPort: {number} is used twice in the pod"));
+        }
+        _ => {}
     }
 }
 

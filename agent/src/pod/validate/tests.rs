@@ -66,7 +66,7 @@ fn what_is_not_supported_yet_is_refused_by_name() {
         "securityContext": {"fsGroup": 1, "runAsUser": 1}, "nodeSelector": {"a": "b"}, "tolerations": [],
         "containers": [{"name": "c", "image": "i", "livenessProbe": {}, "volumeMounts": [{"name": "v", "mountPath": "/v"}],
             "envFrom": [{"prefix": "x"}], "env": [{"name": "C", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}],
-            "ports": [{"containerPort": 80, "hostPort": 80}], "lifecycle": null,
+            "ports": [{"containerPort": 80, "appProtocol": "x"}], "lifecycle": null,
             "securityContext": {"capabilities": {}, "privileged": true}, "resources": {"claims": [{"name": "x"}]}}]}));
     expect(
         &value,
@@ -80,7 +80,7 @@ fn what_is_not_supported_yet_is_refused_by_name() {
             "spec.containers[0].volumeMounts",
             "spec.containers[0].envFrom",
             "spec.containers[0].env[0].valueFrom",
-            "spec.containers[0].ports[0].hostPort",
+            "spec.containers[0].ports[0].appProtocol",
             "spec.containers[0].securityContext.capabilities",
             "spec.containers[0].resources.claims",
         ],
@@ -116,4 +116,26 @@ fn names() {
 fn an_empty_pod_says_what_it_needs() {
     expect(&json!({"metadata": {"name": "web", "namespace": "n"}}), &["spec: is needed"]);
     expect(&web(json!({"containers": []})), &["spec.containers: at least one is needed"]);
+}
+
+#[test]
+fn host_ports() {
+    let ports =
+        |ports: Value| web(json!({"containers": [{"name": "c", "image": "i", "ports": ports}]}));
+    let good = json!([
+        {"containerPort": 80, "hostPort": 8080}, {"containerPort": 80, "hostPort": 8080, "protocol": "UDP"},
+        {"containerPort": 80, "hostPort": 8080, "hostIP": "127.0.0.1"}, {"containerPort": 81, "hostPort": 0},
+    ]);
+    assert_eq!(check(&ports(good)), Ok(()));
+    expect(
+        &ports(json!([
+            {"containerPort": 80, "hostPort": 8080}, {"containerPort": 81, "hostPort": 8080},
+            {"containerPort": 82, "hostPort": 70000}, {"containerPort": 83, "hostIP": "here", "hostPort": 1},
+        ])),
+        &[
+            "spec.containers[0].ports[1].hostPort: 8080 is used twice",
+            "spec.containers[0].ports[2].hostPort: 70000 is not between",
+            "spec.containers[0].ports[3].hostIP: \"here\" is not an IP address",
+        ],
+    );
 }
