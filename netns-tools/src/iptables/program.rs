@@ -68,16 +68,19 @@ impl Iptables {
         let prefix = name(family);
         let (save, restore) =
             (find(&format!("{prefix}-save"))?, find(&format!("{prefix}-restore"))?);
-        let output = Command::new(&restore).arg("--version").output().ok()?;
-        let nft = String::from_utf8_lossy(&output.stdout).contains("nf_tables");
-        let backend = if nft { Backend::Nft } else { Backend::Legacy };
+        let backend = default_backend(family)?;
         Some(Self { family, backend, save, restore, mixed: false })
     }
 
     fn choose(mut nft: Self, mut legacy: Self) -> Result<Self, IptablesError> {
+        let legacy_tables = legacy_tables_exist();
+        // Nothing speaks for legacy: that is known without starting a program.
+        if !legacy_tables && default_backend(nft.family) == Some(Backend::Nft) {
+            return Ok(nft);
+        }
         let nft_rules = nft.everything()?;
         // Looking at a legacy table makes the kernel create it; a module that cannot be loaded means no rules there.
-        let legacy_rules = if legacy_tables_exist() {
+        let legacy_rules = if legacy_tables {
             legacy.everything().unwrap_or_default()
         } else {
             Ruleset::default()
@@ -88,8 +91,8 @@ impl Iptables {
         Ok(match nft_weight.cmp(&legacy_weight) {
             std::cmp::Ordering::Greater => nft,
             std::cmp::Ordering::Less => legacy,
-            std::cmp::Ordering::Equal => match Self::plain(nft.family) {
-                Some(default) if default.backend == Backend::Legacy => legacy,
+            std::cmp::Ordering::Equal => match default_backend(nft.family) {
+                Some(Backend::Legacy) => legacy,
                 _ => nft,
             },
         })
@@ -169,6 +172,20 @@ fn find(program: &str) -> Option<PathBuf> {
     let own = std::env::var_os("PATH").unwrap_or_default();
     let directories = std::env::split_paths(&own).chain(std::env::split_paths(SYSTEM_PATH));
     directories.map(|directory| directory.join(program)).find(|file| file.is_file())
+}
+
+/// The backend behind the plain names. The file that they lead to tells by its name (`xtables-nft-multi`); where it does not,
+/// the program is asked.
+fn default_backend(family: Family) -> Option<Backend> {
+    let restore = find(&format!("{}-restore", name(family)))?;
+    let target = restore.canonicalize().unwrap_or_default();
+    let file = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let named = [Backend::Nft, Backend::Legacy].into_iter().find(|one| file.contains(one.word()));
+    named.or_else(|| {
+        let output = Command::new(&restore).arg("--version").output().ok()?;
+        let nft = String::from_utf8_lossy(&output.stdout).contains("nf_tables");
+        Some(if nft { Backend::Nft } else { Backend::Legacy })
+    })
 }
 
 /// Whether the kernel has made any legacy table in this namespace.
