@@ -3,9 +3,10 @@
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use heddle_tests::containerd::Containerd;
 use heddle_tests::{
     Alone, DEMO, Demo, NODE_ADDRESS, all_answer, answer_udp, ask_udp, bin_dir, get, get_here,
     output, project, run, wait_until,
@@ -297,66 +298,15 @@ fn connect(host: &TestNetns, outside: &TestNetns) {
 #[test]
 fn a_containerd_that_runs_is_used() {
     let alone = Alone::wait();
-    let _containerd = SystemContainerd::start();
+    let containerd = Containerd::usual();
     let demo = Demo::start(None, alone);
     let address =
         fs::read_to_string(Path::new(DEMO).join("containerd.address")).expect("the address");
-    assert_eq!(address.trim(), SYSTEM_CONTAINERD);
+    assert_eq!(address.trim(), Containerd::USUAL);
     assert!(!Path::new("/run/heddle/containerd").exists());
     let url = format!("{}:80", demo.service("web", 2));
     all_answer(&WEB, || get(&demo.node(), &url));
-    assert!(SystemContainerd::namespaces().contains("heddle-demo"));
+    assert!(containerd.namespaces().contains("heddle-demo"));
     demo.down();
-    assert!(
-        !SystemContainerd::namespaces().contains("heddle-demo"),
-        "{}",
-        SystemContainerd::namespaces()
-    );
-}
-
-const SYSTEM_CONTAINERD: &str = "/run/containerd/containerd.sock";
-
-/// A containerd at the usual place: the machine's, or one for this test.
-struct SystemContainerd {
-    ours: Option<(Child, tempfile::TempDir)>,
-}
-
-impl SystemContainerd {
-    fn start() -> Self {
-        if Self::ctr().is_some() {
-            return Self { ours: None };
-        }
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = |name: &str| folder.path().join(name).display().to_string();
-        let child = Command::new("containerd")
-            .args(["--address", SYSTEM_CONTAINERD, "--root", &at("root"), "--state", &at("state")])
-            .args(["--log-level", "error"])
-            .spawn()
-            .expect("containerd starts");
-        let this = Self { ours: Some((child, folder)) };
-        wait_until("containerd to answer", Self::ctr);
-        this
-    }
-
-    fn ctr() -> Option<String> {
-        let mut command = Command::new("ctr");
-        let answer =
-            output(command.args(["--address", SYSTEM_CONTAINERD, "namespaces", "ls", "-q"]));
-        answer.status.success().then(|| String::from_utf8_lossy(&answer.stdout).into_owned())
-    }
-
-    fn namespaces() -> String {
-        Self::ctr().expect("containerd answers")
-    }
-}
-
-impl Drop for SystemContainerd {
-    fn drop(&mut self) {
-        let Some((child, _)) = &mut self.ours else { return };
-        let _ = Command::new("kill").arg(child.id().to_string()).status();
-        child.wait().ok();
-        for file in ["containerd.sock", "containerd.sock.ttrpc"] {
-            fs::remove_file(Path::new("/run/containerd").join(file)).ok();
-        }
-    }
+    assert!(!containerd.namespaces().contains("heddle-demo"), "{}", containerd.namespaces());
 }
