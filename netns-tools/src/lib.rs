@@ -1,4 +1,4 @@
-//! Network namespaces, links, addresses, routes, sysctls and iptables: the only crate that touches the kernel's network.
+//! Network namespaces, links, addresses, routes, sysctls, iptables and nftables: the only crate that touches the kernel's network.
 //!
 //! Everything is synchronous: a request to the kernel is answered in microseconds, and a plugin that makes a handful of
 //! them and ends has nothing to overlap. From asynchronous code, call it on a blocking thread.
@@ -24,6 +24,7 @@ pub mod link;
 pub mod mac;
 pub mod netlink;
 pub mod netns;
+pub mod nftables;
 pub mod overview;
 pub mod route;
 pub mod sysctl;
