@@ -54,7 +54,12 @@ pub use self::listed::{ListedChain, ListedElement, ListedRule, ListedSet, Listed
 pub use self::object::{Base, Chain, ChainKind, Family, Hook, Policy, Table, Verdict, priority};
 pub use self::rule::{Field, Rule, Transport, ct_state, ct_status};
 pub use self::set::{Data, Element, MapOf, Set, Type};
-use self::uapi::*;
+use self::uapi::{
+    NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN, NFT_MSG_GETGEN, NFT_MSG_GETRULE, NFT_MSG_GETSET,
+    NFT_MSG_GETSETELEM, NFT_MSG_GETTABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_CHAIN,
+    NFTA_RULE_TABLE, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_TABLE,
+    NFTA_TABLE_NAME,
+};
 pub use self::value::{Bytes, Key, Value};
 use crate::netlink::KernelSocket;
 use crate::netlink::exchange::{Exchange, Failure, Wire};
@@ -115,7 +120,7 @@ impl Nftables {
         self.get(
             "read the generation of nf_tables",
             query(NFT_MSG_GETGEN, ANY_FAMILY, |_| {}),
-            |bytes| listed::generation(bytes),
+            listed::generation,
         )
     }
 

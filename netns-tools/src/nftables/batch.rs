@@ -5,10 +5,21 @@ use netlink_packet_core::{
 };
 
 use super::buffer::{Buffer, find, text, text_of, u64_of};
-use super::object::{Base, Chain, Family, Table};
+use super::expr::Expr;
+use super::object::{Base, Chain, Family, Table, Verdict};
 use super::rule::Rule;
 use super::set::{Element, Set};
-use super::uapi::*;
+use super::uapi::{
+    NFNL_BATCH_GENID, NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES,
+    NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, NFT_MSG_DELSET, NFT_MSG_DELSETELEM, NFT_MSG_DELTABLE,
+    NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFT_MSG_NEWTABLE,
+    NFT_TABLE_F_OWNER, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE,
+    NFTA_CHAIN_TYPE, NFTA_CHAIN_USERDATA, NFTA_EXPR_NAME, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY,
+    NFTA_RULE_CHAIN, NFTA_RULE_HANDLE, NFTA_RULE_POSITION, NFTA_RULE_TABLE,
+    NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_NAME,
+    NFTA_SET_TABLE, NFTA_TABLE_FLAGS, NFTA_TABLE_NAME, NFTA_TABLE_USERDATA,
+    NFTNL_UDATA_CHAIN_COMMENT, NFTNL_UDATA_TABLE_COMMENT,
+};
 
 /// `sizeof(struct nlmsghdr)`, and `struct nfgenmsg` behind it.
 const HEADER_LEN: usize = 16;
@@ -166,7 +177,7 @@ impl Batch {
         self.message(NFT_MSG_NEWCHAIN, NLM_F_CREATE, table.family, |to| {
             to.name(NFTA_CHAIN_TABLE, table.name);
             to.name(NFTA_CHAIN_NAME, chain.name);
-            if let Some(base) = &chain.base {
+            if let Some(base) = chain.base {
                 encode_base(base, to);
             }
             to.comment(NFTA_CHAIN_USERDATA, NFTNL_UDATA_CHAIN_COMMENT, chain.comment);
@@ -360,18 +371,19 @@ impl Batch {
     }
 
     fn find(&self, sequence: u32) -> Option<&[u8]> {
+        if sequence == 0 {
+            // The beginning of the batch.
+            return None;
+        }
         let mut rest = &self.buffer.bytes[..self.end];
-        while sequence > 0 {
+        loop {
             let length = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?) as usize;
             let (message, more) = rest.split_at_checked(length)?;
-            if message[8..12] == sequence.to_ne_bytes() && message.len() >= HEADER_LEN + FAMILY_LEN
-            {
-                // The beginning of the batch has number 0.
-                return Some(message);
+            if message.get(8..12)? == sequence.to_ne_bytes() {
+                return message.get(HEADER_LEN + FAMILY_LEN..).map(|_| message);
             }
             rest = more;
         }
-        None
     }
 }
 
@@ -381,7 +393,7 @@ pub(super) fn family_header(family: u8, resource: u16) -> [u8; FAMILY_LEN] {
     [family, 0, high, low]
 }
 
-fn encode_base(base: &Base, to: &mut Buffer) {
+fn encode_base(base: Base, to: &mut Buffer) {
     to.nested(NFTA_CHAIN_HOOK, |to| {
         to.u32(NFTA_HOOK_HOOKNUM, base.hook as u32);
         to.u32(NFTA_HOOK_PRIORITY, base.priority.cast_unsigned());
@@ -426,9 +438,15 @@ fn culprit(message: &[u8], offset: usize) -> Option<String> {
     let value = message.get(offset + 4..)?;
     let length = usize::from(u16::from_ne_bytes(message.get(offset..offset + 2)?.try_into().ok()?));
     let value = value.get(..length.checked_sub(4)?)?;
-    // An expression is at fault as a whole.
-    let name = find(value, NFTA_EXPR_NAME).unwrap_or(value);
-    let (last, letters) = name.split_last()?;
+    // An expression is at fault as a whole: for us, what it leads to is.
+    if find(value, NFTA_EXPR_NAME).is_some() {
+        return match Expr::decode(value) {
+            Expr::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => Some(chain.into()),
+            Expr::Lookup { set, .. } => Some(set.into()),
+            other => Some(other.name().to_owned()),
+        };
+    }
+    let (last, letters) = value.split_last()?;
     let is_name = *last == 0 && !letters.is_empty() && letters.iter().all(u8::is_ascii_graphic);
-    is_name.then(|| text(name))
+    is_name.then(|| text(value))
 }

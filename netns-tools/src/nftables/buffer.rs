@@ -88,23 +88,44 @@ impl Buffer {
 
     /// A comment in the form in which nft keeps and prints it.
     pub(super) fn comment(&mut self, attribute: u16, kind: u8, comment: Option<&str>) {
-        let Some(text) = comment else { return };
-        if text.len() > super::COMMENT_MAX {
-            return self.refuse(text, "a comment has at most 128 bytes");
-        }
-        if text.contains('\0') {
-            return self.refuse(text, "a comment holds no zero byte");
+        self.user_data(attribute, &[], kind, comment);
+    }
+
+    /// What nft keeps of an object for itself: numbers by their kinds, and a comment.
+    pub(super) fn user_data(
+        &mut self,
+        attribute: u16,
+        numbers: &[(u8, u32)],
+        kind: u8,
+        comment: Option<&str>,
+    ) {
+        if numbers.is_empty() && comment.is_none() {
+            return;
         }
         let start = self.open(attribute);
-        // COMMENT_MAX and the zero byte fit in a byte.
-        self.bytes.extend_from_slice(&[kind, u8::try_from(text.len() + 1).unwrap_or(u8::MAX)]);
-        self.bytes.extend_from_slice(text.as_bytes());
-        self.bytes.push(0);
+        for (kind, number) in numbers {
+            self.bytes.extend_from_slice(&[*kind, 4]);
+            self.bytes.extend_from_slice(&number.to_ne_bytes());
+        }
+        match comment {
+            Some(text) if text.len() > super::COMMENT_MAX => {
+                self.refuse(text, "a comment has at most 128 bytes");
+            }
+            Some(text) if text.contains('\0') => self.refuse(text, "a comment holds no zero byte"),
+            Some(text) => {
+                // COMMENT_MAX and the zero byte fit in a byte.
+                let length = u8::try_from(text.len() + 1).unwrap_or(u8::MAX);
+                self.bytes.extend_from_slice(&[kind, length]);
+                self.bytes.extend_from_slice(text.as_bytes());
+                self.bytes.push(0);
+            }
+            None => {}
+        }
         self.close(start);
     }
 }
 
-/// The value of an attribute, the last of its kind as the kernel has it.
+/// The value of an attribute.
 pub(super) fn find(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }

@@ -41,7 +41,7 @@ macro_rules! named_numbers {
 named_numbers! {
     /// What `meta` tells of a packet (`enum nft_meta_keys`).
     Meta {
-        PROTOCOL = 1, PRIORITY = 2, MARK = 3, IIF = 4, OIF = 5, IIFNAME = 6, OIFNAME = 7, SKUID = 10,
+        PROTOCOL = 1, PRIORITY = 2, MARK = 3, IIF = 4, OIF = 5, IIFNAME = 6, OIFNAME = 7, IIFTYPE = 8, SKUID = 10,
         NFPROTO = 15, L4PROTO = 16, BRI_IIFNAME = 17, BRI_OIFNAME = 18, PKTTYPE = 19,
     }
 }
@@ -297,7 +297,8 @@ pub enum Expr {
     Reject(Reject),
     /// `notrack`: no connection tracking for this packet.
     Notrack,
-    /// One of another kind, or of a form that we do not write. It can be compared and written back.
+    /// One of another kind, or of a form that we do not write. It can be compared, and written back as far as the kernel takes
+    /// what it gives (`exthdr` it does not).
     Other {
         /// `NFTA_EXPR_NAME`.
         name: Box<str>,

@@ -6,7 +6,19 @@ use super::buffer::{comment_of, find, text_of, u32_of, u64_of};
 use super::expr::Expr;
 use super::object::{Base, ChainKind, Family, Hook, Policy, Table, Verdict};
 use super::set::Data;
-use super::uapi::*;
+use super::uapi::{
+    NFT_DATA_VERDICT, NFT_SET_ELEM_INTERVAL_END, NFT_SET_INTERVAL, NFT_SET_MAP, NFT_SET_TIMEOUT,
+    NFTA_CHAIN_HANDLE, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE,
+    NFTA_CHAIN_TYPE, NFTA_CHAIN_USE, NFTA_CHAIN_USERDATA, NFTA_DATA_VALUE, NFTA_DATA_VERDICT,
+    NFTA_GEN_ID, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY, NFTA_LIST_ELEM, NFTA_RULE_CHAIN,
+    NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_TABLE, NFTA_RULE_USERDATA,
+    NFTA_SET_DATA_TYPE, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_EXPIRATION, NFTA_SET_ELEM_FLAGS,
+    NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_TIMEOUT,
+    NFTA_SET_ELEM_USERDATA, NFTA_SET_FLAGS, NFTA_SET_HANDLE, NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE,
+    NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_USERDATA, NFTA_TABLE_HANDLE, NFTA_TABLE_NAME,
+    NFTA_TABLE_OWNER, NFTA_TABLE_USERDATA, NFTNL_UDATA_CHAIN_COMMENT, NFTNL_UDATA_RULE_COMMENT,
+    NFTNL_UDATA_SET_COMMENT, NFTNL_UDATA_SET_ELEM_COMMENT, NFTNL_UDATA_TABLE_COMMENT,
+};
 use super::value::Key;
 use crate::netlink::reply::{Malformed, attributes};
 
@@ -92,6 +104,7 @@ impl ListedRule {
 
 /// A set or map of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent properties, as the kernel has them")]
 pub struct ListedSet {
     /// Its table's name.
     pub table: String,

@@ -44,6 +44,8 @@ pub enum Transport {
 
 /// `RTN_LOCAL` (`linux/rtnetlink.h`): an address of this host.
 const RTN_LOCAL: u32 = 2;
+/// `ARPHRD_ETHER` (`linux/if_arp.h`).
+const ETHERNET: u16 = 1;
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
@@ -139,6 +141,7 @@ pub struct Rule {
     family: Family,
     network: Option<u8>,
     transport: Option<u8>,
+    ethernet: bool,
 }
 
 impl Rule {
@@ -149,7 +152,9 @@ impl Rule {
             Family::Ip6 => Some(IPV6),
             _ => None,
         };
-        Self { expressions: Vec::with_capacity(8), comment: None, family, network, transport: None }
+        let ethernet = matches!(family, Family::Bridge | Family::Netdev);
+        let expressions = Vec::with_capacity(8);
+        Self { expressions, comment: None, family, network, transport: None, ethernet }
     }
 
     /// What it is made of so far.
@@ -172,12 +177,26 @@ impl Rule {
     }
 
     fn field(self, field: Field, op: Op, value: impl Into<Value>) -> Self {
-        let rule = match field.protocol() {
-            Some(protocol) => self.network(protocol),
-            None => self,
-        };
+        let rule = self.presupposed(field);
         let value = value.into();
         rule.expr(field.load(Reg::ONE)).expr(Expr::Cmp { sreg: Reg::ONE, op, value })
+    }
+
+    /// What must be so before a field can be read.
+    fn presupposed(self, field: Field) -> Self {
+        match (field.protocol(), field) {
+            (Some(protocol), _) => self.network(protocol),
+            (None, Field::EtherSaddr) => self.ethernet(),
+            (None, _) => self,
+        }
+    }
+
+    /// `meta iiftype ether`: there is an Ethernet header, and it is that of the interface that the packet came in by.
+    fn ethernet(mut self) -> Self {
+        if std::mem::replace(&mut self.ethernet, true) {
+            return self;
+        }
+        self.meta(Meta::IIFTYPE, Op::EQ, Value::host_u16(ETHERNET))
     }
 
     fn meta(self, key: Meta, op: Op, value: impl Into<Value>) -> Self {
@@ -328,22 +347,22 @@ impl Rule {
         self.field(Field::EtherSaddr, Op::NE, mac)
     }
 
-    /// `meta mark & MASK == MARK`.
+    /// `meta mark & MASK == VALUE`.
     #[must_use]
-    pub fn mark_eq(self, mark: u32, mask: u32) -> Self {
-        self.marked(mark, mask, Op::EQ)
+    pub fn mark_eq(self, value: u32, mask: u32) -> Self {
+        self.marked(value, mask, Op::EQ)
     }
 
-    /// `meta mark & MASK != MARK`.
+    /// `meta mark & MASK != VALUE`.
     #[must_use]
-    pub fn mark_ne(self, mark: u32, mask: u32) -> Self {
-        self.marked(mark, mask, Op::NE)
+    pub fn mark_ne(self, value: u32, mask: u32) -> Self {
+        self.marked(value, mask, Op::NE)
     }
 
-    fn marked(self, mark: u32, mask: u32, op: Op) -> Self {
+    fn marked(self, value: u32, mask: u32, op: Op) -> Self {
         let rule = self.expr(Field::Mark.load(Reg::ONE));
         let rule = if mask == u32::MAX { rule } else { rule.masked(Value::host(mask)) };
-        rule.expr(Expr::Cmp { sreg: Reg::ONE, op, value: Value::host(mark) })
+        rule.expr(Expr::Cmp { sreg: Reg::ONE, op, value: Value::host(value) })
     }
 
     /// `ct state A,B`: any of `states`, of [`ct_state`].
@@ -364,13 +383,13 @@ impl Rule {
             .expr(Expr::Cmp { sreg: Reg::ONE, op: Op::NE, value: Value::host(0) })
     }
 
-    /// `ct mark & MASK == MARK`.
+    /// `ct mark & MASK == VALUE`.
     #[must_use]
-    pub fn ct_mark_eq(self, mark: u32, mask: u32) -> Self {
+    pub fn ct_mark_eq(self, value: u32, mask: u32) -> Self {
         self.expr(Field::CtMark.load(Reg::ONE)).masked(Value::host(mask)).expr(Expr::Cmp {
             sreg: Reg::ONE,
             op: Op::EQ,
-            value: Value::host(mark),
+            value: Value::host(value),
         })
     }
 
@@ -397,12 +416,12 @@ impl Rule {
             .expr(Expr::Cmp { sreg: Reg::ONE, op, value: Value::host(RTN_LOCAL) })
     }
 
-    /// Reads fields into consecutive registers from [`Reg::ONE`] on, as a key. The families that they take for granted are
-    /// matched first.
+    /// Reads fields into consecutive registers from [`Reg::ONE`] on, as a key. What they take for granted is matched
+    /// first.
     #[must_use]
     pub fn load(mut self, key: &[Field]) -> Self {
-        for protocol in key.iter().filter_map(|field| field.protocol()) {
-            self = self.network(protocol);
+        for field in key {
+            self = self.presupposed(*field);
         }
         let mut word = 0;
         for field in key {
@@ -446,26 +465,26 @@ impl Rule {
         self.expr(Expr::Limit { rate, unit: 1, burst, over: false })
     }
 
-    /// `meta mark set meta mark & ~MASK | MARK`: sets the bits of `mask` to those of `mark`.
+    /// `meta mark set meta mark & ~MASK | VALUE`: sets the bits of `mask` to those of `value`.
     #[must_use]
-    pub fn set_mark(self, mark: u32, mask: u32) -> Self {
+    pub fn set_mark(self, value: u32, mask: u32) -> Self {
         let rule = if mask == u32::MAX {
-            self.expr(Expr::Immediate { dreg: Reg::ONE, value: Value::host(mark) })
+            self.expr(Expr::Immediate { dreg: Reg::ONE, value: Value::host(value) })
         } else {
-            self.expr(Field::Mark.load(Reg::ONE)).merged(mark, mask)
+            self.expr(Field::Mark.load(Reg::ONE)).merged(value, mask)
         };
         rule.expr(Expr::MetaSet { key: Meta::MARK, sreg: Reg::ONE })
     }
 
-    /// `ct mark set ct mark & ~MASK | MARK`.
+    /// `ct mark set ct mark & ~MASK | VALUE`.
     #[must_use]
-    pub fn set_ct_mark(self, mark: u32, mask: u32) -> Self {
-        let rule = self.expr(Field::CtMark.load(Reg::ONE)).merged(mark, mask);
+    pub fn set_ct_mark(self, value: u32, mask: u32) -> Self {
+        let rule = self.expr(Field::CtMark.load(Reg::ONE)).merged(value, mask);
         rule.expr(Expr::CtSet { key: Ct::MARK, sreg: Reg::ONE })
     }
 
-    fn merged(self, mark: u32, mask: u32) -> Self {
-        let (mask, xor) = (Value::host(!mask), Value::host(mark & mask));
+    fn merged(self, value: u32, mask: u32) -> Self {
+        let (mask, xor) = (Value::host(!mask), Value::host(value & mask));
         self.expr(Expr::Bitwise { sreg: Reg::ONE, dreg: Reg::ONE, mask, xor })
     }
 

@@ -4,8 +4,20 @@ use std::time::Duration;
 
 use super::buffer::Buffer;
 use super::object::Verdict;
-use super::uapi::*;
+use super::uapi::{
+    NFT_DATA_VERDICT, NFT_SET_CONCAT, NFT_SET_ELEM_INTERVAL_END, NFT_SET_INTERVAL, NFT_SET_MAP,
+    NFT_SET_TIMEOUT, NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_LIST_ELEM, NFTA_SET_DATA_LEN,
+    NFTA_SET_DATA_TYPE, NFTA_SET_DESC, NFTA_SET_DESC_CONCAT, NFTA_SET_DESC_SIZE,
+    NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END,
+    NFTA_SET_ELEM_TIMEOUT, NFTA_SET_ELEM_USERDATA, NFTA_SET_FIELD_LEN, NFTA_SET_FLAGS, NFTA_SET_ID,
+    NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TIMEOUT, NFTA_SET_USERDATA,
+    NFTNL_UDATA_SET_COMMENT, NFTNL_UDATA_SET_DATABYTEORDER, NFTNL_UDATA_SET_ELEM_COMMENT,
+    NFTNL_UDATA_SET_KEYBYTEORDER,
+};
 use super::value::Key;
+
+/// nft's `BYTEORDER_HOST_ENDIAN`.
+const HOST_ENDIAN: u32 = 1;
 
 /// The type of a field of a key or of a map's data. The kernel knows lengths only; nft(8) shows sets by these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,7 +162,27 @@ impl<'a> Set<'a> {
         if self.size.is_some() || self.is_concatenated_interval() {
             to.nested(NFTA_SET_DESC, |to| self.encode_description(to));
         }
-        to.comment(NFTA_SET_USERDATA, NFTNL_UDATA_SET_COMMENT, self.comment);
+        self.encode_user_data(to);
+    }
+
+    /// nft must be told of numbers in host byte order; those in a concatenation it knows by their types.
+    fn encode_user_data(&self, to: &mut Buffer) {
+        let data = match self.map {
+            Some(MapOf::Data(fields)) => fields,
+            _ => &[],
+        };
+        let mut orders = [(0, 0); 2];
+        let mut count = 0;
+        for (kind, fields) in
+            [(NFTNL_UDATA_SET_KEYBYTEORDER, self.key), (NFTNL_UDATA_SET_DATABYTEORDER, data)]
+        {
+            if matches!(fields, [Type::Mark | Type::IfName]) {
+                orders[count] = (kind, HOST_ENDIAN);
+                count += 1;
+            }
+        }
+        let orders = &orders[..count];
+        to.user_data(NFTA_SET_USERDATA, orders, NFTNL_UDATA_SET_COMMENT, self.comment);
     }
 
     fn encode_description(&self, to: &mut Buffer) {

@@ -69,6 +69,11 @@ impl Value {
         Self::of(&number.to_ne_bytes())
     }
 
+    /// A short number in host byte order.
+    pub(super) fn host_u16(number: u16) -> Self {
+        Self::of(&number.to_ne_bytes())
+    }
+
     /// An interface's name, as registers hold it: filled up with zero bytes. A name that is too long matches nothing;
     /// it is cut after 15 bytes.
     pub fn interface(name: &str) -> Self {

@@ -131,6 +131,8 @@ fn maps_of_data_timeouts_and_ranges() {
         &mut nft,
         &[
             Set::map("data", &[Type::Mark], &[Type::Ipv4Addr, Type::InetService]),
+            Set::map("numbers", &[Type::Ipv4Addr, Type::Mark], &[Type::Mark]),
+            Set::new("names", &[Type::IfName]),
             Set { timeouts: true, ..Set::new("timed", &wide) },
             Set { intervals: true, ..Set::new("ranges", &[Type::Ipv4Addr]) },
             Set { intervals: true, ..Set::new("boxes", &boxes) },
@@ -139,8 +141,11 @@ fn maps_of_data_timeouts_and_ranges() {
     let address = |last| Ipv4Addr::new(10, 0, 0, last);
     let endpoint = Key::new(address(1)).and(80u16);
     add(&mut nft, "data", &[Element::with_value(Value::host(1), endpoint)]);
+    let numbered = Key::new(address(1)).and(Value::host(2));
+    add(&mut nft, "numbers", &[Element::with_value(numbered, Value::host(3))]);
+    add(&mut nft, "names", &[Element::new(Value::interface("eth0"))]);
     let pod = Key::new("fd00::1".parse::<Ipv6Addr>().unwrap()).and(Value::interface("eth0"));
-    add(&mut nft, "timed", &[Element::new(pod).timeout(Duration::from_secs(3600))]);
+    add(&mut nft, "timed", &[Element::new(pod).timeout(Duration::from_hours(1))]);
     let all = Element::range(Ipv4Addr::new(255, 255, 255, 0), Ipv4Addr::BROADCAST);
     add(
         &mut nft,
@@ -153,6 +158,8 @@ fn maps_of_data_timeouts_and_ranges() {
     let text = ns.cmd(&["nft", "list", "table", "inet", "t"]);
     for line in [
         "0x00000001 : 10.0.0.1 . 80",
+        "10.0.0.1 . 0x00000002 : 0x00000003",
+        "elements = { \"eth0\" }",
         "fd00::1 . \"eth0\" timeout 1h expires",
         "10.0.0.4/30, 10.0.0.9,",
         "255.255.255.0/24",
@@ -164,7 +171,7 @@ fn maps_of_data_timeouts_and_ranges() {
     let Some(Data::Value(value)) = &data[0].data else { panic!("{data:?}") };
     assert_eq!(value.as_slice(), endpoint.as_slice());
     let timed = &nft.elements(INET, "timed").unwrap()[0];
-    assert_eq!(timed.timeout, Some(Duration::from_secs(3600)));
+    assert_eq!(timed.timeout, Some(Duration::from_hours(1)));
     assert!(timed.expires.unwrap() <= timed.timeout.unwrap());
     let boxes = &nft.elements(INET, "boxes").unwrap()[0];
     assert_eq!(boxes.to.unwrap().as_slice(), to.as_slice());
@@ -182,7 +189,7 @@ fn elements_go_by_themselves() {
     let mut nft = open(&ns);
     table_with(&mut nft, &[Set { timeouts: true, ..Set::new("timed", &[Type::Ipv4Addr]) }]);
     let short = Element::new(Ipv4Addr::new(10, 0, 0, 1)).timeout(Duration::from_millis(100));
-    let long = Element::new(Ipv4Addr::new(10, 0, 0, 2)).timeout(Duration::from_secs(3600));
+    let long = Element::new(Ipv4Addr::new(10, 0, 0, 2)).timeout(Duration::from_hours(1));
     add(&mut nft, "timed", &[short, long]);
     let start = std::time::Instant::now();
     while nft.elements(INET, "timed").unwrap().len() == 2 {
