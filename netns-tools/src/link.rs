@@ -31,7 +31,8 @@ const HEADER_LEN: usize = 16;
 const BRPORT_MODE: u16 = 4;
 /// `IFLA_BRPORT_ISOLATED` (`linux/if_link.h`).
 const BRPORT_ISOLATED: u16 = 33;
-/// `IFLA_BR_VLAN_DEFAULT_PVID` (`linux/if_link.h`).
+/// `IFLA_BR_VLAN_FILTERING`, `IFLA_BR_VLAN_DEFAULT_PVID` (`linux/if_link.h`).
+const BR_VLAN_FILTERING: u16 = 7;
 const BR_VLAN_DEFAULT_PVID: u16 = 39;
 /// The longest alias, in bytes: the kernel takes IFALIASZ - 1, a final zero byte included.
 pub const ALIAS_MAX: usize = 254;
@@ -117,6 +118,8 @@ pub struct Link {
     pub isolated: Option<bool>,
     /// For a bridge: the VLAN that a new port is put into. `None`: this kernel's bridges cannot filter VLANs.
     pub default_pvid: Option<u16>,
+    /// For a bridge: whether VLANs keep its ports apart.
+    pub vlan_filtering: Option<bool>,
     /// A text that somebody gave it (`ip link set alias`).
     pub alias: Option<String>,
     /// Whether it is a loopback link.
@@ -142,6 +145,7 @@ impl Link {
             hairpin: None,
             isolated: None,
             default_pvid: None,
+            vlan_filtering: None,
             alias: None,
             loopback: header.flags.contains(LinkFlags::Loopback),
         };
@@ -183,9 +187,15 @@ impl Link {
                 }
                 // The kernel writes each kind before its data.
                 libc::IFLA_INFO_DATA if self.kind.as_deref() == Some("bridge") => {
-                    self.default_pvid = attributes(value)
-                        .find(|(kind, _)| *kind == BR_VLAN_DEFAULT_PVID)
-                        .and_then(|(_, value)| parse_u16(value).ok());
+                    for (kind, value) in attributes(value) {
+                        match kind {
+                            BR_VLAN_DEFAULT_PVID => self.default_pvid = parse_u16(value).ok(),
+                            BR_VLAN_FILTERING => {
+                                self.vlan_filtering = value.first().map(|flag| *flag != 0);
+                            }
+                            _ => {}
+                        }
+                    }
                 }
                 libc::IFLA_INFO_SLAVE_DATA if bridge_port => {
                     let flag = |wanted| {

@@ -256,6 +256,26 @@ fn the_kernels_own_words_are_passed_on() {
 }
 
 #[test]
+fn what_a_bridge_says_of_vlans() {
+    let header = [0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+    let name = attribute(libc::IFLA_IFNAME, b"br0\0");
+    let info = |data: &[u8]| {
+        let parts = [attribute(1, b"bridge\0"), attribute(2, data)].concat();
+        let bytes = [&header[..], &name, &attribute(libc::IFLA_LINKINFO, &parts)].concat();
+        let link = Link::read(&bytes).unwrap();
+        (link.vlan_filtering, link.default_pvid)
+    };
+    // IFLA_BR_VLAN_FILTERING 7, IFLA_BR_VLAN_DEFAULT_PVID 39.
+    let filters = [attribute(7, &[1]), attribute(39, &9u16.to_ne_bytes())].concat();
+    assert_eq!(info(&filters), (Some(true), Some(9)));
+    assert_eq!(info(&attribute(7, &[0])), (Some(false), None), "a kernel that cannot");
+    let ns = TestNetns::new("bridge");
+    ns.netlink().add_bridge(&Bridge { name: "br0", ..Bridge::default() }).unwrap();
+    assert_eq!(ns.link("br0").vlan_filtering, Some(false));
+    assert_eq!(ns.link("br0").default_pvid.is_some(), port_vlan::is_supported().unwrap());
+}
+
+#[test]
 fn an_unreadable_attribute_does_not_hide_a_link() {
     let header = [0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
     let name = attribute(libc::IFLA_IFNAME, b"eth0\0");

@@ -19,6 +19,7 @@ fn link(index: u32, name: &str, kind: Option<&str>) -> Link {
         hairpin: None,
         isolated: None,
         default_pvid: None,
+        vlan_filtering: None,
         alias: None,
         loopback: false,
     }
