@@ -204,7 +204,7 @@ fn a_failed_add_leaves_nothing() {
     let cases: Vec<(&str, Pod, Value, Env, u64, &str)> = vec![
         ("wrong key", fresh(), json!({ "mtu": -1 }), &[], 7, "invalid MTU -1"),
         ("wrong type", fresh(), json!({ "isGateway": "yes" }), &[], 6, "isGateway"),
-        ("unsupported key", fresh(), json!({ "vlan": 5 }), &[], 2, "vlan"),
+        ("unsupported key", fresh(), json!({ "macspoofchk": true }), &[], 2, "macspoofchk"),
         (
             "no namespace",
             fresh(),

@@ -6,15 +6,14 @@ mod tests;
 use cni::plugin::Call;
 use cni::{Error, ErrorCode, PluginConf};
 use netns_tools::{MacAddr, link};
-use serde_json::Value;
+
+use super::vlan::Vlans;
+use crate::veth;
 
 const DEFAULT_BRIDGE: &str = "cni0";
 /// What `CNI_ARGS` may hold without `IgnoreUnknown`. The reference knows `MAC` only, so `IP=…`, which is for the IPAM plugin,
 /// makes it fail; a quirk that is not copied.
 const KNOWN_ARGS: [&str; 3] = ["GATEWAY", "IP", "MAC"];
-/// The kernel's limits for veth and bridge devices.
-const MTU: std::ops::RangeInclusive<i64> = 68..=65535;
-const VLAN: std::ops::RangeInclusive<i64> = 0..=4094;
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +35,10 @@ pub struct Conf {
     pub hairpin: bool,
     /// The bridge receives every frame.
     pub promiscuous: bool,
+    /// The container reaches the bridge, and what is behind it, but no other container that is isolated.
+    pub isolated: bool,
+    /// The VLANs of the container's port; `None`: the bridge does not separate any.
+    pub vlans: Option<Vlans>,
     /// The container interface's MAC address; `None`: the kernel chooses.
     pub mac: Option<MacAddr>,
     /// IPv6 duplicate address detection in the container.
@@ -59,9 +62,11 @@ impl Conf {
             default_gateway,
             force_address: keys.is_on("forceAddress")?,
             masquerade,
-            mtu: mtu(keys.get("mtu")?.unwrap_or(0))?,
+            mtu: veth::mtu(keys)?,
             hairpin: keys.is_on("hairpinMode")?,
             promiscuous: keys.is_on("promiscMode")?,
+            isolated: keys.is_on("portIsolation")?,
+            vlans: Vlans::parse(keys)?,
             mac: mac(keys, call.args.get("MAC"))?,
             dad: keys.is_on("enabledad")?,
             container_down: keys.is_on("disableContainerInterface")?,
@@ -81,7 +86,24 @@ impl Conf {
             let msg = "cannot set hairpin mode and promiscuous mode at the same time";
             return Err(invalid(msg));
         }
+        if self.gateway
+            && let Some(name) = self.vlan_gateway()
+        {
+            link::check_name(&name).map_err(|error| {
+                invalid(&format!(
+                    "bridge {:?} leaves no room for the name of the VLAN's gateway",
+                    self.bridge
+                ))
+                .with_details(error.to_string())
+            })?;
+        }
         Ok(())
+    }
+
+    /// The interface that has the gateway's address, if it is not the bridge itself.
+    pub fn vlan_gateway(&self) -> Option<String> {
+        let access = self.vlans.as_ref()?.access?;
+        Some(format!("{}.{access}", self.bridge))
     }
 }
 
@@ -114,18 +136,6 @@ fn bridge_name(name: Option<String>) -> Result<String, Error> {
     })
 }
 
-/// 0 is the kernel's default.
-fn mtu(mtu: i64) -> Result<Option<u32>, Error> {
-    match u32::try_from(mtu) {
-        Ok(0) => Ok(None),
-        Ok(value) if MTU.contains(&mtu) => Ok(Some(value)),
-        _ => {
-            let msg = format!("invalid MTU {mtu}, must be 0 or [{}, {}]", MTU.start(), MTU.end());
-            Err(invalid(&msg))
-        }
-    }
-}
-
 /// The last one given wins: `CNI_ARGS`, then `args.cni`, then `runtimeConfig`.
 fn mac(keys: &PluginConf, from_args: Option<&str>) -> Result<Option<MacAddr>, Error> {
     let mut given = from_args.filter(|mac| !mac.is_empty()).map(str::to_owned);
@@ -149,29 +159,18 @@ fn mac(keys: &PluginConf, from_args: Option<&str>) -> Result<Option<MacAddr>, Er
 /// Keys that we know and cannot do are refused: without them the container would be less separated than its
 /// configuration says.
 fn refuse_unsupported(keys: &PluginConf, masquerade: bool) -> Result<(), Error> {
-    let vlan = keys.get("vlan")?.unwrap_or(0);
-    if !VLAN.contains(&vlan) {
-        let msg = format!("invalid VLAN ID {vlan} (must be between 0 and 4094)");
-        return Err(invalid(&msg));
-    }
     let backend = keys.text("ipMasqBackend")?.filter(|_| masquerade).unwrap_or_default();
     if !matches!(backend.as_str(), "" | "iptables" | "nftables") {
         return Err(invalid(&format!("unknown ipmasq backend {backend:?}")));
     }
-    let trunk: Vec<Value> = keys.get("vlanTrunk")?.unwrap_or_default();
-    let set = [
-        ("vlan", vlan != 0),
-        ("vlanTrunk", !trunk.is_empty()),
-        ("macspoofchk", keys.is_on("macspoofchk")?),
-        ("portIsolation", keys.is_on("portIsolation")?),
-        ("ipMasqBackend", backend == "nftables"),
-    ];
+    let set =
+        [("macspoofchk", keys.is_on("macspoofchk")?), ("ipMasqBackend", backend == "nftables")];
     let named: Vec<_> = set.iter().filter(|(_, set)| *set).map(|(key, _)| *key).collect();
     if named.is_empty() {
         return Ok(());
     }
     let msg = format!("unsupported field: {}", named.join(", "));
-    let details = "this version of bridge has no VLANs, MAC spoof check, port isolation or nftables masquerading; remove the key, or use the reference plugin for this network";
+    let details = "this version of bridge has no MAC spoof check or nftables masquerading; remove the key, or use the reference plugin for this network";
     Err(Error::new(ErrorCode::UnsupportedField, msg).with_details(details))
 }
 

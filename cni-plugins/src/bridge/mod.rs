@@ -5,8 +5,10 @@
 //! | `conf` | what the configuration may say |
 //! | `plan` | pure decisions: gateways, routes, addresses of the bridge |
 //! | `apply` | ADD, with an undo stack |
-//! | `port` | the bridge and the veth pair in the kernel |
+//! | `vlan` | the VLANs of a port |
+//! | `port` | the bridge and its port in the kernel |
 //! | `check` | CHECK: what ADD said against what the kernel says |
+//! | `status` | STATUS: whether an ADD would succeed |
 //! | `teardown` | DEL |
 
 mod apply;
@@ -14,7 +16,9 @@ mod check;
 mod conf;
 mod plan;
 mod port;
+mod status;
 mod teardown;
+mod vlan;
 
 use cni::plugin::{Call, Plugin};
 use cni::{CniResult, Error};
@@ -44,12 +48,10 @@ impl Plugin for Bridge {
     }
 
     fn gc(&self, call: &Call<'_>) -> Result<(), Error> {
-        // Links go with their namespaces; what outlives a container is its address.
-        call.conf.ipam_type.as_deref().map_or(Ok(()), |ipam| call.delegate_gc(ipam))
+        crate::teardown::gc(call, conf::Teardown::parse(call)?.masquerade)
     }
 
     fn status(&self, call: &Call<'_>) -> Result<(), Error> {
-        conf::Conf::parse(call)?;
-        call.conf.ipam_type.as_deref().map_or(Ok(()), |ipam| call.delegate_status(ipam))
+        status::status(call)
     }
 }

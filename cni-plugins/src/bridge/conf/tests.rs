@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::testcall::with_call;
@@ -23,6 +23,8 @@ fn defaults() -> Conf {
         mtu: None,
         hairpin: false,
         promiscuous: false,
+        isolated: false,
+        vlans: None,
         mac: None,
         dad: false,
         container_down: false,
@@ -51,6 +53,13 @@ fn every_key() {
         (json!({ "mtu": 0 }), Box::new(|_| ())),
         (json!({ "hairpinMode": true }), Box::new(|c| c.hairpin = true)),
         (json!({ "promiscMode": true }), Box::new(|c| c.promiscuous = true)),
+        (json!({ "portIsolation": true }), Box::new(|c| c.isolated = true)),
+        (
+            json!({ "vlan": 100, "preserveDefaultVlan": true }),
+            Box::new(|c| {
+                c.vlans = Some(Vlans { access: Some(100), trunk: vec![], keep_default: true });
+            }),
+        ),
         (json!({ "enabledad": true }), Box::new(|c| c.dad = true)),
         (json!({ "disableContainerInterface": true }), Box::new(|c| c.container_down = true)),
         (
@@ -135,14 +144,13 @@ fn what_is_wrong_is_named() {
         ),
         ("", json!({ "vlan": 4095 }), 7, "invalid VLAN ID 4095 (must be between 0 and 4094)"),
         ("", json!({ "vlan": -1 }), 7, "invalid VLAN ID -1 (must be between 0 and 4094)"),
-        ("", json!({ "vlan": 100 }), 2, "unsupported field: vlan"),
-        ("", json!({ "vlanTrunk": [{ "id": 5 }] }), 2, "unsupported field: vlanTrunk"),
         (
             "",
-            json!({ "macspoofchk": true, "portIsolation": true }),
-            2,
-            "unsupported field: macspoofchk, portIsolation",
+            json!({ "bridge": "twelve-chars", "isGateway": true, "vlan": 100 }),
+            7,
+            "bridge \"twelve-chars\" leaves no room for the name of the VLAN's gateway",
         ),
+        ("", json!({ "macspoofchk": true }), 2, "unsupported field: macspoofchk"),
         (
             "",
             json!({ "ipMasq": true, "ipMasqBackend": "nftables" }),
