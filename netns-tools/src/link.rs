@@ -3,7 +3,12 @@
 //! Source: rtnetlink(7) and the kernel's `Documentation/netlink/specs/rt-link.yaml`.
 
 pub mod bridge;
+pub mod dummy;
+pub mod ipvlan;
+pub mod macvlan;
+pub mod new;
 pub mod veth;
+pub mod vlan;
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
