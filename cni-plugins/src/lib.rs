@@ -9,16 +9,21 @@ pub mod bridge;
 pub mod call_log;
 mod cli;
 pub mod code;
+pub mod dummy;
 pub mod host_local;
 pub mod install;
 pub mod interface;
+pub mod ipvlan;
 pub mod loopback;
+pub mod macvlan;
 pub mod masquerade;
 pub mod program;
 pub mod sandbox;
 pub mod step;
+pub mod sublink;
 pub mod suite;
 pub mod undo;
+pub mod vlan;
 
 #[cfg(test)]
 mod testcall;

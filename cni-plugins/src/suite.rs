@@ -3,11 +3,16 @@
 use cni::plugin::{Plugin, Suite};
 
 use crate::bridge::Bridge;
+use crate::dummy::Dummy;
 use crate::host_local::HostLocal;
+use crate::ipvlan::Ipvlan;
 use crate::loopback::Loopback;
+use crate::macvlan::Macvlan;
+use crate::vlan::Vlan;
 
 /// Every plugin, in the order of `heddle-cni list`.
-pub static PLUGINS: &[&dyn Plugin] = &[&Bridge, &Loopback, &HostLocal];
+pub static PLUGINS: &[&dyn Plugin] =
+    &[&Bridge, &Loopback, &HostLocal, &Macvlan, &Ipvlan, &Vlan, &Dummy];
 
 /// The plugin of a type name.
 pub fn find(plugin_type: &str) -> Option<&'static dyn Plugin> {

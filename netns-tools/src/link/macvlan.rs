@@ -138,11 +138,8 @@ mod tests {
             let message =
                 NewLink::new("x0").message(Some(7), InfoKind::MacVlan, Some(settings.data()));
             let data = [attribute(1, &number.to_ne_bytes()), attribute(7, &77u32.to_ne_bytes())];
-            let want = [
-                attribute(3, b"x0\0"),
-                attribute(5, &7u32.to_ne_bytes()),
-                info("macvlan", &data),
-            ];
+            let want =
+                [attribute(3, b"x0\0"), attribute(5, &7u32.to_ne_bytes()), info("macvlan", &data)];
             assert_eq!(bytes(&message), expected(&want), "{name}");
             assert_eq!(Macvlan::read(&data.concat()), settings);
             assert_eq!(mode.to_string(), name);
@@ -171,8 +168,7 @@ mod tests {
             let id = pod.netlink().netns_id(host.ns()).unwrap();
             assert_eq!((made.peer_index, made.peer_netns_id), (Some(parent), id));
             assert!(id.is_some());
-            let mac =
-                if mode == MacvlanMode::Passthru { host.link("up0").mac } else { Some(mac) };
+            let mac = if mode == MacvlanMode::Passthru { host.link("up0").mac } else { Some(mac) };
             assert_eq!(made.mac, mac, "{name}");
             assert_eq!(pod.netlink().macvlan(made.index).unwrap(), Some(wanted));
             let ip = &pod.json(&["ip", "-j", "-d", "link", "show", "x0"])[0]["linkinfo"];

@@ -78,9 +78,8 @@ impl Netlink {
         read: impl Fn(&[u8]) -> T,
     ) -> Result<Option<T>> {
         let message = RouteNetlinkMessage::GetLink(question(index));
-        let found = self.one("look up link", index, message, |bytes| {
-            Ok(data_of(bytes, kind)?.map(&read))
-        });
+        let found =
+            self.one("look up link", index, message, |bytes| Ok(data_of(bytes, kind)?.map(&read)));
         found.map(Option::flatten)
     }
 

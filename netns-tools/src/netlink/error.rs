@@ -153,6 +153,9 @@ fn hint(errno: i32, operation: &str) -> Option<&'static str> {
             "no address on a link that is up leads to the gateway"
         }
         libc::ENETDOWN => "set the link up first",
+        libc::EINVAL if operation == "create macvlan" => {
+            "a macvlan in passthru mode must be the only one of its parent, and the MTU cannot exceed the parent's"
+        }
         libc::EBUSY if about("create") => {
             "the parent is a port of a bridge or bond, or carries links of another kind"
         }

@@ -78,7 +78,8 @@ fn a_probe_leaves_nothing() {
 
 #[test]
 fn another_kind_has_no_such_data() {
-    let link = |kind: &str| expected(&[attribute(3, b"x0\0"), info(kind, &[attribute(1, &[1, 0])])]);
+    let link =
+        |kind: &str| expected(&[attribute(3, b"x0\0"), info(kind, &[attribute(1, &[1, 0])])]);
     let data = attribute(1, &[1, 0]);
     let bare = [attribute(1, b"vlan"), attribute(2, &data)].concat();
     let without_zero = expected(&[attribute(18, &bare)]);
