@@ -10,11 +10,14 @@ pub mod call_log;
 mod cli;
 pub mod code;
 pub mod drift;
+pub mod dummy;
 pub mod forwarding;
 pub mod host_local;
 pub mod install;
 pub mod interface;
+pub mod ipvlan;
 pub mod loopback;
+pub mod macvlan;
 pub mod masquerade;
 pub mod masquerade_garbage;
 pub mod program;
@@ -22,11 +25,13 @@ pub mod ptp;
 pub mod readiness;
 pub mod sandbox;
 pub mod step;
+pub mod sublink;
 pub mod suite;
 pub mod tag;
 pub mod teardown;
 pub mod undo;
 pub mod veth;
+pub mod vlan;
 
 #[cfg(test)]
 mod testcall;

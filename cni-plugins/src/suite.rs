@@ -3,12 +3,18 @@
 use cni::plugin::{Plugin, Suite};
 
 use crate::bridge::Bridge;
+use crate::dummy::Dummy;
 use crate::host_local::HostLocal;
+use crate::ipvlan::Ipvlan;
 use crate::loopback::Loopback;
+use crate::macvlan::Macvlan;
 use crate::ptp::Ptp;
+use crate::vlan::Vlan;
 
-/// Every plugin, in the order of `heddle-cni list`.
-pub static PLUGINS: &[&dyn Plugin] = &[&Bridge, &Ptp, &Loopback, &HostLocal];
+/// Every plugin, in the order of `heddle-cni list`: those that make interfaces, those that give addresses, those that add to
+/// what others made.
+pub static PLUGINS: &[&dyn Plugin] =
+    &[&Bridge, &Ptp, &Macvlan, &Ipvlan, &Vlan, &Dummy, &Loopback, &HostLocal];
 
 /// The plugin of a type name.
 pub fn find(plugin_type: &str) -> Option<&'static dyn Plugin> {

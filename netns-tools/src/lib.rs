@@ -33,6 +33,9 @@ pub mod testing;
 
 pub use address::Address;
 pub use link::bridge::Bridge;
+pub use link::ipvlan::IpvlanMode;
+pub use link::macvlan::{Macvlan, MacvlanMode};
+pub use link::new::NewLink;
 pub use link::port_vlan::PortVlan;
 pub use link::veth::Veth;
 pub use link::{Link, OperState};

@@ -3,8 +3,13 @@
 //! Source: rtnetlink(7) and the kernel's `Documentation/netlink/specs/rt-link.yaml`.
 
 pub mod bridge;
+pub mod dummy;
+pub mod ipvlan;
+pub mod macvlan;
+pub mod new;
 pub mod port_vlan;
 pub mod veth;
+pub mod vlan;
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
@@ -38,10 +43,11 @@ const BR_VLAN_DEFAULT_PVID: u16 = 39;
 pub const ALIAS_MAX: usize = 254;
 
 /// A link's operational state (RFC 2863, `IF_OPER_*`), printed as `ip link` prints it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum OperState {
     /// The driver does not say; normal for `lo`.
+    #[default]
     Unknown,
     /// A part is missing.
     NotPresent,
@@ -86,7 +92,7 @@ impl fmt::Display for OperState {
 }
 
 /// A link as the kernel describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
     /// Its number, unique in its namespace.
     pub index: u32,
@@ -132,22 +138,10 @@ impl Link {
         let header = LinkHeader::parse(bytes).map_err(|e| Malformed(e.to_string()))?;
         let mut link = Self {
             index: header.index,
-            name: String::new(),
-            kind: None,
-            mac: None,
-            mtu: 0,
             up: header.flags.contains(LinkFlags::Up),
-            oper_state: OperState::Unknown,
-            master: None,
-            peer_index: None,
-            peer_netns_id: None,
             promisc: header.flags.contains(LinkFlags::Promisc),
-            hairpin: None,
-            isolated: None,
-            default_pvid: None,
-            vlan_filtering: None,
-            alias: None,
             loopback: header.flags.contains(LinkFlags::Loopback),
+            ..Self::default()
         };
         for (kind, value) in attributes(body(bytes, HEADER_LEN)?) {
             link.read_attribute(kind, value);

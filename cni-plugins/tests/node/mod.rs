@@ -8,6 +8,7 @@
 
 pub mod faults;
 pub mod state;
+pub mod uplink;
 
 use std::fs;
 use std::io::Write;

@@ -140,6 +140,9 @@ fn hint(errno: i32, operation: &str) -> Option<&'static str> {
     Some(match errno {
         libc::EPERM | libc::EACCES => "this needs root (CAP_NET_ADMIN in that network namespace)",
         libc::EEXIST if about("veth") => "one of the two names is taken in its network namespace",
+        libc::EEXIST if operation == "create vlan" => {
+            "the parent has a link for this VLAN already, perhaps in another namespace, or the name is taken"
+        }
         libc::EEXIST if about("address") => "the link has this address already",
         libc::EEXIST if about("route") => "there is such a route already",
         libc::EEXIST => "the name is taken in that network namespace",
@@ -153,6 +156,12 @@ fn hint(errno: i32, operation: &str) -> Option<&'static str> {
             "no address on a link that is up leads to the gateway"
         }
         libc::ENETDOWN => "set the link up first",
+        libc::EINVAL if operation == "create macvlan" => {
+            "a macvlan in passthru mode must be the only one of its parent, and the MTU cannot exceed the parent's"
+        }
+        libc::EBUSY if about("create") => {
+            "the parent is a port of a bridge or bond, or carries links of another kind"
+        }
         libc::EBUSY if about("rename") => "set the link down first",
         libc::EBUSY if about("master") => "the link belongs to another master",
         libc::ELOOP if about("master") => "a bridge cannot be a port of a bridge",
