@@ -25,7 +25,9 @@ pub mod mac;
 pub mod netlink;
 pub mod netns;
 pub mod overview;
+pub mod qdisc;
 pub mod route;
+pub mod rule;
 pub mod sysctl;
 pub mod testing;
 
@@ -37,3 +39,4 @@ pub use mac::MacAddr;
 pub use netlink::{Netlink, NetlinkError};
 pub use netns::{NamedNetns, NetNs, NetnsError, NetnsId};
 pub use route::{Route, RouteKind};
+pub use rule::Rule;

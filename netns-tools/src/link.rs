@@ -3,6 +3,7 @@
 //! Source: rtnetlink(7) and the kernel's `Documentation/netlink/specs/rt-link.yaml`.
 
 pub mod bridge;
+pub mod ifb;
 pub mod veth;
 
 use std::fmt;
