@@ -5,10 +5,12 @@
 //! [`sandbox`], [`interface`], [`masquerade`], [`step`], [`undo`].
 #![warn(missing_docs)]
 
+pub mod bandwidth;
 pub mod bridge;
 pub mod call_log;
 mod cli;
 pub mod code;
+mod collect;
 pub mod host_local;
 pub mod install;
 pub mod interface;

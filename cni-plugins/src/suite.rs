@@ -2,12 +2,13 @@
 
 use cni::plugin::{Plugin, Suite};
 
+use crate::bandwidth::Bandwidth;
 use crate::bridge::Bridge;
 use crate::host_local::HostLocal;
 use crate::loopback::Loopback;
 
 /// Every plugin, in the order of `heddle-cni list`.
-pub static PLUGINS: &[&dyn Plugin] = &[&Bridge, &Loopback, &HostLocal];
+pub static PLUGINS: &[&dyn Plugin] = &[&Bridge, &Loopback, &HostLocal, &Bandwidth];
 
 /// The plugin of a type name.
 pub fn find(plugin_type: &str) -> Option<&'static dyn Plugin> {

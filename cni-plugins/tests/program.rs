@@ -8,7 +8,13 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-const NAMES: [&str; 4] = ["bridge", "heddle-cni", "host-local", "loopback"];
+/// What a plugin directory has after an installation.
+fn installed() -> Vec<&'static str> {
+    let plugins = cni_plugins::suite::PLUGINS.iter().map(|plugin| plugin.name());
+    let mut names: Vec<_> = plugins.chain(["heddle-cni"]).collect();
+    names.sort_unstable();
+    names
+}
 
 fn heddle(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_heddle-cni")).args(args).output().unwrap()
@@ -84,7 +90,7 @@ fn install_is_complete_idempotent_and_undone_by_uninstall() {
         let dir = root.path().join("cni/bin");
         let first = run(&dir, "install", &["--link", kind]);
         assert!(first.status.success(), "{first:?}");
-        assert_eq!(names(&dir), NAMES);
+        assert_eq!(names(&dir), installed());
         let file = fs::metadata(dir.join("heddle-cni")).unwrap();
         let plugin = fs::symlink_metadata(dir.join("bridge")).unwrap();
         match kind {
@@ -99,7 +105,7 @@ fn install_is_complete_idempotent_and_undone_by_uninstall() {
         // The other kinds replace it, and back.
         assert!(run(&dir, "install", &["--link", "copy"]).status.success());
         assert!(run(&dir, "install", &["--link", kind]).status.success());
-        assert_eq!(names(&dir), NAMES);
+        assert_eq!(names(&dir), installed());
         let gone = run(&dir, "uninstall", &[]);
         assert_eq!(text(&gone.stdout).lines().count(), 4, "{gone:?}");
         assert_eq!(names(&dir), [""; 0]);

@@ -257,12 +257,23 @@ impl Netlink {
         )
     }
 
-    /// The links to which the filters at the ingress hook of a link redirect. Empty when it has no hook.
+    /// The links to which the filters at the ingress hook of a link redirect everything. Empty when it has no hook.
     pub fn ingress_redirects(&mut self, index: u32) -> Result<Vec<u32>> {
+        let filters = self.ingress_filters(index)?;
+        Ok(filters.into_iter().flatten().collect())
+    }
+
+    /// Whether there is any filter, of whatever kind, at the ingress hook of a link.
+    pub fn has_ingress_filters(&mut self, index: u32) -> Result<bool> {
+        Ok(!self.ingress_filters(index)?.is_empty())
+    }
+
+    /// Every filter at the ingress hook, and parts of filters: to which link it redirects everything, if it does.
+    fn ingress_filters(&mut self, index: u32) -> Result<Vec<Option<u32>>> {
         let mut message = about(index);
         message.header.parent = INGRESS;
         let message = RouteNetlinkMessage::GetTrafficFilter(message);
-        self.list("list filters", message, |bytes| Ok(redirects(body(bytes, HEADER_LEN)?)))
+        self.list("list filters", message, |bytes| Ok(Some(redirects(body(bytes, HEADER_LEN)?))))
     }
 }
 

@@ -74,7 +74,9 @@ fn everything_that_comes_in_is_redirected() {
     netlink.add_ingress(a).unwrap();
     assert!(netlink.add_ingress(a).unwrap_err().is_exists());
     assert_eq!(netlink.ingress_redirects(a).unwrap(), [0; 0]);
+    assert!(!netlink.has_ingress_filters(a).unwrap());
     netlink.redirect_ingress(a, f).unwrap();
+    assert!(netlink.has_ingress_filters(a).unwrap());
     assert_eq!(netlink.ingress_redirects(a).unwrap(), [f]);
     let hook = netlink.qdiscs(a).unwrap().into_iter().find(|qdisc| qdisc.kind == "ingress");
     assert_eq!(hook.map(|hook| (hook.handle, hook.root)), Some((0xffff_0000, false)));
@@ -102,6 +104,7 @@ fn a_filter_of_somebody_else_s_is_not_taken_for_a_redirection() {
     for line in [some, mirror] {
         ns.cmd(&line.split(' ').collect::<Vec<_>>());
     }
+    assert!(netlink.has_ingress_filters(a).unwrap());
     assert_eq!(netlink.ingress_redirects(a).unwrap(), [0; 0]);
 }
 
