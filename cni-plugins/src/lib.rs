@@ -18,6 +18,7 @@ pub mod loopback;
 pub mod masquerade;
 pub mod program;
 pub mod sandbox;
+pub mod sbr;
 pub mod step;
 pub mod suite;
 pub mod undo;

@@ -6,9 +6,10 @@ use crate::bandwidth::Bandwidth;
 use crate::bridge::Bridge;
 use crate::host_local::HostLocal;
 use crate::loopback::Loopback;
+use crate::sbr::Sbr;
 
 /// Every plugin, in the order of `heddle-cni list`.
-pub static PLUGINS: &[&dyn Plugin] = &[&Bridge, &Loopback, &HostLocal, &Bandwidth];
+pub static PLUGINS: &[&dyn Plugin] = &[&Bridge, &Loopback, &HostLocal, &Bandwidth, &Sbr];
 
 /// The plugin of a type name.
 pub fn find(plugin_type: &str) -> Option<&'static dyn Plugin> {
