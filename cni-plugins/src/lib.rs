@@ -5,10 +5,12 @@
 //! [`sandbox`], [`veth`], [`interface`], [`masquerade`], [`tag`], [`drift`], [`teardown`], [`readiness`], [`step`], [`undo`].
 #![warn(missing_docs)]
 
+pub mod bandwidth;
 pub mod bridge;
 pub mod call_log;
 mod cli;
 pub mod code;
+mod collect;
 pub mod drift;
 pub mod dummy;
 pub mod forwarding;
@@ -24,6 +26,7 @@ pub mod program;
 pub mod ptp;
 pub mod readiness;
 pub mod sandbox;
+pub mod sbr;
 pub mod step;
 pub mod sublink;
 pub mod suite;

@@ -27,7 +27,9 @@ pub mod netlink;
 pub mod netns;
 pub mod nftables;
 pub mod overview;
+pub mod qdisc;
 pub mod route;
+pub mod rule;
 pub mod sysctl;
 pub mod testing;
 
@@ -44,3 +46,4 @@ pub use neighbour::Neighbour;
 pub use netlink::{Netlink, NetlinkError};
 pub use netns::{NamedNetns, NetNs, NetnsError, NetnsId};
 pub use route::{Route, RouteKind};
+pub use rule::Rule;

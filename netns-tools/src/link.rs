@@ -4,6 +4,7 @@
 
 pub mod bridge;
 pub mod dummy;
+pub mod ifb;
 pub mod ipvlan;
 pub mod macvlan;
 pub mod new;

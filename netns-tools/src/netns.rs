@@ -208,6 +208,17 @@ impl NetNs {
         })?
     }
 
+    /// Runs `f` in a new namespace without a name, which ends with it: for trying out what the kernel can do. The calling
+    /// thread stays where it is.
+    pub fn scratch<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T> {
+        let path = Path::new(OWN_NAMESPACE);
+        on_own_thread(path, || {
+            unshare(CloneFlags::CLONE_NEWNET)
+                .map_err(|e| NetnsError::system("make a network namespace beside", path, e))?;
+            Ok(f())
+        })?
+    }
+
     /// Removes the pin at `/run/netns/NAME`; the namespace ends with its last process, socket or open file.
     ///
     /// Idempotent: `Ok(false)` says that nothing was there. Also removes a plain file that a crash has left behind,

@@ -310,3 +310,16 @@ fn who_may_not_is_told_what_it_needs() {
     let text = error.join().unwrap().to_string();
     assert!(text.ends_with(" (this needs root: CAP_SYS_ADMIN)"), "{text}");
 }
+
+#[test]
+fn a_scratch_namespace_ends_with_its_use() {
+    let before = NetnsId::current().unwrap();
+    let (inside, links) = NetNs::scratch(|| {
+        let links = crate::Netlink::open().unwrap().links().unwrap();
+        (NetnsId::current().unwrap(), links)
+    })
+    .unwrap();
+    assert_ne!(before, inside);
+    assert_eq!(NetnsId::current().unwrap(), before);
+    assert_eq!(links.iter().map(|link| &*link.name).collect::<Vec<_>>(), ["lo"]);
+}
