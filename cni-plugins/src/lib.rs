@@ -16,6 +16,7 @@ pub mod loopback;
 pub mod masquerade;
 pub mod program;
 pub mod sandbox;
+pub mod static_ipam;
 pub mod step;
 pub mod suite;
 pub mod undo;
