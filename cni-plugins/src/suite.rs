@@ -3,12 +3,13 @@
 use cni::plugin::{Plugin, Suite};
 
 use crate::bridge::Bridge;
+use crate::dhcp::Dhcp;
 use crate::host_local::HostLocal;
 use crate::loopback::Loopback;
 use crate::static_ipam::Static;
 
 /// Every plugin, in the order of `heddle-cni list`.
-pub static PLUGINS: &[&dyn Plugin] = &[&Bridge, &Loopback, &HostLocal, &Static];
+pub static PLUGINS: &[&dyn Plugin] = &[&Bridge, &Loopback, &HostLocal, &Static, &Dhcp];
 
 /// The plugin of a type name.
 pub fn find(plugin_type: &str) -> Option<&'static dyn Plugin> {
