@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::dhcp::daemon;
 use crate::install::{self, InstallError, LinkKind, Report};
 use crate::suite::{PLUGINS, find};
 
@@ -43,11 +44,14 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
         bin_dir: PathBuf,
     },
+    /// Get leases for the dhcp plugin and look after them
+    DhcpDaemon(daemon::Flags),
 }
 
 /// Parses the arguments (the first is the program's name) and runs the command.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let done = match Cli::parse_from(args).command {
+    let done = match Cli::parse_from(spelled(args)).command {
+        Command::DhcpDaemon(flags) => return serve_leases(&flags),
         Command::List => {
             list();
             Ok(())
@@ -77,6 +81,23 @@ fn plugin_name(name: &str) -> Result<String, String> {
 fn tell(reports: Vec<Report>) {
     for report in reports {
         println!("{report}");
+    }
+}
+
+/// The daemon's flags may also be written as the reference's are.
+fn spelled(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let args: Vec<_> = args.collect();
+    let is_daemon = args.get(1).is_some_and(|word| word == "dhcp-daemon");
+    if is_daemon { daemon::go_style(args.into_iter()) } else { args }
+}
+
+fn serve_leases(flags: &daemon::Flags) -> ExitCode {
+    match daemon::run(flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("heddle-cni: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

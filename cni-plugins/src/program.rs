@@ -24,6 +24,11 @@ const EXIT_USAGE: u8 = 2;
 pub fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let called = args.next().unwrap_or_default();
     let name = Path::new(&called).file_name().unwrap_or(&called).to_string_lossy().into_owned();
+    let mut args = args.peekable();
+    if name == "dhcp" && args.next_if(|word| word == "daemon").is_some() {
+        // As the reference's daemon is started.
+        return crate::cli::run([called, "dhcp-daemon".into()].into_iter().chain(args));
+    }
     if let Some(plugin) = find(&name) {
         return ExitCode::from(call(plugin));
     }

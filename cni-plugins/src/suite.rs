@@ -4,6 +4,7 @@ use cni::plugin::{Plugin, Suite};
 
 use crate::bandwidth::Bandwidth;
 use crate::bridge::Bridge;
+use crate::dhcp::Dhcp;
 use crate::dummy::Dummy;
 use crate::host_local::HostLocal;
 use crate::ipvlan::Ipvlan;
@@ -11,12 +12,15 @@ use crate::loopback::Loopback;
 use crate::macvlan::Macvlan;
 use crate::ptp::Ptp;
 use crate::sbr::Sbr;
+use crate::static_ipam::Static;
 use crate::vlan::Vlan;
 
 /// Every plugin, in the order of `heddle-cni list`: those that make interfaces, those that give addresses, those that add to
 /// what others made.
-pub static PLUGINS: &[&dyn Plugin] =
-    &[&Bridge, &Ptp, &Macvlan, &Ipvlan, &Vlan, &Dummy, &Loopback, &HostLocal, &Bandwidth, &Sbr];
+pub static PLUGINS: &[&dyn Plugin] = &[
+    &Bridge, &Ptp, &Macvlan, &Ipvlan, &Vlan, &Dummy, &Loopback, &HostLocal, &Static, &Dhcp,
+    &Bandwidth, &Sbr,
+];
 
 /// The plugin of a type name.
 pub fn find(plugin_type: &str) -> Option<&'static dyn Plugin> {
