@@ -26,12 +26,15 @@ pub mod netlink;
 pub mod netns;
 pub mod overview;
 pub mod route;
+pub mod selinux;
 pub mod sysctl;
 pub mod testing;
 
 pub use address::Address;
 pub use link::bridge::Bridge;
+pub use link::tap::Tap;
 pub use link::veth::Veth;
+pub use link::vrf::Vrf;
 pub use link::{Link, OperState};
 pub use mac::MacAddr;
 pub use netlink::{Netlink, NetlinkError};

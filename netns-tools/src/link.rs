@@ -2,8 +2,11 @@
 //!
 //! Source: rtnetlink(7) and the kernel's `Documentation/netlink/specs/rt-link.yaml`.
 
+pub mod attributes;
 pub mod bridge;
+pub mod tap;
 pub mod veth;
+pub mod vrf;
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
@@ -108,6 +111,14 @@ pub struct Link {
     pub hairpin: Option<bool>,
     /// Whether it is a loopback link.
     pub loopback: bool,
+    /// Whether it was set to take in every multicast frame (`ip link set allmulticast on`).
+    pub allmulti: bool,
+    /// The text that an administrator may attach (`ip link set alias`).
+    pub alias: Option<String>,
+    /// Length of its transmit queue, in packets.
+    pub txqlen: u32,
+    /// Of a VRF: the routing table that its ports use.
+    pub vrf_table: Option<u32>,
 }
 
 impl Link {
@@ -128,6 +139,10 @@ impl Link {
             promisc: header.flags.contains(LinkFlags::Promisc),
             hairpin: None,
             loopback: header.flags.contains(LinkFlags::Loopback),
+            allmulti: header.flags.contains(LinkFlags::Allmulti),
+            alias: None,
+            txqlen: 0,
+            vrf_table: None,
         };
         for (kind, value) in attributes(body(bytes, HEADER_LEN)?) {
             link.read_attribute(kind, value);
@@ -151,6 +166,10 @@ impl Link {
             libc::IFLA_MASTER => self.master = index(value),
             libc::IFLA_LINK => self.peer_index = index(value),
             libc::IFLA_LINK_NETNSID => self.peer_netns_id = parse_i32(value).ok(),
+            libc::IFLA_IFALIAS => {
+                self.alias = parse_string(value).ok().filter(|alias| !alias.is_empty());
+            }
+            libc::IFLA_TXQLEN => self.txqlen = parse_u32(value).unwrap_or_default(),
             libc::IFLA_LINKINFO => self.read_info(value),
             _ => {}
         }
@@ -161,6 +180,10 @@ impl Link {
         for (kind, value) in attributes(info) {
             match kind {
                 libc::IFLA_INFO_KIND => self.kind = parse_string(value).ok(),
+                // The kernel writes the kind of link before its data.
+                libc::IFLA_INFO_DATA if self.kind.as_deref() == Some(vrf::KIND) => {
+                    self.vrf_table = vrf::read_table(value);
+                }
                 libc::IFLA_INFO_SLAVE_KIND => {
                     bridge_port = parse_string(value).is_ok_and(|kind| kind == "bridge");
                 }

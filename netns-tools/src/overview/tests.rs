@@ -18,6 +18,10 @@ fn link(index: u32, name: &str, kind: Option<&str>) -> Link {
         promisc: false,
         hairpin: None,
         loopback: false,
+        allmulti: false,
+        alias: None,
+        txqlen: 1000,
+        vrf_table: None,
     }
 }
 

@@ -29,6 +29,10 @@ fn link(index: u32, name: &str, kind: &str) -> Link {
         promisc: false,
         hairpin: None,
         loopback: false,
+        allmulti: false,
+        alias: None,
+        txqlen: 1000,
+        vrf_table: None,
     }
 }
 
