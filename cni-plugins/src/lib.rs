@@ -16,8 +16,10 @@ pub mod loopback;
 pub mod masquerade;
 pub mod program;
 pub mod sandbox;
+pub mod single;
 pub mod step;
 pub mod suite;
+pub mod tap;
 pub mod undo;
 
 #[cfg(test)]

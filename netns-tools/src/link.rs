@@ -117,6 +117,8 @@ pub struct Link {
     pub alias: Option<String>,
     /// Length of its transmit queue, in packets.
     pub txqlen: u32,
+    /// Of a tun or tap device: who may use it, and how.
+    pub tun: Option<tap::Details>,
     /// Of a VRF: the routing table that its ports use.
     pub vrf_table: Option<u32>,
 }
@@ -142,6 +144,7 @@ impl Link {
             allmulti: header.flags.contains(LinkFlags::Allmulti),
             alias: None,
             txqlen: 0,
+            tun: None,
             vrf_table: None,
         };
         for (kind, value) in attributes(body(bytes, HEADER_LEN)?) {
@@ -183,6 +186,9 @@ impl Link {
                 // The kernel writes the kind of link before its data.
                 libc::IFLA_INFO_DATA if self.kind.as_deref() == Some(vrf::KIND) => {
                     self.vrf_table = vrf::read_table(value);
+                }
+                libc::IFLA_INFO_DATA if self.kind.as_deref() == Some(tap::KIND) => {
+                    self.tun = Some(tap::Details::read(value));
                 }
                 libc::IFLA_INFO_SLAVE_KIND => {
                     bridge_port = parse_string(value).is_ok_and(|kind| kind == "bridge");

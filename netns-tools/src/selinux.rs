@@ -1,4 +1,4 @@
-//! SELinux contexts of programs to be started (selinux(8), proc(5): `/proc/[pid]/attr/exec`).
+//! `SELinux` contexts of programs to be started (selinux(8), proc(5): `/proc/[pid]/attr/exec`).
 //!
 //! A tap device gets the context of the process that makes it: `selinux_tun_dev_alloc_security` in the kernel's
 //! security/selinux/hooks.c takes the process' own one, and says that it ignores `attr/sockcreate`. A process gets another context
@@ -16,7 +16,7 @@ const CURRENT: &str = "/proc/thread-self/attr/current";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SelinuxError {
-    /// No SELinux in this kernel, or it is switched off.
+    /// No `SELinux` in this kernel, or it is switched off.
     #[error("this kernel runs without SELinux")]
     Absent,
     /// The kernel does not take the context.
@@ -33,7 +33,7 @@ pub enum SelinuxError {
 
 /// Whether processes have contexts.
 ///
-/// `attr/current` also belongs to other security modules; only SELinux's contexts have three parts at least.
+/// `attr/current` also belongs to other security modules; only `SELinux` contexts have three parts at least.
 pub fn is_enabled() -> bool {
     fs::read_to_string(CURRENT).is_ok_and(|own| own.matches(':').count() >= 2)
 }

@@ -4,8 +4,14 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 
+use netlink_packet_core::{parse_u8, parse_u32};
+
 use super::check_name;
 use crate::netlink::NetlinkError;
+use crate::netlink::reply::attributes;
+
+/// `IFLA_INFO_KIND` of tun and tap devices.
+pub const KIND: &str = "tun";
 
 /// Where the kernel gives tap devices away.
 pub const DEVICE: &str = "/dev/net/tun";
@@ -68,6 +74,45 @@ fn hint(source: &io::Error) -> &'static str {
     }
 }
 
+/// What the kernel says of a tun or tap device (`IFLA_TUN_*` in `linux/if_link.h`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Details {
+    /// The user who may open it.
+    pub owner: Option<u32>,
+    /// The group that may.
+    pub group: Option<u32>,
+    /// It carries Ethernet frames: tap rather than tun.
+    pub tap: bool,
+    /// Several files may be its other end at a time.
+    pub multi_queue: bool,
+    /// It stays when nobody has it open.
+    pub persistent: bool,
+}
+
+impl Details {
+    /// Reads `IFLA_INFO_DATA`.
+    pub(super) fn read(data: &[u8]) -> Self {
+        const OWNER: u16 = 1;
+        const GROUP: u16 = 2;
+        const TYPE: u16 = 3;
+        const PERSIST: u16 = 6;
+        const MULTI_QUEUE: u16 = 7;
+        let mut details = Self::default();
+        let is_on = |value| parse_u8(value).is_ok_and(|byte| byte != 0);
+        for (kind, value) in attributes(data) {
+            match kind {
+                OWNER => details.owner = parse_u32(value).ok(),
+                GROUP => details.group = parse_u32(value).ok(),
+                TYPE => details.tap = parse_u8(value).is_ok_and(|kind| kind == 2),
+                PERSIST => details.persistent = is_on(value),
+                MULTI_QUEUE => details.multi_queue = is_on(value),
+                _ => {}
+            }
+        }
+        details
+    }
+}
+
 /// A tap device to be made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tap<'a> {
@@ -111,6 +156,15 @@ impl Tap<'_> {
     fn step(&self, step: &'static str, done: io::Result<()>) -> Result<(), TapError> {
         done.map_err(|source| TapError::Refused { step, name: self.name.into(), source })
     }
+}
+
+/// Opens the other end of the tap device `name` in the calling thread's namespace, for tests that are its program.
+pub(crate) fn attach(name: &str, multi_queue: bool) -> Result<File, TapError> {
+    let device = OpenOptions::new().read(true).write(true).open(DEVICE);
+    let device = device.map_err(|source| TapError::Open { source })?;
+    let tap = Tap { name, multi_queue, ..Tap::default() };
+    tap.step("open", request_interface(&device, name, tap.flags() & !EXCLUSIVE))?;
+    Ok(device)
 }
 
 /// `TUNSETIFF`.
@@ -167,7 +221,15 @@ mod tests {
             theirs.cmd(&line.split_whitespace().collect::<Vec<_>>());
             assert_eq!(details(&ours, "tap0"), details(&theirs, "tap0"), "{words:?}");
             assert_eq!(details(&ours, "tap0")["info_kind"], "tun");
-            assert!(!ours.link("tap0").up);
+            let link = ours.link("tap0");
+            let details = Details {
+                owner: tap.owner,
+                group: tap.group,
+                tap: true,
+                multi_queue: tap.multi_queue,
+                persistent: true,
+            };
+            assert_eq!((link.up, link.tun), (false, Some(details)));
         }
     }
 

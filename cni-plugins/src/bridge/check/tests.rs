@@ -32,6 +32,7 @@ fn link(index: u32, name: &str, kind: &str) -> Link {
         allmulti: false,
         alias: None,
         txqlen: 1000,
+        tun: None,
         vrf_table: None,
     }
 }
