@@ -20,6 +20,7 @@ pub mod single;
 pub mod step;
 pub mod suite;
 pub mod tap;
+pub mod tuning;
 pub mod undo;
 
 #[cfg(test)]

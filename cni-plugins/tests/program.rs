@@ -8,7 +8,17 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-const NAMES: [&str; 4] = ["bridge", "heddle-cni", "host-local", "loopback"];
+/// Every plugin's name.
+fn plugins() -> impl Iterator<Item = &'static str> {
+    cni_plugins::suite::PLUGINS.iter().map(|plugin| plugin.name())
+}
+
+/// What a complete directory holds.
+fn all_names() -> Vec<String> {
+    let mut names: Vec<_> = plugins().chain(["heddle-cni"]).map(str::to_owned).collect();
+    names.sort();
+    names
+}
 
 fn heddle(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_heddle-cni")).args(args).output().unwrap()
@@ -34,7 +44,7 @@ fn names(dir: &Path) -> Vec<String> {
 fn list_and_version() {
     let list = heddle(&["list"]);
     assert!(list.status.success());
-    for name in ["bridge", "host-local", "loopback"] {
+    for name in plugins() {
         assert!(text(&list.stdout).lines().any(|line| line.starts_with(name)));
     }
     let version = heddle(&["--version"]);
@@ -47,13 +57,15 @@ fn list_and_version() {
 fn each_plugin_answers_version() {
     let dir = TempDir::new().unwrap();
     assert!(run(dir.path(), "install", &[]).status.success());
-    for name in ["bridge", "host-local", "loopback"] {
+    for name in plugins() {
         let output =
             Command::new(dir.path().join(name)).env_clear().env("CNI_COMMAND", "VERSION").output();
         let output = output.unwrap();
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(json["cniVersion"], "1.1.0");
-        assert_eq!(json["supportedVersions"].as_array().unwrap().len(), 7, "{name}");
+        let supported = json["supportedVersions"].as_array().unwrap();
+        let plugin = cni_plugins::suite::find(name).unwrap();
+        assert_eq!(supported.len(), plugin.versions().len(), "{name}");
     }
 }
 
@@ -61,14 +73,14 @@ fn each_plugin_answers_version() {
 fn a_wrong_name_is_told_as_the_caller_can_read_it() {
     let call = |command: Option<&str>| {
         let mut program = Command::new(env!("CARGO_BIN_EXE_heddle-cni"));
-        program.arg0("/opt/cni/bin/macvlan").env_remove("CNI_COMMAND");
+        program.arg0("/opt/cni/bin/no-such-plugin").env_remove("CNI_COMMAND");
         program.envs(command.map(|command| ("CNI_COMMAND", command))).output().unwrap()
     };
     let person = call(None);
     assert_eq!(person.status.code(), Some(2));
     assert!(
         text(&person.stderr)
-            .contains("no plugin named \"macvlan\"; it has: bridge, loopback, host-local")
+            .contains("no plugin named \"no-such-plugin\"; it has: bridge, loopback, host-local")
     );
     assert!(person.stdout.is_empty());
     let runtime = call(Some("ADD"));
@@ -84,7 +96,7 @@ fn install_is_complete_idempotent_and_undone_by_uninstall() {
         let dir = root.path().join("cni/bin");
         let first = run(&dir, "install", &["--link", kind]);
         assert!(first.status.success(), "{first:?}");
-        assert_eq!(names(&dir), NAMES);
+        assert_eq!(names(&dir), all_names());
         let file = fs::metadata(dir.join("heddle-cni")).unwrap();
         let plugin = fs::symlink_metadata(dir.join("bridge")).unwrap();
         match kind {
@@ -99,9 +111,9 @@ fn install_is_complete_idempotent_and_undone_by_uninstall() {
         // The other kinds replace it, and back.
         assert!(run(&dir, "install", &["--link", "copy"]).status.success());
         assert!(run(&dir, "install", &["--link", kind]).status.success());
-        assert_eq!(names(&dir), NAMES);
+        assert_eq!(names(&dir), all_names());
         let gone = run(&dir, "uninstall", &[]);
-        assert_eq!(text(&gone.stdout).lines().count(), 4, "{gone:?}");
+        assert_eq!(text(&gone.stdout).lines().count(), all_names().len(), "{gone:?}");
         assert_eq!(names(&dir), [""; 0]);
         assert!(run(&dir, "uninstall", &[]).status.success());
     }

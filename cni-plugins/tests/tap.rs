@@ -46,7 +46,7 @@ fn add_check_del() {
     let link = link(&pod);
     assert_eq!((&link["mtu"], &link["address"]), (&json!(1400), &json!("0a:58:00:00:00:01")));
     let tun = &link["linkinfo"]["info_data"];
-    assert_eq!((&tun["type"], &tun["user"]), (&json!("tap"), &json!("42424")), "{tun}");
+    assert_eq!((&tun["type"], &tun["user"]), (&json!("tap"), &json!(42424)), "{tun}");
     assert_eq!((&tun["multi_queue"], &tun["persist"]), (&json!(true), &json!(true)), "{tun}");
     assert_eq!(node.leases("testnet"), ["10.88.0.2"]);
     let checked = node.call("tap", "CHECK", &pod, &with_prev(&conf, &result));

@@ -82,6 +82,7 @@ impl fmt::Display for OperState {
 
 /// A link as the kernel describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags, as the kernel has them")]
 pub struct Link {
     /// Its number, unique in its namespace.
     pub index: u32,

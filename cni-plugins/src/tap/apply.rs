@@ -50,12 +50,11 @@ impl<'a> Add<'a> {
     fn run(&mut self, undo: &mut Undo<'a>) -> Result<CniResult, Error> {
         let link = self.make(undo)?;
         step("set up its properties", || self.set_properties(&link))?;
-        let lease = match &self.conf.ipam {
-            Some(ipam) => Some(self.layer3(ipam, &link, undo)?),
-            None => {
-                step("set it up", || self.inside_interface(&link).set_up())?;
-                None
-            }
+        let lease = if let Some(ipam) = &self.conf.ipam {
+            Some(self.layer3(ipam, &link, undo)?)
+        } else {
+            step("set it up", || self.inside_interface(&link).set_up())?;
+            None
         };
         let interface = single::interface(&self.find()?, self.ns.path().display().to_string());
         single::result(self.call, interface, lease)
