@@ -9,6 +9,7 @@ pub mod bridge;
 pub mod call_log;
 mod cli;
 pub mod code;
+pub mod host_device;
 pub mod host_local;
 pub mod install;
 pub mod interface;

@@ -3,13 +3,14 @@
 use cni::plugin::{Plugin, Suite};
 
 use crate::bridge::Bridge;
+use crate::host_device::HostDevice;
 use crate::host_local::HostLocal;
 use crate::loopback::Loopback;
 use crate::tap::Tap;
 use crate::tuning::Tuning;
 
 /// Every plugin, in the order of `heddle-cni list`.
-pub static PLUGINS: &[&dyn Plugin] = &[&Bridge, &Loopback, &HostLocal, &Tap, &Tuning];
+pub static PLUGINS: &[&dyn Plugin] = &[&Bridge, &Loopback, &HostLocal, &HostDevice, &Tap, &Tuning];
 
 /// The plugin of a type name.
 pub fn find(plugin_type: &str) -> Option<&'static dyn Plugin> {

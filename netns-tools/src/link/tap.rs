@@ -221,7 +221,7 @@ mod tests {
             theirs.cmd(&line.split_whitespace().collect::<Vec<_>>());
             assert_eq!(details(&ours, "tap0"), details(&theirs, "tap0"), "{words:?}");
             assert_eq!(details(&ours, "tap0")["info_kind"], "tun");
-            let link = ours.link("tap0");
+            let made = ours.link("tap0");
             let details = Details {
                 owner: tap.owner,
                 group: tap.group,
@@ -229,7 +229,7 @@ mod tests {
                 multi_queue: tap.multi_queue,
                 persistent: true,
             };
-            assert_eq!((link.up, link.tun), (false, Some(details)));
+            assert_eq!((made.up, made.tun), (false, Some(details)));
         }
     }
 
