@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use netns_tools::Tap;
 
 use crate::dhcp::daemon;
 use crate::install::{self, InstallError, LinkKind, Report};
 use crate::suite::{PLUGINS, find};
+use crate::tap::labelled;
 
 /// Every Heddle CNI plugin in one file. Under a plugin's name it speaks the CNI protocol; under its own
 /// name it installs itself.
@@ -38,6 +40,17 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Make a tap device here: a step of the plugin `tap`, in a process of its own
+    #[command(name = labelled::COMMAND, hide = true)]
+    MakeTap {
+        name: String,
+        #[arg(long)]
+        multi_queue: bool,
+        #[arg(long)]
+        owner: Option<u32>,
+        #[arg(long)]
+        group: Option<u32>,
+    },
     /// Remove what `install` put there, and nothing else; what `install --force` replaced comes back
     Uninstall {
         /// The directory to clean
@@ -58,6 +71,10 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         }
         Command::Install { bin_dir, link, only, force } => {
             install::install(&bin_dir, link, &only, force).map(tell)
+        }
+        Command::MakeTap { name, multi_queue, owner, group } => {
+            let tap = Tap { name: &name, multi_queue, owner, group, ..Tap::default() };
+            return report(labelled::run_here(&tap));
         }
         Command::Uninstall { bin_dir } => install::uninstall(&bin_dir).map(tell),
     };
@@ -99,6 +116,12 @@ fn serve_leases(flags: &daemon::Flags) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn report(done: Result<(), String>) -> ExitCode {
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    eprintln!("{error}");
+    ExitCode::FAILURE
 }
 
 fn list() {

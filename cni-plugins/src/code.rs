@@ -20,3 +20,5 @@ pub const CONFLICT: ErrorCode = ErrorCode::Plugin(111);
 pub const KERNEL: ErrorCode = ErrorCode::Plugin(112);
 /// Packet filter rules could not be read or committed.
 pub const RULES: ErrorCode = ErrorCode::Plugin(113);
+/// The device that a configuration names is not on the host.
+pub const NO_DEVICE: ErrorCode = ErrorCode::Plugin(114);

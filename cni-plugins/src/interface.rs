@@ -87,6 +87,9 @@ impl Inside<'_> {
     /// Waits until no address is tentative. One that somebody else has is an error, and so is one that is
     /// still not usable after [`SETTLE`] on an interface that is up.
     fn settle(&mut self) -> Result<(), Error> {
+        if self.waits_for_a_program()? {
+            return Ok(());
+        }
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
@@ -107,6 +110,13 @@ impl Inside<'_> {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(50));
         }
+    }
+
+    /// A tap device has no carrier until a program opens it, and that is not before ADD ends.
+    fn waits_for_a_program(&mut self) -> Result<bool, Error> {
+        let link = self.net.link_by_index(self.index);
+        let link = link.map_err(|e| kernel_error("cannot look up the interface", &e))?;
+        Ok(link.is_some_and(|link| link.tun.is_some() && link.oper_state != OperState::Up))
     }
 
     fn unsettled(&mut self, address: &Address) -> Result<(), Error> {

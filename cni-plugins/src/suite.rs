@@ -6,6 +6,7 @@ use crate::bandwidth::Bandwidth;
 use crate::bridge::Bridge;
 use crate::dhcp::Dhcp;
 use crate::dummy::Dummy;
+use crate::host_device::HostDevice;
 use crate::host_local::HostLocal;
 use crate::ipvlan::Ipvlan;
 use crate::loopback::Loopback;
@@ -13,13 +14,28 @@ use crate::macvlan::Macvlan;
 use crate::ptp::Ptp;
 use crate::sbr::Sbr;
 use crate::static_ipam::Static;
+use crate::tap::Tap;
+use crate::tuning::Tuning;
 use crate::vlan::Vlan;
 
 /// Every plugin, in the order of `heddle-cni list`: those that make interfaces, those that give addresses, those that add to
 /// what others made.
 pub static PLUGINS: &[&dyn Plugin] = &[
-    &Bridge, &Ptp, &Macvlan, &Ipvlan, &Vlan, &Dummy, &Loopback, &HostLocal, &Static, &Dhcp,
-    &Bandwidth, &Sbr,
+    &Bridge,
+    &Ptp,
+    &Macvlan,
+    &Ipvlan,
+    &Vlan,
+    &HostDevice,
+    &Tap,
+    &Dummy,
+    &Loopback,
+    &HostLocal,
+    &Static,
+    &Dhcp,
+    &Tuning,
+    &Bandwidth,
+    &Sbr,
 ];
 
 /// The plugin of a type name.

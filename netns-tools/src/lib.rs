@@ -31,6 +31,7 @@ pub mod packet;
 pub mod qdisc;
 pub mod route;
 pub mod rule;
+pub mod selinux;
 pub mod sysctl;
 pub mod testing;
 
@@ -40,7 +41,9 @@ pub use link::ipvlan::IpvlanMode;
 pub use link::macvlan::{Macvlan, MacvlanMode};
 pub use link::new::NewLink;
 pub use link::port_vlan::PortVlan;
+pub use link::tap::Tap;
 pub use link::veth::Veth;
+pub use link::vrf::Vrf;
 pub use link::{Link, OperState};
 pub use mac::MacAddr;
 pub use neighbour::Neighbour;

@@ -2,6 +2,7 @@
 //!
 //! Source: rtnetlink(7) and the kernel's `Documentation/netlink/specs/rt-link.yaml`.
 
+pub mod attributes;
 pub mod bridge;
 pub mod dummy;
 pub mod ifb;
@@ -9,8 +10,10 @@ pub mod ipvlan;
 pub mod macvlan;
 pub mod new;
 pub mod port_vlan;
+pub mod tap;
 pub mod veth;
 pub mod vlan;
+pub mod vrf;
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
@@ -40,8 +43,6 @@ const BRPORT_ISOLATED: u16 = 33;
 /// `IFLA_BR_VLAN_FILTERING`, `IFLA_BR_VLAN_DEFAULT_PVID` (`linux/if_link.h`).
 const BR_VLAN_FILTERING: u16 = 7;
 const BR_VLAN_DEFAULT_PVID: u16 = 39;
-/// The longest alias, in bytes: the kernel takes IFALIASZ - 1, a final zero byte included.
-pub const ALIAS_MAX: usize = 254;
 
 /// A link's operational state (RFC 2863, `IF_OPER_*`), printed as `ip link` prints it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -94,6 +95,7 @@ impl fmt::Display for OperState {
 
 /// A link as the kernel describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags, as the kernel has them")]
 pub struct Link {
     /// Its number, unique in its namespace.
     pub index: u32,
@@ -131,6 +133,20 @@ pub struct Link {
     pub alias: Option<String>,
     /// Whether it is a loopback link.
     pub loopback: bool,
+    /// Whether it was set to take in every multicast frame (`ip link set allmulticast on`).
+    pub allmulti: bool,
+    /// Length of its transmit queue, in packets.
+    pub txqlen: u32,
+    /// Of a tun or tap device: who may use it, and how.
+    pub tun: Option<tap::Details>,
+    /// Of a VRF: the routing table that its ports use.
+    pub vrf_table: Option<u32>,
+}
+
+/// One attribute of a list as a switch; `None`: it is not there.
+fn flag(list: &[u8], wanted: u16) -> Option<bool> {
+    let value = attributes(list).find(|(kind, _)| *kind == wanted)?.1;
+    Some(value.first().is_some_and(|flag| *flag != 0))
 }
 
 impl Link {
@@ -142,6 +158,7 @@ impl Link {
             up: header.flags.contains(LinkFlags::Up),
             promisc: header.flags.contains(LinkFlags::Promisc),
             loopback: header.flags.contains(LinkFlags::Loopback),
+            allmulti: header.flags.contains(LinkFlags::Allmulti),
             ..Self::default()
         };
         for (kind, value) in attributes(body(bytes, HEADER_LEN)?) {
@@ -166,7 +183,10 @@ impl Link {
             libc::IFLA_MASTER => self.master = index(value),
             libc::IFLA_LINK => self.peer_index = index(value),
             libc::IFLA_LINK_NETNSID => self.peer_netns_id = parse_i32(value).ok(),
-            libc::IFLA_IFALIAS => self.alias = parse_string(value).ok(),
+            libc::IFLA_IFALIAS => {
+                self.alias = parse_string(value).ok().filter(|alias| !alias.is_empty());
+            }
+            libc::IFLA_TXQLEN => self.txqlen = parse_u32(value).unwrap_or_default(),
             libc::IFLA_LINKINFO => self.read_info(value),
             _ => {}
         }
@@ -174,35 +194,33 @@ impl Link {
 
     fn read_info(&mut self, info: &[u8]) {
         let mut bridge_port = false;
+        // The kernel writes each kind before its data.
         for (kind, value) in attributes(info) {
             match kind {
                 libc::IFLA_INFO_KIND => self.kind = parse_string(value).ok(),
+                libc::IFLA_INFO_DATA => self.read_data(value),
                 libc::IFLA_INFO_SLAVE_KIND => {
                     bridge_port = parse_string(value).is_ok_and(|kind| kind == "bridge");
                 }
-                // The kernel writes each kind before its data.
-                libc::IFLA_INFO_DATA if self.kind.as_deref() == Some("bridge") => {
-                    for (kind, value) in attributes(value) {
-                        match kind {
-                            BR_VLAN_DEFAULT_PVID => self.default_pvid = parse_u16(value).ok(),
-                            BR_VLAN_FILTERING => {
-                                self.vlan_filtering = value.first().map(|flag| *flag != 0);
-                            }
-                            _ => {}
-                        }
-                    }
-                }
                 libc::IFLA_INFO_SLAVE_DATA if bridge_port => {
-                    let flag = |wanted| {
-                        attributes(value)
-                            .find(|(kind, _)| *kind == wanted)
-                            .map(|(_, value)| value.first().is_some_and(|flag| *flag != 0))
-                    };
-                    self.hairpin = flag(BRPORT_MODE);
-                    self.isolated = flag(BRPORT_ISOLATED);
+                    let port = |wanted| flag(value, wanted);
+                    (self.hairpin, self.isolated) = (port(BRPORT_MODE), port(BRPORT_ISOLATED));
                 }
                 _ => {}
             }
+        }
+    }
+
+    fn read_data(&mut self, data: &[u8]) {
+        match self.kind.as_deref() {
+            Some(vrf::KIND) => self.vrf_table = vrf::read_table(data),
+            Some(tap::KIND) => self.tun = Some(tap::Details::read(data)),
+            Some("bridge") => {
+                let pvid = attributes(data).find(|(kind, _)| *kind == BR_VLAN_DEFAULT_PVID);
+                self.default_pvid = pvid.and_then(|(_, value)| parse_u16(value).ok());
+                self.vlan_filtering = flag(data, BR_VLAN_FILTERING);
+            }
+            _ => {}
         }
     }
 }
@@ -311,12 +329,6 @@ impl Netlink {
             LinkInfo::PortData(InfoPortData::BridgePort(vec![option])),
         ]));
         self.alter(index, operation, RouteNetlinkMessage::NewLink(message))
-    }
-
-    /// Gives a link a text by which it is found again, of up to [`ALIAS_MAX`] bytes; the kernel takes none when it makes a
-    /// link.
-    pub fn set_alias(&mut self, index: u32, alias: &str) -> Result<()> {
-        self.set_attribute(index, "set the alias of", LinkAttribute::IfAlias(alias.into()))
     }
 
     /// Gives a link another name. Older kernels want it down.

@@ -2,6 +2,7 @@
 //!
 //! Everything here panics when it fails, with a message that says what failed: that is how a test fails.
 
+use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::sched::{CloneFlags, setns};
 
 use crate::cause::one_line;
+use crate::link::tap::{self, TapError};
 use crate::netlink::Netlink;
 use crate::netns::{self, NetNs};
 use crate::{Link, Veth};
@@ -81,6 +83,11 @@ impl TestNetns {
             Ok(None) => panic!("there is no link {name} in {}", self.name),
             Err(e) => panic!("{}", one_line(&e)),
         }
+    }
+
+    /// Opens the other end of a tap device inside: each read is a frame that the link sends, each write one that it receives.
+    pub fn open_tap(&self, name: &str, multi_queue: bool) -> Result<File, TapError> {
+        self.run(|| tap::attach(name, multi_queue))
     }
 
     /// A command that will run inside. Only the network namespace changes: `/sys` still shows the caller's links.

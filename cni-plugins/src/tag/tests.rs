@@ -1,4 +1,4 @@
-use netns_tools::link::ALIAS_MAX;
+use netns_tools::link::attributes::ALIAS_MAX;
 
 use super::*;
 

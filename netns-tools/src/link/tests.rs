@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::attributes::ALIAS_MAX;
 use super::*;
 use crate::netlink::reply::tests::attribute;
 use crate::testing::TestNetns;

@@ -12,16 +12,7 @@ fn link(index: u32, name: &str, kind: Option<&str>) -> Link {
         mtu: 1500,
         up: true,
         oper_state: OperState::Up,
-        master: None,
-        peer_index: None,
-        peer_netns_id: None,
-        promisc: false,
-        hairpin: None,
-        isolated: None,
-        default_pvid: None,
-        vlan_filtering: None,
-        alias: None,
-        loopback: false,
+        ..Link::default()
     }
 }
 

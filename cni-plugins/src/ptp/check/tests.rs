@@ -15,16 +15,9 @@ fn link(index: u32, name: &str, peer: u32) -> Link {
         mtu: 1500,
         up: true,
         oper_state: OperState::Up,
-        master: None,
         peer_index: Some(peer),
         peer_netns_id: Some(0),
-        promisc: false,
-        hairpin: None,
-        isolated: None,
-        default_pvid: None,
-        vlan_filtering: None,
-        alias: None,
-        loopback: false,
+        ..Link::default()
     }
 }
 
