@@ -4,6 +4,7 @@
 
 mod error;
 pub(crate) mod exchange;
+pub(crate) mod netfilter;
 pub(crate) mod reply;
 
 use std::fmt::Display;
@@ -44,7 +45,7 @@ impl std::fmt::Debug for Netlink {
 impl Netlink {
     /// Opens a socket in the calling thread's namespace.
     pub fn open() -> Result<Self> {
-        let wire = KernelSocket::open().map_err(|source| NetlinkError::Socket {
+        let wire = KernelSocket::open(NETLINK_ROUTE).map_err(|source| NetlinkError::Socket {
             action: Action { operation: "use netlink".into(), object: String::new() },
             step: "open a socket",
             source,
@@ -134,11 +135,12 @@ pub(crate) fn body(bytes: &[u8], len: usize) -> std::result::Result<&[u8], Malfo
 }
 
 /// The kernel's end of [`Wire`].
-struct KernelSocket(Socket);
+pub(crate) struct KernelSocket(Socket);
 
 impl KernelSocket {
-    fn open() -> io::Result<Self> {
-        let socket = Socket::new(NETLINK_ROUTE)?;
+    /// Opens a socket of a netlink family (`NETLINK_*`) in the calling thread's namespace.
+    pub(crate) fn open(family: isize) -> io::Result<Self> {
+        let socket = Socket::new(family)?;
         // Connected to the kernel (port 0): messages from other processes are then refused.
         socket.connect(&SocketAddr::new(0, 0))?;
         // Reasons as text, and without a copy of the request. Kernels before 4.12 have neither; they are a comfort.

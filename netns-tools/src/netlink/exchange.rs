@@ -4,8 +4,9 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage};
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+};
 
 use super::reply::{Content, Malformed, Refusal, Replies};
 
@@ -46,6 +47,11 @@ impl From<Malformed> for Failure {
     }
 }
 
+/// What can be asked for: rtnetlink's messages, and those of other netlink families.
+pub(crate) trait Request: NetlinkSerializable + Into<NetlinkPayload<Self>> {}
+
+impl<M: NetlinkSerializable + Into<NetlinkPayload<M>>> Request for M {}
+
 /// Requests over `wire`, one at a time.
 pub(crate) struct Exchange<W> {
     wire: W,
@@ -67,11 +73,7 @@ impl<W: Wire> Exchange<W> {
     /// Sends a change and waits for its acknowledgement. `flags`: `NLM_F_CREATE` and the like.
     ///
     /// Never repeated: if the acknowledgement is lost, whether the change was made is unknown.
-    pub(crate) fn change(
-        &mut self,
-        message: RouteNetlinkMessage,
-        flags: u16,
-    ) -> Result<(), Failure> {
+    pub(crate) fn change(&mut self, message: impl Request, flags: u16) -> Result<(), Failure> {
         self.request(&mut NetlinkMessage::from(message), NLM_F_ACK | flags)?;
         loop {
             self.receive()?;
@@ -88,7 +90,7 @@ impl<W: Wire> Exchange<W> {
     /// Asks for one object.
     pub(crate) fn one<T>(
         &mut self,
-        message: RouteNetlinkMessage,
+        message: impl Request,
         read: impl Fn(&[u8]) -> Result<T, Malformed>,
     ) -> Result<T, Failure> {
         let mut message = NetlinkMessage::from(message);
@@ -113,7 +115,7 @@ impl<W: Wire> Exchange<W> {
     /// A list that changed while it was read, or of which something was lost, is asked for again.
     pub(crate) fn list<T>(
         &mut self,
-        message: RouteNetlinkMessage,
+        message: impl Request,
         read: impl Fn(&[u8]) -> Result<Option<T>, Malformed>,
     ) -> Result<Vec<T>, Failure> {
         let mut message = NetlinkMessage::from(message);
@@ -132,7 +134,7 @@ impl<W: Wire> Exchange<W> {
 
     fn try_list<T>(
         &mut self,
-        message: &mut NetlinkMessage<RouteNetlinkMessage>,
+        message: &mut NetlinkMessage<impl Request>,
         read: &impl Fn(&[u8]) -> Result<Option<T>, Malformed>,
     ) -> Result<Attempt<Vec<T>>, Failure> {
         self.request(message, NLM_F_DUMP)?;
@@ -175,7 +177,7 @@ impl<W: Wire> Exchange<W> {
 
     fn request(
         &mut self,
-        message: &mut NetlinkMessage<RouteNetlinkMessage>,
+        message: &mut NetlinkMessage<impl Request>,
         flags: u16,
     ) -> Result<(), Failure> {
         self.sequence = self.sequence.wrapping_add(1);
