@@ -50,9 +50,44 @@ impl Iptables {
         let (nft, legacy) =
             (Self::variant(family, Backend::Nft), Self::variant(family, Backend::Legacy));
         match (nft, legacy) {
-            (Some(nft), Some(legacy)) => Self::choose(nft, legacy).map(Some),
+            (Some(nft), Some(legacy)) => Self::choose(nft, legacy).map(|(chosen, _)| Some(chosen)),
             (one, other) => Ok(one.or(other).or_else(|| Self::plain(family))),
         }
+    }
+
+    /// As [`Self::detect`], with one table's rules: those that were looked at to find the variant are not read again, which
+    /// saves a process or two.
+    pub fn detect_with(
+        family: Family,
+        table: &str,
+    ) -> Result<Option<(Self, Table)>, IptablesError> {
+        let (nft, legacy) =
+            (Self::variant(family, Backend::Nft), Self::variant(family, Backend::Legacy));
+        let mut only = match (nft, legacy) {
+            (Some(mut nft), Some(legacy)) => {
+                if !legacy_tables_exist() {
+                    // Any rule is more than the other one has.
+                    let rules = nft.save(table)?;
+                    if is_used(&rules) {
+                        return Ok(Some((nft, rules)));
+                    }
+                }
+                let (chosen, mut rules) = Self::choose(nft, legacy)?;
+                return Ok(Some((chosen, rules.tables.remove(table).unwrap_or_default())));
+            }
+            (one, other) => match one.or(other).or_else(|| Self::plain(family)) {
+                Some(only) => only,
+                None => return Ok(None),
+            },
+        };
+        let rules = only.save(table)?;
+        Ok(Some((only, rules)))
+    }
+
+    /// Whether this host has an iptables of that family. Starts no process where the variants have names of their own.
+    pub fn is_installed(family: Family) -> bool {
+        let variant = |backend| Self::variant(family, backend).is_some();
+        variant(Backend::Nft) || variant(Backend::Legacy) || Self::plain(family).is_some()
     }
 
     /// The variant of a backend, if it is installed.
@@ -74,7 +109,8 @@ impl Iptables {
         Some(Self { family, backend, save, restore, mixed: false })
     }
 
-    fn choose(mut nft: Self, mut legacy: Self) -> Result<Self, IptablesError> {
+    /// The variant in use, and all its rules.
+    fn choose(mut nft: Self, mut legacy: Self) -> Result<(Self, Ruleset), IptablesError> {
         let nft_rules = nft.everything()?;
         // Looking at a legacy table makes the kernel create it; a module that cannot be loaded means no rules there.
         let legacy_rules = if legacy_tables_exist() {
@@ -86,11 +122,11 @@ impl Iptables {
         let mixed = nft_weight.1 > 0 && legacy_weight.1 > 0;
         (nft.mixed, legacy.mixed) = (mixed, mixed);
         Ok(match nft_weight.cmp(&legacy_weight) {
-            std::cmp::Ordering::Greater => nft,
-            std::cmp::Ordering::Less => legacy,
+            std::cmp::Ordering::Greater => (nft, nft_rules),
+            std::cmp::Ordering::Less => (legacy, legacy_rules),
             std::cmp::Ordering::Equal => match Self::plain(nft.family) {
-                Some(default) if default.backend == Backend::Legacy => legacy,
-                _ => nft,
+                Some(default) if default.backend == Backend::Legacy => (legacy, legacy_rules),
+                _ => (nft, nft_rules),
             },
         })
     }
@@ -176,6 +212,11 @@ fn legacy_tables_exist() -> bool {
     ["/proc/thread-self/net/ip_tables_names", "/proc/thread-self/net/ip6_tables_names"]
         .iter()
         .any(|path| std::fs::read_to_string(path).is_ok_and(|names| !names.trim().is_empty()))
+}
+
+/// Whether anybody has put anything into a table.
+fn is_used(table: &Table) -> bool {
+    table.chains.values().any(|chain| chain.policy.is_none() || !chain.rules.is_empty())
 }
 
 /// How much a variant looks used: chains of Kubernetes or CNI first, then any rules.
@@ -279,6 +320,42 @@ mod tests {
             });
             assert_eq!((found, mixed), (backend, false));
         }
+    }
+
+    #[test]
+    fn the_variant_with_rules_is_found_with_them() {
+        for backend in [Backend::Nft, Backend::Legacy] {
+            let ns = TestNetns::new("ipt");
+            ns.run(|| {
+                let (_, empty) = Iptables::detect_with(Family::V4, "nat").unwrap().unwrap();
+                assert!(!is_used(&empty), "{empty}");
+                let mut batch = Batch::new();
+                batch.new_chain("nat", "CNI-X");
+                batch.append("nat", "CNI-X", "-j RETURN");
+                let mut variant = Iptables::variant(Family::V4, backend).unwrap();
+                variant.commit(&batch).unwrap();
+                let (found, nat) = Iptables::detect_with(Family::V4, "nat").unwrap().unwrap();
+                assert_eq!(
+                    (found.backend(), nat.rules("CNI-X")),
+                    (backend, vec!["-j RETURN".into()])
+                );
+                let (found, filter) = Iptables::detect_with(Family::V4, "filter").unwrap().unwrap();
+                assert_eq!((found.backend(), is_used(&filter)), (backend, false));
+            });
+        }
+    }
+
+    #[test]
+    fn a_new_chain_that_is_there_is_left_alone() {
+        in_both(|iptables| {
+            let mut batch = Batch::new();
+            batch.new_chain("nat", "CNI-X");
+            batch.append("nat", "CNI-X", "-j RETURN");
+            iptables.commit(&batch).unwrap();
+            let error = iptables.commit(&batch).unwrap_err();
+            assert!(error.is_chain_exists(), "{error}");
+            assert_eq!(iptables.save("nat").unwrap().rules("CNI-X"), ["-j RETURN"]);
+        });
     }
 
     #[test]
