@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use cni::{Error, ErrorCode};
 use data_encoding::HEXLOWER;
 use ipnetwork::IpNetwork;
-use netns_tools::iptables::{Batch, Family, Table, join_words, quote};
+use netns_tools::iptables::{Batch, Family, Table, join_words, quote, split_words};
 use sha2::{Digest, Sha512};
 
 use super::conf::{Conf, Protocol, SetMark, family_of};
@@ -80,19 +80,17 @@ pub struct Wanted<'a> {
 }
 
 /// A rule that leads to the container's chain.
-struct Entry {
-    /// Everything but the conditions.
-    core: String,
+struct Entry<'a> {
+    matches: String,
     conditions: String,
+    chain: &'a str,
 }
 
-impl Entry {
+impl Entry<'_> {
     fn rule(&self) -> String {
-        if self.conditions.is_empty() {
-            self.core.clone()
-        } else {
-            format!("{} {}", self.conditions, self.core)
-        }
+        let Self { matches, conditions, chain } = self;
+        let separator = if conditions.is_empty() { "" } else { " " };
+        format!("{matches}{separator}{conditions} -j {chain}")
     }
 }
 
@@ -150,7 +148,7 @@ impl<'a> Wanted<'a> {
             expect(chain, &rule, table.contains_rule(chain, &rule));
         }
         for entry in self.entries() {
-            expect(DNAT, &entry.rule(), has_entry(table, &entry, &self.names.chain));
+            expect(DNAT, &entry.rule(), has_entry(table, &entry));
         }
         found
     }
@@ -223,7 +221,7 @@ impl<'a> Wanted<'a> {
 
     /// The rules that lead to the container's chain, by protocol. (As in the reference, ports are in them whatever family
     /// their host address is of; the chain knows better.)
-    fn entries(&self) -> Vec<Entry> {
+    fn entries(&self) -> Vec<Entry<'_>> {
         let conditions = join_words(self.conf.conditions(self.family));
         let protocols: BTreeSet<Protocol> =
             self.conf.mappings.iter().map(|mapping| mapping.protocol).collect();
@@ -232,14 +230,14 @@ impl<'a> Wanted<'a> {
             let of_protocol = self.conf.mappings.iter().filter(|m| m.protocol == protocol);
             let ports: Vec<_> = of_protocol.map(|m| m.host_port.to_string()).collect();
             for ports in ports.chunks(PORTS_PER_RULE) {
-                let core = format!(
-                    "-p {} -m comment --comment {} -m multiport --dports {} -j {}",
+                let matches = format!(
+                    "-p {} -m comment --comment {} -m multiport --dports {}",
                     protocol.word(),
                     quote(&self.names.comment),
                     ports.join(","),
-                    self.names.chain,
                 );
-                entries.push(Entry { core, conditions: conditions.clone() });
+                let (conditions, chain) = (conditions.clone(), &self.names.chain);
+                entries.push(Entry { matches, conditions, chain });
             }
         }
         entries
@@ -256,19 +254,19 @@ enum Place {
 
 /// Whether an entry is there. Conditions are the operator's words, which the kernel may print in another form: then a rule that is
 /// the same but for more words is taken for it.
-fn has_entry(table: &Table, entry: &Entry, chain: &str) -> bool {
+fn has_entry(table: &Table, entry: &Entry<'_>) -> bool {
     if table.contains_rule(DNAT, &entry.rule()) {
         return true;
     }
-    let wanted = netns_tools::iptables::split_words(&entry.core);
+    let wanted = split_words(&entry.matches);
     let same = |words: &[String], option| value_of(words, option) == value_of(&wanted, option);
     let there = table.chains.get(DNAT).map(|chain| chain.rules.as_slice()).unwrap_or_default();
     !entry.conditions.is_empty()
         && there.iter().any(|words| {
-            value_of(words, "-j") == Some(chain)
+            value_of(words, "-j") == Some(entry.chain)
                 && same(words, "-p")
                 && same(words, "--dports")
-                && words.len() > wanted.len()
+                && words.len() > wanted.len() + 2
         })
 }
 

@@ -152,10 +152,10 @@ fn flows_of_packets() {
 #[test]
 fn thousands_of_flows_are_listed_whole() {
     let ns = TestNetns::new("ct");
-    let lines: String = (0..3000)
+    let lines: Vec<_> = (0..3000)
         .map(|n| {
             format!(
-                "-I -p udp -t 600 -s 10.0.{}.{} -d 10.96.0.10 --sport 4000 --dport 53\n",
+                "-I -p udp -t 600 -s 10.0.{}.{} -d 10.96.0.10 --sport 4000 --dport 53",
                 n / 250,
                 n % 250 + 1
             )
@@ -163,7 +163,7 @@ fn thousands_of_flows_are_listed_whole() {
         .collect();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("flows");
-    std::fs::write(&file, lines).unwrap();
+    std::fs::write(&file, lines.join("\n")).unwrap();
     ns.cmd(&["conntrack", "-R", file.to_str().unwrap()]);
     let mut conntrack = open(&ns);
     let filter = Filter::new(Family::V4).protocol(UDP).port(53);
