@@ -11,6 +11,7 @@ use crate::host_local::HostLocal;
 use crate::ipvlan::Ipvlan;
 use crate::loopback::Loopback;
 use crate::macvlan::Macvlan;
+use crate::portmap::Portmap;
 use crate::ptp::Ptp;
 use crate::sbr::Sbr;
 use crate::static_ipam::Static;
@@ -33,6 +34,7 @@ pub static PLUGINS: &[&dyn Plugin] = &[
     &HostLocal,
     &Static,
     &Dhcp,
+    &Portmap,
     &Tuning,
     &Bandwidth,
     &Sbr,

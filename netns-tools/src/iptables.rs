@@ -69,6 +69,21 @@ pub enum IptablesError {
     Rejected(String),
 }
 
+impl IptablesError {
+    /// A chain of [`Batch::new_chain`] was there: read the table again, and plan again.
+    pub fn is_chain_exists(&self) -> bool {
+        match self {
+            // The legacy variant says no more than which line failed.
+            Self::Failed { message, offending, .. } => {
+                message.contains("Chain already exists")
+                    || offending.as_ref().is_some_and(|line| line.starts_with("-N "))
+            }
+            Self::Rejected(message) => message.contains("Chain already exists"),
+            _ => false,
+        }
+    }
+}
+
 /// Something that holds rules: the kernel, or a fake of it.
 pub trait Rules: Send {
     /// The family that it is for.

@@ -19,6 +19,7 @@
 
 pub mod address;
 pub mod cause;
+pub mod conntrack;
 pub mod iptables;
 pub mod link;
 pub mod mac;
@@ -36,6 +37,7 @@ pub mod sysctl;
 pub mod testing;
 
 pub use address::Address;
+pub use conntrack::Conntrack;
 pub use link::bridge::Bridge;
 pub use link::ipvlan::IpvlanMode;
 pub use link::macvlan::{Macvlan, MacvlanMode};

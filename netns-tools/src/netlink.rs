@@ -4,6 +4,7 @@
 
 mod error;
 pub(crate) mod exchange;
+pub(crate) mod netfilter;
 pub(crate) mod reply;
 
 use std::fmt::Display;

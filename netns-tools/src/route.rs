@@ -272,6 +272,19 @@ impl Route {
     }
 }
 
+/// The request for the route that a packet to `destination` would take.
+fn lookup(destination: IpAddr) -> RouteMessage {
+    let net = IpNetwork::from(destination);
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: if net.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 },
+        destination_prefix_length: net.prefix(),
+        ..RouteHeader::default()
+    };
+    message.attributes.push(RouteAttribute::Destination(destination.into()));
+    message
+}
+
 /// One of several next hops of a route.
 #[derive(Debug, PartialEq, Eq)]
 struct NextHop {
@@ -323,6 +336,21 @@ impl Netlink {
         let message = RouteNetlinkMessage::GetRoute(RouteMessage::default());
         let routes = self.list("list routes", message, |bytes| Route::read(bytes).map(Some))?;
         Ok(routes.into_iter().flatten().collect())
+    }
+
+    /// The link by which packets leave to `destination`, by index; `None` if no route leads there.
+    pub fn link_towards(&mut self, destination: IpAddr) -> Result<Option<u32>> {
+        let message = RouteNetlinkMessage::GetRoute(lookup(destination));
+        let found = self.one("find the route to", destination, message, |bytes| {
+            let oif = attributes(body(bytes, HEADER_LEN)?).find(|(kind, _)| *kind == libc::RTA_OIF);
+            Ok(oif.and_then(|(_, value)| parse_u32(value).ok()))
+        });
+        match found {
+            Err(error) if matches!(error.errno(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => {
+                Ok(None)
+            }
+            found => Ok(found?.flatten()),
+        }
     }
 
     /// Adds a route. `EEXIST` when there is one to the same destination with the same metric in the same table.

@@ -33,6 +33,12 @@ impl Batch {
         }
     }
 
+    /// Makes a chain that must not be there: if another program was faster, the batch is refused as a whole
+    /// ([`super::IptablesError::is_chain_exists`]) instead of emptying that program's chain.
+    pub fn new_chain(&mut self, table: &str, chain: &str) {
+        self.command(table, format!("-N {chain}"));
+    }
+
     /// Puts a rule at the end of a chain. `rule` is quoted text without `-A CHAIN`.
     pub fn append(&mut self, table: &str, chain: &str, rule: &str) {
         self.command(table, format!("-A {chain} {rule}"));

@@ -124,6 +124,12 @@ fn run(
     {
         return Err(format!("jumps to {target}, which is no chain"));
     }
+    if verb == "-N" {
+        return match chains.insert(name.to_owned(), Chain::default()) {
+            None => Ok(()),
+            Some(_) => Err("Chain already exists".to_owned()),
+        };
+    }
     let referenced = chains.values().any(|chain| chain.targets().any(|(_, target)| target == name));
     let chain = chains.get_mut(name).ok_or_else(|| format!("no chain {name}"))?;
     match verb {
@@ -158,7 +164,8 @@ mod tests {
         setup.append("nat", "A", "-j B");
         fake.commit(&setup).unwrap();
         let before = fake.ruleset().clone();
-        let refused: [(&str, Make); 7] = [
+        let refused: [(&str, Make); 8] = [
+            ("already exists", |b| b.new_chain("nat", "A")),
             ("jumps to C", |b| b.append("nat", "A", "-j C")),
             ("no chain C", |b| b.append("nat", "C", "-j ACCEPT")),
             ("still jumped to", |b| b.delete_chain("nat", "B")),

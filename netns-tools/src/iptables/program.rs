@@ -47,12 +47,43 @@ impl Iptables {
     /// one behind the plain name `iptables` (the order of kubernetes-sigs/iptables-wrappers). `None` if there is no
     /// iptables here.
     pub fn detect(family: Family) -> Result<Option<Self>, IptablesError> {
+        Ok(Self::find_out(family)?.map(|(variant, _)| variant))
+    }
+
+    /// As [`Self::detect`], with one table's rules: those that were looked at to find the variant are not read again, which
+    /// saves a process or two.
+    pub fn detect_with(
+        family: Family,
+        table: &str,
+    ) -> Result<Option<(Self, Table)>, IptablesError> {
+        Ok(match Self::find_out(family)? {
+            None => None,
+            Some((variant, Some(mut seen))) => {
+                Some((variant, seen.tables.remove(table).unwrap_or_default()))
+            }
+            Some((mut variant, None)) => {
+                let rules = variant.save(table)?;
+                Some((variant, rules))
+            }
+        })
+    }
+
+    /// The variant in use, and all its rules if they had to be looked at.
+    fn find_out(family: Family) -> Result<Option<(Self, Option<Ruleset>)>, IptablesError> {
         let (nft, legacy) =
             (Self::variant(family, Backend::Nft), Self::variant(family, Backend::Legacy));
         match (nft, legacy) {
             (Some(nft), Some(legacy)) => Self::choose(nft, legacy).map(Some),
-            (one, other) => Ok(one.or(other).or_else(|| Self::plain(family))),
+            (one, other) => {
+                Ok(one.or(other).or_else(|| Self::plain(family)).map(|only| (only, None)))
+            }
         }
+    }
+
+    /// Whether this host has an iptables of that family. Starts no process where the variants have names of their own.
+    pub fn is_installed(family: Family) -> bool {
+        let variant = |backend| Self::variant(family, backend).is_some();
+        variant(Backend::Nft) || variant(Backend::Legacy) || Self::plain(family).is_some()
     }
 
     /// The variant of a backend, if it is installed.
@@ -72,11 +103,11 @@ impl Iptables {
         Some(Self { family, backend, save, restore, mixed: false })
     }
 
-    fn choose(mut nft: Self, mut legacy: Self) -> Result<Self, IptablesError> {
+    fn choose(mut nft: Self, mut legacy: Self) -> Result<(Self, Option<Ruleset>), IptablesError> {
         let legacy_tables = legacy_tables_exist();
         // Nothing speaks for legacy: that is known without starting a program.
         if !legacy_tables && default_backend(nft.family) == Some(Backend::Nft) {
-            return Ok(nft);
+            return Ok((nft, None));
         }
         let nft_rules = nft.everything()?;
         // Looking at a legacy table makes the kernel create it; a module that cannot be loaded means no rules there.
@@ -89,11 +120,11 @@ impl Iptables {
         let mixed = nft_weight.1 > 0 && legacy_weight.1 > 0;
         (nft.mixed, legacy.mixed) = (mixed, mixed);
         Ok(match nft_weight.cmp(&legacy_weight) {
-            std::cmp::Ordering::Greater => nft,
-            std::cmp::Ordering::Less => legacy,
+            std::cmp::Ordering::Greater => (nft, Some(nft_rules)),
+            std::cmp::Ordering::Less => (legacy, Some(legacy_rules)),
             std::cmp::Ordering::Equal => match default_backend(nft.family) {
-                Some(Backend::Legacy) => legacy,
-                _ => nft,
+                Some(Backend::Legacy) => (legacy, Some(legacy_rules)),
+                _ => (nft, Some(nft_rules)),
             },
         })
     }
@@ -229,6 +260,11 @@ mod tests {
     use super::*;
     use crate::testing::TestNetns;
 
+    /// Whether anybody has put anything into a table.
+    fn is_used(table: &Table) -> bool {
+        table.chains.values().any(|chain| chain.policy.is_none() || !chain.rules.is_empty())
+    }
+
     fn in_both(test: impl Fn(&mut Iptables) + Sync) {
         for backend in [Backend::Nft, Backend::Legacy] {
             let ns = TestNetns::new("ipt");
@@ -296,6 +332,42 @@ mod tests {
             });
             assert_eq!((found, mixed), (backend, false));
         }
+    }
+
+    #[test]
+    fn the_variant_with_rules_is_found_with_them() {
+        for backend in [Backend::Nft, Backend::Legacy] {
+            let ns = TestNetns::new("ipt");
+            ns.run(|| {
+                let (_, empty) = Iptables::detect_with(Family::V4, "nat").unwrap().unwrap();
+                assert!(!is_used(&empty), "{empty}");
+                let mut batch = Batch::new();
+                batch.new_chain("nat", "CNI-X");
+                batch.append("nat", "CNI-X", "-j RETURN");
+                let mut variant = Iptables::variant(Family::V4, backend).unwrap();
+                variant.commit(&batch).unwrap();
+                let (found, nat) = Iptables::detect_with(Family::V4, "nat").unwrap().unwrap();
+                assert_eq!(
+                    (found.backend(), nat.rules("CNI-X")),
+                    (backend, vec!["-j RETURN".into()])
+                );
+                let (found, filter) = Iptables::detect_with(Family::V4, "filter").unwrap().unwrap();
+                assert_eq!((found.backend(), is_used(&filter)), (backend, false));
+            });
+        }
+    }
+
+    #[test]
+    fn a_new_chain_that_is_there_is_left_alone() {
+        in_both(|iptables| {
+            let mut batch = Batch::new();
+            batch.new_chain("nat", "CNI-X");
+            batch.append("nat", "CNI-X", "-j RETURN");
+            iptables.commit(&batch).unwrap();
+            let error = iptables.commit(&batch).unwrap_err();
+            assert!(error.is_chain_exists(), "{error}");
+            assert_eq!(iptables.save("nat").unwrap().rules("CNI-X"), ["-j RETURN"]);
+        });
     }
 
     #[test]

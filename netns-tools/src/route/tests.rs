@@ -6,7 +6,7 @@ use super::*;
 use crate::Veth;
 use crate::netlink::NetlinkError;
 use crate::netlink::reply::tests::attribute;
-use crate::testing::TestNetns;
+use crate::testing::{End, TestNetns, veth_pair};
 
 /// A namespace with links `a` and `b`, up, with addresses on `a`; and a socket; and the index of `a`.
 fn namespace(addresses: &[&str]) -> (TestNetns, Netlink, u32) {
@@ -285,5 +285,30 @@ fn half_a_next_hop_ends_the_list() {
     assert_eq!(next_hops(&whole), [hop]);
     for wrong in [&[][..], &[1, 2, 3], &[200, 0, 0, 0, 3, 0, 0, 0], &[0, 0, 0, 0, 3, 0, 0, 0]] {
         assert_eq!(next_hops(wrong), []);
+    }
+}
+
+#[test]
+fn the_link_towards_an_address() {
+    let (one, other) = (TestNetns::new("towards"), TestNetns::new("towards"));
+    veth_pair(
+        End(&one, "left", &["10.9.0.1/24", "fd00::1/64"]),
+        End(&other, "right", &["10.9.0.2/24", "fd00::2/64"]),
+    );
+    let mut netlink = one.netlink();
+    let (left, lo) = (one.link("left").index, one.link("lo").index);
+    let table = [
+        ("10.9.0.2", Some(left)),
+        ("fd00::2", Some(left)),
+        ("127.0.0.1", Some(lo)),
+        ("192.0.2.1", None),
+        ("2001:db8::1", None),
+    ];
+    for (destination, link) in table {
+        assert_eq!(
+            netlink.link_towards(destination.parse().unwrap()).unwrap(),
+            link,
+            "{destination}"
+        );
     }
 }
