@@ -344,10 +344,7 @@ fn the_reference_takes_none_of_our_files_for_a_lease() {
         let name = file.rsplit('/').next().unwrap();
         let text = fs::read_to_string(file).unwrap();
         for id in [name, text.trim(), text.lines().next().unwrap_or_default().trim()] {
-            if id != "a"
-                && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-                && !id.is_empty()
-            {
+            if id != "a" && is_identifier(id) {
                 let answer = host.run(REFERENCE, "DEL", id, &conf, "");
                 assert!(answer.ok, "{id}: {}", answer.json);
             }
@@ -360,6 +357,12 @@ fn the_reference_takes_none_of_our_files_for_a_lease() {
     assert!(host.run(REFERENCE, "DEL", "a", &conf, "").ok);
     assert!(!files(&host).iter().any(|file| file.contains("lease-")), "{:?}", files(&host));
     assert_eq!(host.leases(), BTreeSet::new());
+}
+
+/// What a container may be called.
+fn is_identifier(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
 /// The machine lost its power: nobody called DEL, the range is full of the dead, and the same containers come again.
