@@ -337,7 +337,8 @@ fn the_reference_takes_none_of_our_files_for_a_lease() {
     assert!(host.call("DEL", "b", &conf).ok);
     let files = |host: &Host| {
         let list = Command::new("find").arg(host.data()).arg("-type").arg("f").output().unwrap();
-        BTreeSet::from_iter(String::from_utf8(list.stdout).unwrap().lines().map(str::to_owned))
+        let text = String::from_utf8(list.stdout).unwrap();
+        text.lines().map(str::to_owned).collect::<BTreeSet<_>>()
     };
     let before = files(&host);
     for file in &before {
