@@ -284,39 +284,46 @@ fn two_hundred_at_once() {
 
 /// A node comes up again: the runtime deletes what was (its namespaces are gone, and the files of some are left as plain files) and
 /// adds what shall be, all together; the leases on the disk are of the boot before.
-#[test]
-fn a_reboot_storm() {
+fn reboot_storm(plugin: &str) {
     const MANY: usize = 100;
-    for plugin in PLUGINS {
-        let node = Node::heddle();
-        // No room for those of before and those of now together.
-        let conf = conf(&node, plugin, "net1", &["10.88.0.0/25"]);
-        let before: Vec<_> = (0..MANY).map(|n| node.pod(&format!("old{n}"))).collect();
-        let calls: Vec<_> = before.iter().map(|pod| (pod, &conf, &[][..])).collect();
-        all_ok(&in_turns(&node, "ADD", &calls));
-        reboot(&node, "net1");
-        let plain_file = node.dir.path().join("netns");
-        std::fs::write(&plain_file, "").unwrap();
-        let gone = [("CNI_NETNS", "/run/netns/no-such-namespace")];
-        let file = [("CNI_NETNS", plain_file.to_str().unwrap())];
-        let after: Vec<_> = (0..MANY).map(|n| node.pod(&format!("new{n}"))).collect();
-        let adds: Vec<_> = after.iter().map(|pod| (pod, &conf, &[][..])).collect();
-        let dels: Vec<_> = before
-            .iter()
-            .enumerate()
-            .map(|(n, pod)| (pod, &conf, if n % 2 == 0 { &gone[..] } else { &file[..] }))
-            .collect();
-        let (added, deleted) = storm(&node, &adds, &dels);
-        all_ok(&deleted);
-        all_ok(&added);
-        assert_eq!(addresses(&added).len(), MANY, "{plugin}");
-        assert_eq!(node.leases("net1").len(), MANY, "{plugin}");
-        let valid: Vec<_> = after.iter().collect();
-        assert!(gc(&node, &conf, &valid).ok);
-        assert_eq!((veths(&node), node.leases("net1").len()), (MANY, MANY), "{plugin}");
-        assert!(gc(&node, &conf, &[]).ok);
-        assert_empty(&node, "net1");
-    }
+    let node = Node::heddle();
+    // No room for those of before and those of now together.
+    let conf = conf(&node, plugin, "net1", &["10.88.0.0/25"]);
+    let before: Vec<_> = (0..MANY).map(|n| node.pod(&format!("old{n}"))).collect();
+    let calls: Vec<_> = before.iter().map(|pod| (pod, &conf, &[][..])).collect();
+    all_ok(&in_turns(&node, "ADD", &calls));
+    reboot(&node, "net1");
+    let plain_file = node.dir.path().join("netns");
+    std::fs::write(&plain_file, "").unwrap();
+    let gone = [("CNI_NETNS", "/run/netns/no-such-namespace")];
+    let file = [("CNI_NETNS", plain_file.to_str().unwrap())];
+    let after: Vec<_> = (0..MANY).map(|n| node.pod(&format!("new{n}"))).collect();
+    let adds: Vec<_> = after.iter().map(|pod| (pod, &conf, &[][..])).collect();
+    let dels: Vec<_> = before
+        .iter()
+        .enumerate()
+        .map(|(n, pod)| (pod, &conf, if n % 2 == 0 { &gone[..] } else { &file[..] }))
+        .collect();
+    let (added, deleted) = storm(&node, &adds, &dels);
+    all_ok(&deleted);
+    all_ok(&added);
+    assert_eq!(addresses(&added).len(), MANY, "{plugin}");
+    assert_eq!(node.leases("net1").len(), MANY, "{plugin}");
+    let valid: Vec<_> = after.iter().collect();
+    assert!(gc(&node, &conf, &valid).ok);
+    assert_eq!((veths(&node), node.leases("net1").len()), (MANY, MANY), "{plugin}");
+    assert!(gc(&node, &conf, &[]).ok);
+    assert_empty(&node, "net1");
+}
+
+#[test]
+fn a_reboot_storm_on_a_bridge() {
+    reboot_storm("bridge");
+}
+
+#[test]
+fn a_reboot_storm_without_one() {
+    reboot_storm("ptp");
 }
 
 /// ADDs and DELs mixed, eight at a time.
