@@ -53,7 +53,13 @@ fn addresses() {
     assert!(listed.iter().all(|a| a.index == index && a.is_permanent() && a.peer.is_none()));
     let v6 = listed.iter().find(|a| a.net == net("fd00::5/64")).unwrap();
     assert!(!v6.is_tentative() && !v6.is_duplicate() && v6.scope == SCOPE_GLOBAL);
-    assert!(netlink.addresses(None).unwrap().len() > listed.len(), "b has a link-local one");
+    // The kernel gives it in its own time.
+    let mut patience = 500;
+    while netlink.addresses(None).unwrap().len() <= listed.len() {
+        patience -= 1;
+        assert!(patience > 0, "b has a link-local one");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
 
     let info = &ns.json(&["ip", "-j", "address", "show", "a"])[0]["addr_info"];
     let info = info.as_array().unwrap().iter().find(|i| i["local"] == "10.1.0.5").unwrap();
