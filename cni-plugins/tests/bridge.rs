@@ -413,24 +413,6 @@ fn check_names_every_drift() {
     assert_error(&answer, 104, "Failed to find address added by container pod");
 }
 
-#[test]
-fn status_and_gc_are_the_ipam_plugin_s() {
-    let node = Node::heddle();
-    let conf = conf(&node, &json!({ "ipam": node.ipam(&["10.88.0.0/30"]) }));
-    let pod = node.pod("pod");
-    assert!(node.call("bridge", "STATUS", &pod, &conf).ok);
-    node.add("bridge", &pod, &conf);
-    assert_error(&node.call("bridge", "STATUS", &pod, &conf), 50, "no IP addresses available");
-    let mut gc = conf.clone();
-    gc["cni.dev/valid-attachments"] = json!([{ "containerID": "pod", "ifname": "eth0" }]);
-    assert!(node.call("bridge", "GC", &pod, &gc).ok);
-    assert_eq!(node.leases("testnet").len(), 1);
-    gc["cni.dev/valid-attachments"] = json!([]);
-    assert!(node.call("bridge", "GC", &pod, &gc).ok);
-    assert_eq!(node.leases("testnet"), [""; 0]);
-    assert!(node.call("bridge", "STATUS", &pod, &conf).ok);
-}
-
 /// A delegate that is this program runs in process, another one is started: the outcome is the same.
 #[test]
 fn another_program_s_ipam_gives_the_same() {

@@ -48,7 +48,7 @@ impl Plugin for Bridge {
     }
 
     fn gc(&self, call: &Call<'_>) -> Result<(), Error> {
-        crate::teardown::gc(call, conf::Teardown::parse(call)?.masquerade)
+        crate::teardown::gc(call, conf::Teardown::parse(call).masquerade)
     }
 
     fn status(&self, call: &Call<'_>) -> Result<(), Error> {
