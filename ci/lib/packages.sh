@@ -30,9 +30,9 @@ install_run_packages() {
         busybox-static curl jq util-linux procps
 }
 
-# What the tests need besides: the reference plugins to compare with, and the checkers of scripts and units.
+# What the tests need besides: the reference plugins to compare with, the checkers of scripts and units, and libFuzzer's compiler.
 install_test_packages() {
-    install_packages containernetworking-plugins shellcheck systemd
+    install_packages containernetworking-plugins shellcheck systemd g++
 }
 
 # The home of the person behind sudo, whose Rust toolchain is as good as root's.
