@@ -30,10 +30,10 @@ install_run_packages() {
         busybox-static curl jq util-linux procps
 }
 
-# What the tests need besides: the reference plugins to compare with, another runtime that calls plugins, a DHCP server, and the
-# checkers of scripts and units.
+# What the tests need besides: the reference plugins to compare with, another runtime that calls plugins, a DHCP server, the
+# checkers of scripts and units, and the compiler of libFuzzer.
 install_test_packages() {
-    install_packages containernetworking-plugins dnsmasq-base podman shellcheck systemd
+    install_packages containernetworking-plugins dnsmasq-base g++ podman shellcheck systemd
 }
 
 # The home of the person behind sudo, whose Rust toolchain is as good as root's.

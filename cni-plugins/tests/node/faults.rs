@@ -50,7 +50,7 @@ fn try_step(
         for how in ["fail", "die"] {
             let fault = format!("{number}:{side}:{how}");
             let Scene { node, pod, conf } = scene();
-            let before = inventory(&node, &pod);
+            let before = at_rest(&node, &pod);
             let env = [("HEDDLE_FAULT", fault.as_str())];
             let answer = node.call_with(plugin, "ADD", &pod, &conf, &env);
             if answer.ok {
@@ -96,6 +96,13 @@ fn same(
         assert!(start.elapsed() < PATIENCE, "{plugin}, {fault}, leaves or takes: {left:#?}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// The inventory as soon as the kernel has done what it does in the background after a scene was made.
+fn at_rest(node: &Node, pod: &Pod) -> Inventory {
+    state::of(&node.ns);
+    state::of(&pod.ns);
+    inventory(node, pod)
 }
 
 /// Links, addresses, routes, rules and sysctls of node and pod, and the files of the node's folder.
