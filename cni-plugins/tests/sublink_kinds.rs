@@ -2,7 +2,7 @@
 
 mod node;
 
-use node::uplink::{MASTER, OUTSIDE, OUTSIDE_V6, Uplink, pings, proven_here, reaches};
+use node::uplink::{FAR, MASTER, OUTSIDE, OUTSIDE_V6, Uplink, pings, proven_here, reaches};
 use node::{Answer, Pod, Suite, traffic, with_prev};
 use serde_json::{Value, json};
 
@@ -147,7 +147,7 @@ fn ipvlan_pods_talk_to_each_other_and_the_outside() {
         if mode == "l3" {
             // Neighbours outside do not ask for it in l3: they are told where it is.
             let told = format!(
-                "ip neigh replace 10.77.0.2 lladdr {master} dev eth0; ip neigh replace fd77::2 lladdr {master} dev eth0"
+                "ip neigh replace 10.77.0.2 lladdr {master} dev {FAR}; ip neigh replace fd77::2 lladdr {master} dev {FAR}"
             );
             up.outside.cmd(&["sh", "-c", &told]);
             assert!(reaches(&a.ns, OUTSIDE), "{mode}");
@@ -187,7 +187,7 @@ fn vlan_carries_one_tag() {
     let Some(up) = proven("vlan") else { return };
     // The outside talks in VLAN 5 only.
     up.outside.cmd(&["sh", "-c", &format!(
-        "ip addr flush dev eth0 && ip link add link eth0 name v5 type vlan id 5 && ip link set v5 up \
+        "ip addr flush dev {FAR} && ip link add link {FAR} name v5 type vlan id 5 && ip link set v5 up \
          && ip addr add {OUTSIDE}/24 dev v5 && ip -6 addr add {OUTSIDE_V6}/64 dev v5 nodad"
     )]);
     let (a, b) = (up.pod("a"), up.pod("b"));
