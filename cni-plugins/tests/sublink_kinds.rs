@@ -96,16 +96,21 @@ fn masters_that_are_missing_or_unfit() {
     let cases = [
         ("ipvlan", "gone0", 111, "failed to lookup master \"gone0\": Link not found"),
         ("vlan", "gone0", 111, "failed to lookup master \"gone0\": Link not found"),
-        ("ipvlan", "lo", 7, "master \"lo\" cannot carry a ipvlan: it is a loopback interface"),
-        ("vlan", "lo", 7, "master \"lo\" cannot carry a vlan: it is a loopback interface"),
-        ("vlan", "down0", 7, "master \"down0\" cannot carry a vlan: it is down"),
+        (
+            "ipvlan",
+            "lo",
+            7,
+            "master \"lo\" cannot carry ipvlan interfaces: it is a loopback interface",
+        ),
+        ("vlan", "lo", 7, "master \"lo\" cannot carry vlan interfaces: it is a loopback interface"),
+        ("vlan", "down0", 7, "master \"down0\" cannot carry vlan interfaces: it is down"),
     ];
     for (kind, master, code, msg) in cases {
         let conf = up.conf(kind, &json!({ "master": master }));
         assert_error(&node.call(kind, "ADD", &pod, &conf), code, msg);
     }
-    let none = up.conf("ipvlan", &json!({ "master": null }));
-    assert_error(&node.call("ipvlan", "ADD", &pod, &none), 111, "no default route interface found");
+    let open = up.conf("ipvlan", &json!({ "master": null }));
+    assert_error(&node.call("ipvlan", "ADD", &pod, &open), 111, "no default route interface found");
     assert_eq!(node.leases("testnet"), [""; 0]);
     let mtu = up.conf("vlan", &json!({ "mtu": 1501 }));
     let msg = "invalid MTU 1501, must be [0, master MTU(1500)]";
@@ -226,6 +231,8 @@ fn dummy_has_addresses_and_nothing_behind() {
     let result = attach(&up, "dummy", &pod, &conf);
     assert_eq!(detail(&pod)["linkinfo"]["info_kind"], "dummy");
     assert_eq!(result["ips"][1]["address"], "fd77::2/64");
+    // What a namespace sends to itself goes by its loopback link.
+    pod.sh("ip link set lo up");
     for own in ["10.77.0.2", "fd77::2"] {
         assert!(reaches(&pod.ns, own), "{own}");
     }
