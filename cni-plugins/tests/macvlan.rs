@@ -2,6 +2,8 @@
 
 mod node;
 
+use std::os::unix::fs::PermissionsExt;
+
 use node::uplink::{MASTER, OUTSIDE, Uplink, reaches};
 use node::{Answer, Pod, Suite, state, with_prev};
 use serde_json::{Value, json};
@@ -253,13 +255,41 @@ fn a_master_that_goes_away() {
     assert_eq!(node.leases("testnet"), [""; 0]);
 }
 
+/// The master goes in the middle of an ADD: the IPAM plugin takes it away.
+#[test]
+fn a_master_that_goes_away_meanwhile() {
+    let up = heddle();
+    let (node, pod) = (&up.node, up.pod("a"));
+    let lease = node.dir.path().join("lease");
+    let script = format!(
+        "#!/bin/sh\ncat > /dev/null\ncase $CNI_COMMAND in\nADD) ip link del {MASTER} && touch {0}\n\
+         echo '{{\"cniVersion\":\"1.1.0\",\"ips\":[{{\"address\":\"10.77.0.9/24\"}}]}}';;\n\
+         DEL) rm -f {0};;\nesac\n",
+        lease.display()
+    );
+    let file = node.bin_dir().join("taker");
+    std::fs::write(&file, script).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let conf = up.conf("macvlan", &json!({ "ipam": { "type": "taker" } }));
+    let answer = node.call("macvlan", "ADD", &pod, &conf);
+    assert_error(&answer, 112, "cannot add IP address 10.77.0.9/24 to \"eth0\"");
+    assert!(answer.stdout.contains("at the step: set the interface up"), "{answer:#?}");
+    assert!(!node.sh("ip -o link").contains(MASTER), "the IPAM plugin did not take it");
+    assert!(!lease.exists(), "the address was not given back");
+    assert_eq!(pod.sh("ip -o link | wc -l").trim(), "1");
+}
+
 #[test]
 fn a_master_that_cannot_carry_it() {
     let up = heddle();
     let (node, pod) = (&up.node, up.pod("a"));
     let lo = up.conf("macvlan", &json!({ "master": "lo" }));
     let answer = node.call("macvlan", "ADD", &pod, &lo);
-    assert_error(&answer, 7, "master \"lo\" cannot carry a macvlan: it is a loopback interface");
+    assert_error(
+        &answer,
+        7,
+        "master \"lo\" cannot carry macvlan interfaces: it is a loopback interface",
+    );
     node.sh(&format!("ip link add br0 type bridge && ip link set {MASTER} master br0"));
     let answer = node.call("macvlan", "ADD", &pod, &up.conf("macvlan", &json!({})));
     assert_error(&answer, 112, "failed to create macvlan");

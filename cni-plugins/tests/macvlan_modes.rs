@@ -3,7 +3,7 @@
 mod node;
 
 use netns_tools::testing::TestNetns;
-use node::uplink::{MASTER, OUTSIDE, OUTSIDE_V6, Uplink, pings, reaches};
+use node::uplink::{FAR, MASTER, OUTSIDE, OUTSIDE_V6, Uplink, pings, reaches};
 use node::{Pod, Suite, traffic, with_prev};
 use serde_json::json;
 
@@ -36,8 +36,8 @@ fn make_reflective(up: &Uplink) {
         "sh",
         "-c",
         &format!(
-            "ip addr flush dev eth0 && ip link add br0 type bridge && ip link set eth0 master br0 \
-         && ip link set eth0 type bridge_slave hairpin on && ip link set br0 up \
+            "ip addr flush dev {FAR} && ip link add br0 type bridge && ip link set {FAR} master br0 \
+         && ip link set {FAR} type bridge_slave hairpin on && ip link set br0 up \
          && ip addr add {OUTSIDE}/24 dev br0 && ip -6 addr add {OUTSIDE_V6}/64 dev br0 nodad"
         ),
     ]);

@@ -5,14 +5,17 @@ mod node;
 
 use netns_tools::testing::TestNetns;
 use node::faults::{Scene, prove};
-use node::uplink::{OUTSIDE, OUTSIDE_V6, Uplink, conf, proven_here};
+use node::uplink::{FAR, OUTSIDE, OUTSIDE_V6, Uplink, conf, proven_here};
 use node::{Pod, Suite, state};
 use serde_json::{Value, json};
 
 /// A node with an uplink whose other end is in the pod's namespace: a scene has no place for a third.
 fn scene(plugin: &str, extra: &Value) -> Scene {
     let Uplink { node, outside } = Uplink::new(Suite::Heddle);
-    outside.cmd(&["sh", "-c", "ip -4 addr flush dev eth0 && ip link set eth0 down && ip link set eth0 name far0 && ip link set far0 up"]);
+    for address in [OUTSIDE, OUTSIDE_V6] {
+        let prefix = if address == OUTSIDE { 24 } else { 64 };
+        outside.cmd(&["ip", "addr", "del", &format!("{address}/{prefix}"), "dev", FAR]);
+    }
     let pod = Pod { ns: outside, id: "c1".into(), ifname: "eth0".into() };
     let mut conf = conf(&node, plugin, extra);
     if !conf["ipam"].is_null() {
@@ -50,7 +53,7 @@ fn macvlan_in_passthru_mode_with_a_mac_address() {
 
 #[test]
 fn macvlan_on_a_link_of_the_container() {
-    let extra = json!({ "master": "far0", "linkInContainer": true });
+    let extra = json!({ "master": FAR, "linkInContainer": true });
     prove("macvlan", || scene("macvlan", &extra), nothing);
 }
 

@@ -2,7 +2,7 @@
 
 mod node;
 
-use node::uplink::{MASTER, OUTSIDE, OUTSIDE_V6, Uplink, pings, proven_here, reaches};
+use node::uplink::{FAR, MASTER, OUTSIDE, OUTSIDE_V6, Uplink, pings, proven_here, reaches};
 use node::{Answer, Pod, Suite, traffic, with_prev};
 use serde_json::{Value, json};
 
@@ -96,16 +96,21 @@ fn masters_that_are_missing_or_unfit() {
     let cases = [
         ("ipvlan", "gone0", 111, "failed to lookup master \"gone0\": Link not found"),
         ("vlan", "gone0", 111, "failed to lookup master \"gone0\": Link not found"),
-        ("ipvlan", "lo", 7, "master \"lo\" cannot carry a ipvlan: it is a loopback interface"),
-        ("vlan", "lo", 7, "master \"lo\" cannot carry a vlan: it is a loopback interface"),
-        ("vlan", "down0", 7, "master \"down0\" cannot carry a vlan: it is down"),
+        (
+            "ipvlan",
+            "lo",
+            7,
+            "master \"lo\" cannot carry ipvlan interfaces: it is a loopback interface",
+        ),
+        ("vlan", "lo", 7, "master \"lo\" cannot carry vlan interfaces: it is a loopback interface"),
+        ("vlan", "down0", 7, "master \"down0\" cannot carry vlan interfaces: it is down"),
     ];
     for (kind, master, code, msg) in cases {
         let conf = up.conf(kind, &json!({ "master": master }));
         assert_error(&node.call(kind, "ADD", &pod, &conf), code, msg);
     }
-    let none = up.conf("ipvlan", &json!({ "master": null }));
-    assert_error(&node.call("ipvlan", "ADD", &pod, &none), 111, "no default route interface found");
+    let open = up.conf("ipvlan", &json!({ "master": null }));
+    assert_error(&node.call("ipvlan", "ADD", &pod, &open), 111, "no default route interface found");
     assert_eq!(node.leases("testnet"), [""; 0]);
     let mtu = up.conf("vlan", &json!({ "mtu": 1501 }));
     let msg = "invalid MTU 1501, must be [0, master MTU(1500)]";
@@ -147,7 +152,7 @@ fn ipvlan_pods_talk_to_each_other_and_the_outside() {
         if mode == "l3" {
             // Neighbours outside do not ask for it in l3: they are told where it is.
             let told = format!(
-                "ip neigh replace 10.77.0.2 lladdr {master} dev eth0; ip neigh replace fd77::2 lladdr {master} dev eth0"
+                "ip neigh replace 10.77.0.2 lladdr {master} dev {FAR}; ip neigh replace fd77::2 lladdr {master} dev {FAR}"
             );
             up.outside.cmd(&["sh", "-c", &told]);
             assert!(reaches(&a.ns, OUTSIDE), "{mode}");
@@ -187,7 +192,7 @@ fn vlan_carries_one_tag() {
     let Some(up) = proven("vlan") else { return };
     // The outside talks in VLAN 5 only.
     up.outside.cmd(&["sh", "-c", &format!(
-        "ip addr flush dev eth0 && ip link add link eth0 name v5 type vlan id 5 && ip link set v5 up \
+        "ip addr flush dev {FAR} && ip link add link {FAR} name v5 type vlan id 5 && ip link set v5 up \
          && ip addr add {OUTSIDE}/24 dev v5 && ip -6 addr add {OUTSIDE_V6}/64 dev v5 nodad"
     )]);
     let (a, b) = (up.pod("a"), up.pod("b"));
@@ -226,6 +231,8 @@ fn dummy_has_addresses_and_nothing_behind() {
     let result = attach(&up, "dummy", &pod, &conf);
     assert_eq!(detail(&pod)["linkinfo"]["info_kind"], "dummy");
     assert_eq!(result["ips"][1]["address"], "fd77::2/64");
+    // What a namespace sends to itself goes by its loopback link.
+    pod.sh("ip link set lo up");
     for own in ["10.77.0.2", "fd77::2"] {
         assert!(reaches(&pod.ns, own), "{own}");
     }

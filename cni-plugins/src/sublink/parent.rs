@@ -55,7 +55,7 @@ fn default_route(wanted: &Sublink, net: &mut Netlink) -> Result<String, Error> {
 
 fn refuse_unfit(kind: Kind, link: &Link) -> Result<(), Error> {
     let refuse = |why: &str, remedy: &str| {
-        let msg = format!("master {:?} cannot carry a {}: {why}", link.name, kind.name());
+        let msg = format!("master {:?} cannot carry {} interfaces: {why}", link.name, kind.name());
         Err(Error::new(ErrorCode::InvalidConfig, msg).with_details(remedy))
     };
     if link.loopback {

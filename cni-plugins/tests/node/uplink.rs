@@ -1,5 +1,8 @@
 //! A node with an interface to the outside, which `macvlan` and its like make theirs on.
 
+use std::time::{Duration, Instant};
+
+use netns_tools::OperState;
 use netns_tools::testing::TestNetns;
 use serde_json::{Value, json};
 
@@ -12,6 +15,10 @@ pub const OUTSIDE: &str = "10.77.0.1";
 pub const OUTSIDE_V6: &str = "fd77::1";
 /// The node's interface.
 pub const MASTER: &str = "up0";
+/// Its other end, outside.
+pub const FAR: &str = "far0";
+/// How long the kernel may take to see that both ends are up.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node whose `up0` leads to another machine.
 pub struct Uplink {
@@ -27,9 +34,16 @@ impl Uplink {
             ns.cmd(&["sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad"]);
         }
         let make =
-            format!("ip link add {MASTER} type veth peer name eth0 netns {}", outside.name());
+            format!("ip link add {MASTER} type veth peer name {FAR} netns {}", outside.name());
         node.sh(&format!("{make} && ip link set {MASTER} up"));
-        outside.configure("eth0", &[&format!("{OUTSIDE}/24"), &format!("{OUTSIDE_V6}/64")]);
+        outside.configure(FAR, &[&format!("{OUTSIDE}/24"), &format!("{OUTSIDE_V6}/64")]);
+        for (ns, name) in [(&node.ns, MASTER), (&outside, FAR)] {
+            let start = Instant::now();
+            while ns.link(name).oper_state != OperState::Up {
+                assert!(start.elapsed() < PATIENCE, "{name} does not come up");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
         Self { node, outside }
     }
 

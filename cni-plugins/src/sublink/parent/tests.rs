@@ -64,11 +64,14 @@ fn mtu_limits() {
 fn links_that_cannot_carry_another() {
     let lo = Link { loopback: true, ..link(1, "veth", (None, None)) };
     let error = refuse_unfit(Kind::Ipvlan(IpvlanMode::L3), &lo).unwrap_err();
-    assert_eq!(error.msg, "master \"up0\" cannot carry a ipvlan: it is a loopback interface");
+    assert_eq!(
+        error.msg,
+        "master \"up0\" cannot carry ipvlan interfaces: it is a loopback interface"
+    );
     let down = link(1, "veth", (None, None));
     refuse_unfit(Kind::Macvlan(Macvlan::default()), &down).unwrap();
     let error = refuse_unfit(Kind::Vlan(5), &down).unwrap_err();
-    assert_eq!(error.msg, "master \"up0\" cannot carry a vlan: it is down");
+    assert_eq!(error.msg, "master \"up0\" cannot carry vlan interfaces: it is down");
     refuse_unfit(Kind::Vlan(5), &Link { up: true, ..down }).unwrap();
 }
 
