@@ -23,6 +23,7 @@ pub mod suite;
 pub mod tap;
 pub mod tuning;
 pub mod undo;
+pub mod vrf;
 
 #[cfg(test)]
 mod testcall;

@@ -8,9 +8,11 @@ use crate::host_local::HostLocal;
 use crate::loopback::Loopback;
 use crate::tap::Tap;
 use crate::tuning::Tuning;
+use crate::vrf::Vrf;
 
 /// Every plugin, in the order of `heddle-cni list`.
-pub static PLUGINS: &[&dyn Plugin] = &[&Bridge, &Loopback, &HostLocal, &HostDevice, &Tap, &Tuning];
+pub static PLUGINS: &[&dyn Plugin] =
+    &[&Bridge, &Loopback, &HostLocal, &HostDevice, &Tap, &Tuning, &Vrf];
 
 /// The plugin of a type name.
 pub fn find(plugin_type: &str) -> Option<&'static dyn Plugin> {
