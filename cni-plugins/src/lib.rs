@@ -44,6 +44,7 @@ pub mod tuning;
 pub mod undo;
 pub mod veth;
 pub mod vlan;
+pub mod vrf;
 
 #[cfg(test)]
 mod testcall;

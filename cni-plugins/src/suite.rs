@@ -18,6 +18,7 @@ use crate::static_ipam::Static;
 use crate::tap::Tap;
 use crate::tuning::Tuning;
 use crate::vlan::Vlan;
+use crate::vrf::Vrf;
 
 /// Every plugin, in the order of `heddle-cni list`: those that make interfaces, those that give addresses, those that add to
 /// what others made.
@@ -38,6 +39,7 @@ pub static PLUGINS: &[&dyn Plugin] = &[
     &Tuning,
     &Bandwidth,
     &Sbr,
+    &Vrf,
 ];
 
 /// The plugin of a type name.

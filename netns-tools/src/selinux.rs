@@ -1,7 +1,7 @@
 //! `SELinux` contexts of programs to be started (selinux(8), proc(5): `/proc/[pid]/attr/exec`).
 //!
-//! A tap device gets the context of the process that makes it: `selinux_tun_dev_alloc_security` in the kernel's
-//! security/selinux/hooks.c takes the process' own one, and says that it ignores `attr/sockcreate`. A process gets another context
+//! A tap device gets the context of the process that makes it: the kernel (security/selinux/hooks.c) takes the process' own one in
+//! `selinux_tun_dev_alloc_security`, and says in `selinux_tun_dev_create` that `attr/sockcreate` does not count. A process gets another context
 //! by starting a program, which is why there is nothing here for sockets.
 
 use std::fs;

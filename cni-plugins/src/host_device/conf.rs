@@ -59,14 +59,6 @@ impl Conf {
     }
 }
 
-/// Of STATUS: a device that is not there now is no mistake in the configuration.
-pub fn tolerate_absence(error: Error) -> Result<Conf, Error> {
-    if error.code == code::NO_DEVICE {
-        return Ok(Conf { selector: Selector::Device(String::new()), userspace: false });
-    }
-    Err(error)
-}
-
 /// The keys that win over PCI addresses, in their order.
 fn named(keys: &PluginConf, sys: &Path) -> Result<Option<Selector>, Error> {
     if let Some(name) = keys.text("device")? {

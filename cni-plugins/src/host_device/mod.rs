@@ -23,6 +23,8 @@ use std::path::Path;
 use cni::plugin::{Call, Plugin};
 use cni::{CniResult, Error};
 
+use crate::code;
+
 /// Where the kernel shows devices.
 const SYS: &str = "/sys";
 
@@ -58,7 +60,10 @@ impl Plugin for HostDevice {
 
     fn status(&self, call: &Call<'_>) -> Result<(), Error> {
         // That the device is away is no fault: a container has it.
-        conf::Conf::parse(call, Path::new(SYS)).or_else(conf::tolerate_absence)?;
+        match conf::Conf::parse(call, Path::new(SYS)) {
+            Err(error) if error.code != code::NO_DEVICE => return Err(error),
+            _ => {}
+        }
         call.conf.ipam_type.as_deref().map_or(Ok(()), |ipam| call.delegate_status(ipam))
     }
 }

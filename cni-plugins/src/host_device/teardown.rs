@@ -46,13 +46,14 @@ fn give_back(call: &Call<'_>) -> Result<(), Error> {
         Some(selector) => selector.find(&mut host, Path::new(SYS))?,
         None => None,
     };
+    let sandbox = sandbox::find(call)?;
     if let Some(link) = at_home {
-        return tidy(&mut host, &link, &call.ifname);
+        return tidy(&mut host, &link, call, &sandbox);
     }
-    if let Sandbox::Present(ns) = sandbox::find(call)?
-        && let Some((link, name)) = find_inside(&ns, call, selector.as_ref())?
+    if let Sandbox::Present(ns) = &sandbox
+        && let Some((link, name)) = find_inside(ns, call, selector.as_ref())?
     {
-        return moving::take_out(&ns, &link, &name).map(drop);
+        return moving::take_out(ns, &link, &name).map(drop);
     }
     match &selector {
         Some(Selector::Device(name)) => rename_returned(&mut host, name),
@@ -61,24 +62,25 @@ fn give_back(call: &Call<'_>) -> Result<(), Error> {
 }
 
 /// The device is on the host, perhaps with a note on it.
-fn tidy(host: &mut Netlink, link: &Link, ifname: &str) -> Result<(), Error> {
+fn tidy(host: &mut Netlink, link: &Link, call: &Call<'_>, sandbox: &Sandbox) -> Result<(), Error> {
     let Some(alias) = &link.alias else { return Ok(()) };
     if *alias == link.name {
         return moving::forget_alias(host, &link.name).map(drop);
     }
-    // Any other alias is an administrator's, unless the name is one that only a container's device has.
-    if is_returned(link, ifname) && link::check_name(alias).is_ok() {
+    // Any other alias is an administrator's, unless all speaks for a device that the kernel moved as its namespace ended.
+    let gone = matches!(sandbox, Sandbox::Gone);
+    if gone && is_returned(link, &call.ifname) && link::check_name(alias).is_ok() {
         return moving::restore_name(host, link, alias);
     }
     Ok(())
 }
 
-/// Whether a link's name is what the kernel gives to a device whose namespace ended: the one that it had there, or `devN`
+/// Whether a link is as the kernel leaves one whose namespace ended: down, and named as it was there, or `devN`
 /// (`default_device_exit_net` in net/core/dev.c).
 fn is_returned(link: &Link, ifname: &str) -> bool {
     let number = link.name.strip_prefix("dev");
     let fallback = number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-    link.name == ifname || fallback
+    !link.up && (link.name == ifname || fallback)
 }
 
 /// No link has the device's name: one that has it noted on it is the device.

@@ -35,7 +35,7 @@ fn every_key() {
     assert!(plain.device("tap0").vnet_hdr);
 }
 
-/// As OpenShift's documentation writes it.
+/// As the documentation of `OpenShift` writes it.
 #[test]
 fn the_context_is_also_read_in_lower_case() {
     let conf = parse("", json!({ "selinuxcontext": "a:b:c" })).unwrap();
