@@ -16,7 +16,6 @@ pub mod install;
 pub mod interface;
 pub mod loopback;
 pub mod masquerade;
-pub mod masquerade_garbage;
 pub mod program;
 pub mod ptp;
 pub mod readiness;
