@@ -24,7 +24,6 @@ pub mod lock;
 pub mod loopback;
 pub mod macvlan;
 pub mod masquerade;
-pub mod masquerade_garbage;
 pub mod portmap;
 pub mod program;
 pub mod ptp;

@@ -2,7 +2,10 @@
 
 use cni::{Error, ErrorCode};
 use netns_tools::iptables::{Family, Iptables, Rules};
+use netns_tools::nftables::Nftables;
 use netns_tools::sysctl;
+
+use crate::masquerade::Backend;
 
 /// The chain that jumps to services, of kube-proxy and of our own proxy alike.
 const SERVICES: &str = "KUBE-SERVICES";
@@ -12,19 +15,33 @@ pub fn not_available(msg: impl Into<String>, details: impl Into<String>) -> Erro
     Error::new(ErrorCode::NotAvailable, msg).with_details(details)
 }
 
-/// `ipMasq` needs iptables; which families is not known before there is an address, so IPv4 counts.
-pub fn check_masquerading() -> Result<(), Error> {
+/// `ipMasq` needs a packet filter; which families is not known before there is an address, so IPv4 counts.
+pub fn check_masquerading(backend: Backend) -> Result<(), Error> {
+    let nftables = || {
+        let mut nft = Nftables::open()?;
+        nft.generation().map(drop)
+    };
+    match backend {
+        Backend::Nftables => nftables().map_err(|error| cannot_masquerade(&error)),
+        Backend::Iptables => check_iptables(),
+        Backend::Auto => check_iptables().or_else(|error| nftables().map_err(|_| error)),
+    }
+}
+
+fn check_iptables() -> Result<(), Error> {
     match Iptables::detect(Family::V4) {
         Ok(Some(_)) => Ok(()),
         Ok(None) => Err(not_available(
             "cannot set up ipMasq: no usable iptables found",
             "install iptables (with iptables-restore and iptables-save) in the PATH of the container runtime, or set ipMasq to false",
         )),
-        Err(error) => {
-            let cause = Error::from_source(ErrorCode::NotAvailable, &error);
-            Err(not_available(format!("cannot set up ipMasq: {}", cause.msg), cause.details))
-        }
+        Err(error) => Err(cannot_masquerade(&error)),
     }
+}
+
+fn cannot_masquerade(error: &dyn std::error::Error) -> Error {
+    let cause = Error::from_source(ErrorCode::NotAvailable, error);
+    not_available(format!("cannot set up ipMasq: {}", cause.msg), cause.details)
 }
 
 /// Two containers on one bridge do not reach each other through a service unless bridged packets pass iptables: the answer

@@ -7,10 +7,10 @@ use netns_tools::Netlink;
 use netns_tools::route::SCOPE_GLOBAL;
 
 use crate::interface::kernel_error;
-use crate::masquerade::Masquerade;
+use crate::masquerade::{self, Masquerade};
 use crate::sandbox::{self, Sandbox};
 use crate::step::step;
-use crate::{masquerade_garbage, tag};
+use crate::tag;
 
 /// DEL: removes the interface, gives back the address, removes the rules: each even if another fails.
 ///
@@ -32,7 +32,7 @@ pub fn del(
         None => Ok(()),
     };
     let rules = if masquerade {
-        let masquerade = Masquerade::new(&call.conf.name, &call.container_id);
+        let masquerade = Masquerade::of(call);
         step("remove the masquerading rules", || masquerade.tear_down(&addresses))
     } else {
         Ok(())
@@ -47,7 +47,7 @@ pub fn gc(call: &Call<'_>, masquerade: bool) -> Result<(), Error> {
     let links = step("remove stale links", || tag::collect_garbage(call));
     let rules = if masquerade {
         step("remove stale masquerading rules", || {
-            masquerade_garbage::collect(&call.conf.name, &call.valid_attachments)
+            masquerade::collect_garbage(&call.conf.name, &call.valid_attachments)
         })
     } else {
         Ok(())
@@ -107,7 +107,9 @@ fn promised_addresses(prev_result: Option<&CniResult>) -> Vec<IpNetwork> {
 }
 
 /// The first error, its details extended by the others.
-fn first_with_others(results: [Result<(), Error>; 3]) -> Result<(), Error> {
+pub fn first_with_others(
+    results: impl IntoIterator<Item = Result<(), Error>>,
+) -> Result<(), Error> {
     let mut errors = results.into_iter().filter_map(Result::err);
     let Some(mut first) = errors.next() else { return Ok(()) };
     for other in errors {

@@ -156,7 +156,11 @@ fn status_tells_what_an_add_lacks() {
     let conf = |extra| conf(&node, &["10.88.0.0/30"], &extra);
     assert!(node.call("ptp", "STATUS", &pod, &conf(json!({ "ipMasq": true }))).ok);
     let hidden = [(node::HIDE_SBIN, "1")];
-    let answer = node.call_with("ptp", "STATUS", &pod, &conf(json!({ "ipMasq": true })), &hidden);
+    let asked = |backend| conf(json!({ "ipMasq": true, "ipMasqBackend": backend }));
+    for backend in ["", "nftables"] {
+        assert!(node.call_with("ptp", "STATUS", &pod, &asked(backend), &hidden).ok, "{backend}");
+    }
+    let answer = node.call_with("ptp", "STATUS", &pod, &asked("iptables"), &hidden);
     assert_eq!(answer.error(), (50, "cannot set up ipMasq: no usable iptables found".into()));
     assert!(node.call_with("ptp", "STATUS", &pod, &conf(json!({})), &hidden).ok);
     node.add("ptp", &pod, &conf(json!({})));

@@ -10,6 +10,7 @@ use netns_tools::{Link, NetNs, Netlink, sysctl};
 use super::conf::Conf;
 use super::plan::{self, AddressChange, Layer3};
 use super::port::{self, BridgeChanges, BridgeLock};
+use super::spoof::SpoofCheck;
 use crate::interface::{Inside, kernel_error};
 use crate::masquerade::Masquerade;
 use crate::step::step;
@@ -93,10 +94,24 @@ impl<'a> Add<'a> {
             tag::put(&mut self.host, self.call, &pair.host)?;
             Ok(pair)
         })?;
+        if conf.spoof_check {
+            self.check_mac(&pair, undo)?;
+        }
         step("connect it to the bridge", || {
             port::attach(&mut self.host, conf, &bridge, &pair.host)
         })?;
         Ok((bridge, pair))
+    }
+
+    /// Before the pair is a port: from its first frame on the container is kept to its MAC address.
+    fn check_mac(&self, pair: &Pair, undo: &mut Undo<'a>) -> Result<(), Error> {
+        let call = self.call;
+        step("keep the container to its MAC address", || {
+            let rules = SpoofCheck::of(call);
+            rules.set_up(&pair.host.name, pair.container.mac)?;
+            undo.push("the rules about its MAC address", move || rules.tear_down());
+            Ok(())
+        })
     }
 
     fn layer2(&mut self, pair: &Pair) -> Result<Layer3, Error> {
@@ -133,13 +148,11 @@ impl<'a> Add<'a> {
             })?;
         }
         step("forget who had the address before", || self.forget_neighbours(bridge, &plan))?;
-        if self.conf.masquerade {
-            let masquerade = Masquerade::new(&call.conf.name, &call.container_id);
+        if let Some(backend) = self.conf.masquerade {
             let addresses: Vec<IpNetwork> = plan.ips.iter().map(|ip| ip.address).collect();
-            let (rules, of) =
-                (Masquerade::new(&call.conf.name, &call.container_id), addresses.clone());
-            undo.push("the masquerading rules", move || rules.tear_down(&of));
-            step("masquerade what leaves", || masquerade.set_up(&addresses))?;
+            let of = addresses.clone();
+            undo.push("the masquerading rules", move || Masquerade::of(call).tear_down(&of));
+            step("masquerade what leaves", || Masquerade::of(call).set_up(backend, &addresses))?;
         }
         Ok(plan)
     }

@@ -10,8 +10,10 @@ use netns_tools::{Link, Netlink, PortVlan};
 
 use super::conf::Conf;
 use super::port::find_bridge;
+use super::spoof::SpoofCheck;
 use crate::drift::{self, Attachment};
 use crate::interface::{Observed, kernel_error};
+use crate::masquerade::Masquerade;
 use crate::sandbox;
 
 /// Compares everything and reports every difference at once.
@@ -28,7 +30,23 @@ pub fn check(call: &Call<'_>) -> Result<(), Error> {
     let seen = Seen::look(&conf, &mut open(Netlink::open())?, inside)?;
     let sandbox = ns.path().display().to_string();
     let attachment = Attachment { prev, ifname: &call.ifname, sandbox: &sandbox };
-    drift::answer(&call.ifname, &differences(&conf, &attachment, &seen))
+    let mut found = differences(&conf, &attachment, &seen);
+    found.extend(Masquerade::check(call, conf.masquerade, prev)?);
+    if conf.spoof_check {
+        found.extend(check_spoof(call, &seen)?);
+    }
+    drift::answer(&call.ifname, &found)
+}
+
+/// Without the interface there is nothing to say about its MAC address.
+fn check_spoof(call: &Call<'_>, seen: &Seen) -> Result<Option<String>, Error> {
+    let Some(link) = &seen.inside.link else { return Ok(None) };
+    let peer = seen.host.iter().find(|port| Some(port.index) == link.peer_index);
+    let complete = match peer {
+        Some(port) => SpoofCheck::of(call).is_complete(&port.name, link.mac)?,
+        None => false,
+    };
+    Ok((!complete).then(|| "the rules about its MAC address are missing".to_owned()))
 }
 
 /// What the kernel says.

@@ -7,7 +7,9 @@ use cni::plugin::Call;
 use cni::{Error, ErrorCode, PluginConf};
 use netns_tools::{MacAddr, link};
 
+use super::spoof;
 use super::vlan::Vlans;
+use crate::masquerade::{self, Backend};
 use crate::veth;
 
 const DEFAULT_BRIDGE: &str = "cni0";
@@ -27,8 +29,8 @@ pub struct Conf {
     pub default_gateway: bool,
     /// Replace another address of the bridge.
     pub force_address: bool,
-    /// Masquerade what leaves the container's network.
-    pub masquerade: bool,
+    /// Masquerade what leaves the container's network, and with what.
+    pub masquerade: Option<Backend>,
     /// MTU of the veth pair and of a new bridge; `None`: the kernel's default.
     pub mtu: Option<u32>,
     /// The bridge sends frames back to the port that they came from.
@@ -37,6 +39,8 @@ pub struct Conf {
     pub promiscuous: bool,
     /// The container reaches the bridge, and what is behind it, but no other container that is isolated.
     pub isolated: bool,
+    /// The container's frames must carry its interface's MAC address.
+    pub spoof_check: bool,
     /// The VLANs of the container's port; `None`: the bridge does not separate any.
     pub vlans: Option<Vlans>,
     /// The container interface's MAC address; `None`: the kernel chooses.
@@ -55,25 +59,27 @@ impl Conf {
         call.args.refuse_unknown(&KNOWN_ARGS)?;
         let keys = &call.conf;
         let default_gateway = keys.is_on("isDefaultGateway")?;
-        let masquerade = keys.is_on("ipMasq")?;
         let conf = Self {
             bridge: bridge_name(keys.text("bridge")?)?,
             gateway: keys.is_on("isGateway")? || default_gateway,
             default_gateway,
             force_address: keys.is_on("forceAddress")?,
-            masquerade,
+            masquerade: masquerade::wanted(keys)?,
             mtu: veth::mtu(keys)?,
             hairpin: keys.is_on("hairpinMode")?,
             promiscuous: keys.is_on("promiscMode")?,
             isolated: keys.is_on("portIsolation")?,
+            spoof_check: keys.is_on("macspoofchk")?,
             vlans: Vlans::parse(keys)?,
             mac: mac(keys, call.args.get("MAC"))?,
             dad: keys.is_on("enabledad")?,
             container_down: keys.is_on("disableContainerInterface")?,
             ipam: call.conf.ipam_type.clone(),
         };
-        refuse_unsupported(keys, masquerade)?;
         conf.check_combinations()?;
+        if conf.spoof_check {
+            spoof::check_names(&call.container_id, &call.ifname)?;
+        }
         Ok(conf)
     }
 
@@ -112,8 +118,10 @@ impl Conf {
 pub struct Teardown {
     /// The bridge's name.
     pub bridge: String,
-    /// There may be rules to remove.
+    /// There may be masquerading rules to remove.
     pub masquerade: bool,
+    /// There may be rules about its MAC address to remove.
+    pub spoof_check: bool,
 }
 
 impl Teardown {
@@ -124,6 +132,7 @@ impl Teardown {
         Self {
             bridge: bridge.unwrap_or_else(|| DEFAULT_BRIDGE.to_owned()),
             masquerade: keys.is_on("ipMasq").unwrap_or(true),
+            spoof_check: keys.is_on("macspoofchk").unwrap_or(true),
         }
     }
 }
@@ -154,24 +163,6 @@ fn mac(keys: &PluginConf, from_args: Option<&str>) -> Result<Option<MacAddr>, Er
         return Err(invalid(&msg).with_details(source));
     }
     Ok(Some(mac))
-}
-
-/// Keys that we know and cannot do are refused: without them the container would be less separated than its
-/// configuration says.
-fn refuse_unsupported(keys: &PluginConf, masquerade: bool) -> Result<(), Error> {
-    let backend = keys.text("ipMasqBackend")?.filter(|_| masquerade).unwrap_or_default();
-    if !matches!(backend.as_str(), "" | "iptables" | "nftables") {
-        return Err(invalid(&format!("unknown ipmasq backend {backend:?}")));
-    }
-    let set =
-        [("macspoofchk", keys.is_on("macspoofchk")?), ("ipMasqBackend", backend == "nftables")];
-    let named: Vec<_> = set.iter().filter(|(_, set)| *set).map(|(key, _)| *key).collect();
-    if named.is_empty() {
-        return Ok(());
-    }
-    let msg = format!("unsupported field: {}", named.join(", "));
-    let details = "this version of bridge has no MAC spoof check or nftables masquerading; remove the key, or use the reference plugin for this network";
-    Err(Error::new(ErrorCode::UnsupportedField, msg).with_details(details))
 }
 
 fn invalid(msg: &str) -> Error {

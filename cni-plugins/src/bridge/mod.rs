@@ -7,6 +7,7 @@
 //! | `apply` | ADD, with an undo stack |
 //! | `vlan` | the VLANs of a port |
 //! | `port` | the bridge and its port in the kernel |
+//! | `spoof` | `macspoofchk`: rules about the container's MAC address |
 //! | `check` | CHECK: what ADD said against what the kernel says |
 //! | `status` | STATUS: whether an ADD would succeed |
 //! | `teardown` | DEL |
@@ -16,6 +17,7 @@ mod check;
 mod conf;
 mod plan;
 mod port;
+mod spoof;
 mod status;
 mod teardown;
 mod vlan;
@@ -48,7 +50,7 @@ impl Plugin for Bridge {
     }
 
     fn gc(&self, call: &Call<'_>) -> Result<(), Error> {
-        crate::teardown::gc(call, conf::Teardown::parse(call).masquerade)
+        teardown::gc(call)
     }
 
     fn status(&self, call: &Call<'_>) -> Result<(), Error> {

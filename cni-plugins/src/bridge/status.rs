@@ -6,7 +6,7 @@ use netns_tools::Netlink;
 use netns_tools::link::port_vlan;
 
 use super::conf::Conf;
-use super::port;
+use super::{port, spoof};
 use crate::interface::kernel_error;
 use crate::readiness::{check_bridged_services, check_masquerading, not_available};
 
@@ -21,8 +21,11 @@ pub fn status(call: &Call<'_>) -> Result<(), Error> {
     if bridge.is_none() && conf.vlans.is_some() {
         check_vlans()?;
     }
-    if conf.masquerade {
-        check_masquerading()?;
+    if let Some(backend) = conf.masquerade {
+        check_masquerading(backend)?;
+    }
+    if conf.spoof_check {
+        spoof::check_supported().map_err(|error| not_available(error.msg, error.details))?;
     }
     if let Some(ipam) = &conf.ipam {
         call.delegate_status(ipam)?;

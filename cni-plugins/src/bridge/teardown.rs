@@ -5,13 +5,33 @@ use cni::plugin::Call;
 use netns_tools::Netlink;
 
 use super::conf::Teardown;
+use super::spoof::{self, SpoofCheck};
 use crate::interface::kernel_error;
+use crate::step::step;
 use crate::teardown;
 
 /// Removes the interface, gives back the address, removes the rules: each even if another fails.
 pub fn del(call: &Call<'_>) -> Result<(), Error> {
     let conf = Teardown::parse(call);
-    teardown::del(call, conf.masquerade, |net| master(net, &conf.bridge))
+    let done = teardown::del(call, conf.masquerade, |net| master(net, &conf.bridge));
+    let spoof = if conf.spoof_check {
+        step("remove the rules about its MAC address", || SpoofCheck::of(call).tear_down())
+    } else {
+        Ok(())
+    };
+    teardown::first_with_others([done, spoof])
+}
+
+/// GC: as other plugins that make veth pairs, and the rules about MAC addresses of interfaces that are gone.
+pub fn gc(call: &Call<'_>) -> Result<(), Error> {
+    let conf = Teardown::parse(call);
+    let done = teardown::gc(call, conf.masquerade);
+    let spoof = if conf.spoof_check {
+        step("remove stale rules about MAC addresses", spoof::collect_garbage)
+    } else {
+        Ok(())
+    };
+    teardown::first_with_others([done, spoof])
 }
 
 /// The bridge whose port the host's end is, by its index.

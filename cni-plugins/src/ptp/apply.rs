@@ -8,7 +8,7 @@ use netns_tools::{NetNs, Netlink, NetlinkError, Route, sysctl};
 use super::conf::Conf;
 use super::plan::{Path, Plan};
 use crate::interface::{Inside, kernel_error};
-use crate::masquerade::Masquerade;
+use crate::masquerade::{Backend, Masquerade};
 use crate::step::step;
 use crate::undo::Undo;
 use crate::veth::{self, Pair, interface};
@@ -60,8 +60,8 @@ impl<'a> Add<'a> {
             self.configure_inside(&pair, &plan)
         })?;
         step("make the host's end the gateway", || self.configure_host(&pair, &plan.paths))?;
-        if conf.masquerade {
-            self.masquerade(&plan, undo)?;
+        if let Some(backend) = conf.masquerade {
+            self.masquerade(backend, &plan, undo)?;
         }
         let sandbox = self.ns.path().display().to_string();
         let ends = [interface(&pair.host, String::new()), interface(&pair.container, sandbox)];
@@ -136,14 +136,14 @@ impl<'a> Add<'a> {
         Ok(())
     }
 
-    fn masquerade(&self, plan: &Plan, undo: &mut Undo<'a>) -> Result<(), Error> {
-        let rules = || Masquerade::new(&self.call.conf.name, &self.call.container_id);
+    fn masquerade(&self, backend: Backend, plan: &Plan, undo: &mut Undo<'a>) -> Result<(), Error> {
+        let rules = || Masquerade::of(self.call);
         let addresses: Vec<IpNetwork> = plan.ips.iter().map(|ip| ip.address).collect();
         step("masquerade what leaves", || {
             // Before it is done: one family may succeed and the other fail.
             let (own, of) = (rules(), addresses.clone());
             undo.push("the masquerading rules", move || own.tear_down(&of));
-            rules().set_up(&addresses)
+            rules().set_up(backend, &addresses)
         })
     }
 }

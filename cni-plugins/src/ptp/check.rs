@@ -11,6 +11,7 @@ use netns_tools::{Link, Netlink, Route};
 use super::conf::Conf;
 use crate::drift::{self, Attachment};
 use crate::interface::{Observed, kernel_error};
+use crate::masquerade::Masquerade;
 use crate::sandbox;
 
 /// Compares everything and reports every difference at once.
@@ -35,7 +36,9 @@ pub fn check(call: &Call<'_>) -> Result<(), Error> {
     };
     let sandbox = ns.path().display().to_string();
     let attachment = Attachment { prev, ifname: &call.ifname, sandbox: &sandbox };
-    drift::answer(&call.ifname, &differences(&conf, &attachment, &seen))
+    let mut found = differences(&conf, &attachment, &seen);
+    found.extend(Masquerade::check(call, conf.masquerade, prev)?);
+    drift::answer(&call.ifname, &found)
 }
 
 /// What the kernel says.

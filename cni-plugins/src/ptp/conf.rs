@@ -6,13 +6,14 @@ mod tests;
 use cni::plugin::Call;
 use cni::{Error, ErrorCode};
 
+use crate::masquerade::{self, Backend};
 use crate::veth;
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conf {
-    /// Masquerade what leaves the container's network.
-    pub masquerade: bool,
+    /// Masquerade what leaves the container's network, and with what.
+    pub masquerade: Option<Backend>,
     /// MTU of the veth pair; `None`: the kernel's default.
     pub mtu: Option<u32>,
     /// The IPAM plugin.
@@ -23,21 +24,7 @@ impl Conf {
     /// Reads and checks everything, before anything is done.
     pub fn parse(call: &Call<'_>) -> Result<Self, Error> {
         let keys = &call.conf;
-        let masquerade = keys.is_on("ipMasq")?;
-        let backend = keys.text("ipMasqBackend")?.filter(|_| masquerade).unwrap_or_default();
-        match backend.as_str() {
-            "" | "iptables" => {}
-            "nftables" => {
-                return Err(Error::new(
-                    ErrorCode::UnsupportedField,
-                    "unsupported field: ipMasqBackend",
-                )
-                .with_details(
-                    "this version of ptp masquerades with iptables only; remove the key",
-                ));
-            }
-            _ => return Err(invalid(format!("unknown ipmasq backend {backend:?}"))),
-        }
+        let masquerade = masquerade::wanted(keys)?;
         let ipam = keys.ipam_type.clone().ok_or_else(|| {
             invalid("ptp requires an IPAM configuration".into())
                 .with_details("without an address nothing leads to the container: set ipam.type, for example to \"host-local\"")

@@ -50,8 +50,8 @@ impl Plugin for Ptp {
 
     fn status(&self, call: &Call<'_>) -> Result<(), Error> {
         let conf = conf::Conf::parse(call)?;
-        if conf.masquerade {
-            readiness::check_masquerading()?;
+        if let Some(backend) = conf.masquerade {
+            readiness::check_masquerading(backend)?;
         }
         call.delegate_status(&conf.ipam)
     }

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::masquerade::Backend;
 use crate::testcall::with_call;
 
 fn parse(args: &str, keys: &Value) -> Result<Conf, Error> {
@@ -19,11 +20,12 @@ fn defaults() -> Conf {
         gateway: false,
         default_gateway: false,
         force_address: false,
-        masquerade: false,
+        masquerade: None,
         mtu: None,
         hairpin: false,
         promiscuous: false,
         isolated: false,
+        spoof_check: false,
         vlans: None,
         mac: None,
         dad: false,
@@ -46,9 +48,20 @@ fn every_key() {
             Box::new(|c| (c.gateway, c.default_gateway) = (true, true)),
         ),
         (json!({ "forceAddress": true }), Box::new(|c| c.force_address = true)),
-        (json!({ "ipMasq": true }), Box::new(|c| c.masquerade = true)),
-        (json!({ "ipMasq": true, "ipMasqBackend": "iptables" }), Box::new(|c| c.masquerade = true)),
-        (json!({ "ipMasq": true, "ipMasqBackend": "" }), Box::new(|c| c.masquerade = true)),
+        (json!({ "ipMasq": true }), Box::new(|c| c.masquerade = Some(Backend::Auto))),
+        (
+            json!({ "ipMasq": true, "ipMasqBackend": "iptables" }),
+            Box::new(|c| c.masquerade = Some(Backend::Iptables)),
+        ),
+        (
+            json!({ "ipMasq": true, "ipMasqBackend": "nftables" }),
+            Box::new(|c| c.masquerade = Some(Backend::Nftables)),
+        ),
+        (json!({ "macspoofchk": true }), Box::new(|c| c.spoof_check = true)),
+        (
+            json!({ "ipMasq": true, "ipMasqBackend": "" }),
+            Box::new(|c| c.masquerade = Some(Backend::Auto)),
+        ),
         (json!({ "mtu": 1400 }), Box::new(|c| c.mtu = Some(1400))),
         (json!({ "mtu": 0 }), Box::new(|_| ())),
         (json!({ "hairpinMode": true }), Box::new(|c| c.hairpin = true)),
@@ -150,13 +163,7 @@ fn what_is_wrong_is_named() {
             7,
             "bridge \"twelve-chars\" leaves no room for the name of the VLAN's gateway",
         ),
-        ("", json!({ "macspoofchk": true }), 2, "unsupported field: macspoofchk"),
-        (
-            "",
-            json!({ "ipMasq": true, "ipMasqBackend": "nftables" }),
-            2,
-            "unsupported field: ipMasqBackend",
-        ),
+        ("", json!({ "macspoofchk": "yes" }), 6, "\"macspoofchk\""),
         ("", json!({ "ipMasq": true, "ipMasqBackend": "x" }), 7, "unknown ipmasq backend \"x\""),
         ("MAC=nonsense", json!({}), 7, "\"nonsense\" is not a MAC address"),
         ("MAC=01:00:5e:00:00:01", json!({}), 7, "01:00:5e:00:00:01 cannot be an interface's"),
@@ -172,12 +179,12 @@ fn what_is_wrong_is_named() {
 /// DEL must work with whatever was good enough for an earlier version.
 #[test]
 fn del_reads_only_what_it_needs() {
-    let keys = json!({ "bridge": "br9", "ipMasq": true, "mtu": -1, "vlan": 5000, "hairpinMode": true, "promiscMode": true });
+    let keys = json!({ "bridge": "br9", "ipMasq": true, "ipMasqBackend": "x", "macspoofchk": true, "mtu": -1, "vlan": 5000, "hairpinMode": true, "promiscMode": true });
     let conf = with_call("K8S_POD_NAME=x", &document(&keys), Teardown::parse);
-    assert_eq!(conf, Teardown { bridge: "br9".into(), masquerade: true });
+    assert_eq!(conf, Teardown { bridge: "br9".into(), masquerade: true, spoof_check: true });
     let conf = with_call("", &document(&json!({})), Teardown::parse);
-    assert_eq!(conf, Teardown { bridge: "cni0".into(), masquerade: false });
-    let unreadable = json!({ "bridge": 5, "ipMasq": "perhaps" });
+    assert_eq!(conf, Teardown { bridge: "cni0".into(), masquerade: false, spoof_check: false });
+    let unreadable = json!({ "bridge": 5, "ipMasq": "perhaps", "macspoofchk": 3 });
     let conf = with_call("", &document(&unreadable), Teardown::parse);
-    assert_eq!(conf, Teardown { bridge: "cni0".into(), masquerade: true });
+    assert_eq!(conf, Teardown { bridge: "cni0".into(), masquerade: true, spoof_check: true });
 }

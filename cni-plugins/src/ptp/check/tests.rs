@@ -51,7 +51,7 @@ fn prev() -> CniResult {
 }
 
 fn of(prev: &CniResult, seen: &Seen) -> String {
-    let conf = Conf { masquerade: false, mtu: Some(1500), ipam: "host-local".into() };
+    let conf = Conf { masquerade: None, mtu: Some(1500), ipam: "host-local".into() };
     differences(&conf, &Attachment { prev, ifname: "eth0", sandbox: SANDBOX }, seen).join("; ")
 }
 

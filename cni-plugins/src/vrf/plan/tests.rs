@@ -8,21 +8,11 @@ fn link(index: u32, name: &str, vrf_table: Option<u32>) -> Link {
         index,
         name: name.into(),
         kind: Some(if vrf_table.is_some() { "vrf" } else { "veth" }.into()),
-        mac: None,
         mtu: 1500,
         up: true,
         oper_state: OperState::Up,
-        master: None,
-        peer_index: None,
-        peer_netns_id: None,
-        promisc: false,
-        hairpin: None,
-        loopback: false,
-        allmulti: false,
-        alias: None,
-        txqlen: 1000,
-        tun: None,
         vrf_table,
+        ..Link::default()
     }
 }
 

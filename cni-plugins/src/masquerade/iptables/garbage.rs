@@ -1,4 +1,4 @@
-//! GC of [`crate::masquerade`]'s iptables rules, ours and the reference's alike.
+//! GC of masquerading rules of iptables, ours and the reference's alike.
 //!
 //! Rules name their network and container in a comment, `name: "net" id: "c1"`. A chain belongs to a network if a rule in it,
 //! or one that leads to it, says so; it is garbage if it is the chain of no valid attachment of that network. Its name has no
@@ -10,11 +10,9 @@ use cni::Error;
 use cni::plugin::ValidAttachment;
 use netns_tools::iptables::{Batch, Family, Iptables, IptablesError, Rules, Table, join_words};
 
+use super::{HOOK, Masquerade, TABLE};
 use crate::code;
-use crate::masquerade::Masquerade;
 
-const TABLE: &str = "nat";
-const HOOK: &str = "POSTROUTING";
 const PREFIX: &str = "CNI-";
 
 /// Removes the rules of `network` that are no valid attachment's. A host without iptables has none.
