@@ -54,7 +54,8 @@ pub fn decode(bytes: &[u8], checksum_is_complete: bool) -> Option<&[u8]> {
     }
     let udp = &whole[header..];
     let udp = udp.get(..usize::from(number(udp, 4)?))?;
-    if udp.len() < UDP_HEADER || number(udp, 0)? != SERVER || number(udp, 2)? != CLIENT {
+    // From which port a server or a relay sends is its own affair.
+    if udp.len() < UDP_HEADER || number(udp, 2)? != CLIENT {
         return None;
     }
     let addresses = <[u8; 8]>::try_from(whole.get(12..20)?).ok()?;
