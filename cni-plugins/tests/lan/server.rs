@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Lan, eventually};
 
@@ -57,7 +57,6 @@ pub struct Heard {
     pub server: Option<Ipv4Addr>,
     pub client_id: Vec<u8>,
     pub broadcast_flag: bool,
-    pub at: Instant,
 }
 
 pub struct Server {
@@ -160,7 +159,6 @@ fn read(question: &[u8], broadcast: bool, from: SocketAddr) -> Heard {
         server: option(question, 54).map(address),
         client_id: option(question, 61).unwrap().to_vec(),
         broadcast_flag: question[10] & 0x80 != 0,
-        at: Instant::now(),
     }
 }
 
