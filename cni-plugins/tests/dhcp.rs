@@ -451,6 +451,31 @@ fn systemd_passes_the_socket_and_the_reference_spelling_works() {
     assert!(socket.exists(), "it is systemd's");
 }
 
+/// With nothing but the capabilities of the unit that we ship.
+#[test]
+fn the_units_capabilities_are_enough() {
+    let unit = fs::read_to_string("../conf/systemd/heddle-cni-dhcp.service").unwrap();
+    let line = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
+    let set: Vec<_> = line.split(' ').map(|cap| cap.replace("CAP_", "+").to_lowercase()).collect();
+    let lan = Lan::new();
+    let _server = Server::start(&lan, Orders::default());
+    let daemon = lan.daemon_by(&format!(
+        "/usr/bin/setpriv --bounding-set -all,{} --no-new-privs {} dhcp-daemon --socketpath {} --statedir {}",
+        set.join(","),
+        env!("CARGO_BIN_EXE_heddle-cni"),
+        lan.socket().display(),
+        lan.state().display()
+    ));
+    let pod = lan.pod("c1");
+    let conf = lan.conf(&json!({}));
+    lan.node.add("dhcp", &pod, &conf);
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap();
+    assert_eq!(u64::from_str_radix(effective, 16).unwrap().count_ones() as usize, set.len());
+    lan.node.del("dhcp", &pod, &conf);
+    assert!(!is_up(&pod));
+}
+
 #[test]
 fn two_daemons_do_not_share() {
     let lan = Lan::new();

@@ -14,6 +14,7 @@
 //! The reference's daemon speaks Go's `net/rpc` instead (gob over HTTP). Either side recognises the other's counterpart and says
 //! so; neither understands it.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -38,6 +39,12 @@ pub struct Attachment {
     pub network: String,
     /// The interface in the container.
     pub ifname: String,
+}
+
+impl fmt::Display for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.container, self.network, self.ifname)
+    }
 }
 
 /// A question.

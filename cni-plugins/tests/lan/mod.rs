@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::node::{Node, Pod, Suite};
 
 /// Generous for a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits for something that must happen.
 pub fn eventually(what: &str, so: impl Fn() -> bool) {

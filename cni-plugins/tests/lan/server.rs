@@ -17,6 +17,7 @@ const NAK: u8 = 6;
 
 /// What it does.
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a misbehaviour of its own")]
 pub struct Orders {
     /// The address that it gives.
     pub address: Ipv4Addr,
