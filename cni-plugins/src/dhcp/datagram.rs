@@ -5,6 +5,8 @@ mod tests;
 
 use std::net::Ipv4Addr;
 
+use super::message::quad;
+
 /// The ports of clients and servers.
 pub const CLIENT: u16 = 68;
 pub const SERVER: u16 = 67;
@@ -54,13 +56,11 @@ pub fn decode(bytes: &[u8], checksum_is_complete: bool) -> Option<&[u8]> {
     }
     let udp = &whole[header..];
     let udp = udp.get(..usize::from(number(udp, 4)?))?;
-    if udp.len() < UDP_HEADER || number(udp, 0)? != SERVER || number(udp, 2)? != CLIENT {
+    // From which port a server or a relay sends is its own affair.
+    if udp.len() < UDP_HEADER || number(udp, 2)? != CLIENT {
         return None;
     }
-    let addresses = <[u8; 8]>::try_from(whole.get(12..20)?).ok()?;
-    let [a, b, c, d, e, f, g, h] = addresses;
-    let pseudo =
-        pseudo_header(Ipv4Addr::new(a, b, c, d), Ipv4Addr::new(e, f, g, h), length(udp.len()));
+    let pseudo = pseudo_header(quad(&whole[12..16])?, quad(&whole[16..20])?, length(udp.len()));
     let to_check = checksum_is_complete && number(udp, 6)? != 0;
     if to_check && checksum(pseudo, udp) != 0 {
         return None;

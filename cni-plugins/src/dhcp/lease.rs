@@ -106,10 +106,11 @@ pub mod hex {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Options, D::Error> {
-        let text = BTreeMap::<u8, String>::deserialize(deserializer)?;
-        let decode = |(option, text): (u8, String)| {
+        // Inside a tagged enum, serde gives numbers as keys as the text that they are in JSON.
+        let text = BTreeMap::<String, String>::deserialize(deserializer)?;
+        let decode = |(option, text): (String, String)| {
             let value = HEXLOWER.decode(text.as_bytes()).map_err(D::Error::custom)?;
-            Ok((option, value))
+            Ok((option.parse().map_err(D::Error::custom)?, value))
         };
         text.into_iter().map(decode).collect()
     }

@@ -19,8 +19,8 @@ pub fn result(lease: &Lease, priority: Option<u32>) -> Option<CniResult> {
     let net = Ipv4Network::new(lease.address, lease.prefix()?).ok()?;
     let gateway = address(&lease.options, code::ROUTERS).map(IpAddr::V4);
     let ip = IpConfig { interface: None, address: IpNetwork::V4(net), gateway };
-    let mut routes = routes(&lease.options);
-    routes.iter_mut().for_each(|route| route.priority = priority);
+    let routes = routes(&lease.options).into_iter();
+    let routes = routes.map(|route| Route { priority, ..route }).collect();
     Some(CniResult { ips: vec![ip], routes, ..CniResult::default() })
 }
 
@@ -38,8 +38,8 @@ fn routes(options: &Options) -> Vec<Route> {
         .filter_map(|pair| Some((quad(&pair[..4])?, quad(&pair[4..])?)))
         .filter_map(|(dst, gateway)| route(dst, classful_prefix(dst)?, gateway))
         .collect();
-    let router = address(options, code::ROUTERS);
-    routes.extend(router.and_then(|router| route(Ipv4Addr::UNSPECIFIED, 0, router)));
+    let gateway = address(options, code::ROUTERS);
+    routes.extend(gateway.and_then(|gateway| route(Ipv4Addr::UNSPECIFIED, 0, gateway)));
     routes
 }
 
@@ -49,21 +49,21 @@ fn classless(mut bytes: &[u8]) -> Option<Vec<Route>> {
     let mut routes = Vec::new();
     while let Some((&prefix, rest)) = bytes.split_first() {
         let (significant, rest) = rest.split_at_checked(usize::from(prefix.div_ceil(8)))?;
-        let (router, rest) = rest.split_at_checked(4)?;
+        let (gateway, rest) = rest.split_at_checked(4)?;
         let mut dst = [0; 4];
         dst.get_mut(..significant.len())?.copy_from_slice(significant);
-        routes.push(route(dst.into(), prefix, quad(router)?)?);
+        routes.push(route(dst.into(), prefix, quad(gateway)?)?);
         bytes = rest;
     }
     Some(routes)
 }
 
-/// A router of 0.0.0.0 says that the destination is on the link.
-fn route(dst: Ipv4Addr, prefix: u8, router: Ipv4Addr) -> Option<Route> {
+/// A gateway of 0.0.0.0 says that the destination is on the link.
+fn route(dst: Ipv4Addr, prefix: u8, gateway: Ipv4Addr) -> Option<Route> {
     let net = Ipv4Network::new(dst, prefix).ok()?;
     let dst = Ipv4Network::new(net.network(), prefix).ok()?;
-    let scope = router.is_unspecified().then_some(SCOPE_LINK);
-    Some(Route { scope, ..Route::new(IpNetwork::V4(dst), Some(IpAddr::V4(router))) })
+    let scope = gateway.is_unspecified().then_some(SCOPE_LINK);
+    Some(Route { scope, ..Route::new(IpNetwork::V4(dst), Some(IpAddr::V4(gateway))) })
 }
 
 /// The prefix that an address had before there were prefixes; option 33 has nothing else. 0.0.0.0 is not allowed there.

@@ -14,6 +14,7 @@
 //! The reference's daemon speaks Go's `net/rpc` instead (gob over HTTP). Either side recognises the other's counterpart and says
 //! so; neither understands it.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -38,6 +39,12 @@ pub struct Attachment {
     pub network: String,
     /// The interface in the container.
     pub ifname: String,
+}
+
+impl fmt::Display for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.container, self.network, self.ifname)
+    }
 }
 
 /// A question.
@@ -185,4 +192,50 @@ fn exchange(
     let mut said = Vec::new();
     stream.take(MOST).read_to_end(&mut said)?;
     if said.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(said) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_question_as_it_is_written() {
+        let question = Question::Allocate(Allocate {
+            attachment: Attachment {
+                container: "c1".to_owned(),
+                network: "net".to_owned(),
+                ifname: "eth0".to_owned(),
+            },
+            netns: "/run/netns/x".to_owned(),
+            provide: Options::from([(12, b"web".to_vec())]),
+            request: vec![1, 3],
+        });
+        let json = serde_json::to_value(&question).unwrap();
+        let expected = json!({
+            "method": "allocate",
+            "attachment": { "container": "c1", "network": "net", "ifname": "eth0" },
+            "netns": "/run/netns/x", "provide": { "12": "776562" }, "request": [1, 3],
+        });
+        assert_eq!(json, expected);
+        let Question::Allocate(read) = serde_json::from_value(json).unwrap() else {
+            panic!("another question");
+        };
+        assert_eq!(read.provide[&12], b"web");
+    }
+
+    #[test]
+    fn an_error_comes_through_whole() {
+        let error = Error::new(ErrorCode::TryAgainLater, "no more tries").with_details("why");
+        let json = serde_json::to_value(Answer::Error(error.clone().into())).unwrap();
+        assert_eq!(
+            json,
+            json!({ "error": { "code": 11, "msg": "no more tries", "details": "why" } })
+        );
+        let Answer::Error(refusal) = serde_json::from_value(json).unwrap() else {
+            panic!("another answer");
+        };
+        assert_eq!(Error::from(refusal), error);
+    }
 }

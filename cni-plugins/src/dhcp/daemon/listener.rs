@@ -1,4 +1,4 @@
-//! The socket that the daemon listens on: systemd's (sd_listen_fds(3)), or its own.
+//! The socket that the daemon listens on: systemd's (`sd_listen_fds(3)`), or its own.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};

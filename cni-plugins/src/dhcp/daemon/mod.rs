@@ -10,12 +10,14 @@
 //! | `listener` | the socket, our own or systemd's |
 //! | `server` | questions and answers |
 //! | `table` | who has which lease |
-//! | `worker` | one lease: the machine's actions, and its events |
+//! | `handle` | one lease, from outside its thread |
+//! | `worker` | its thread: the machine's events and actions |
 //! | `place` | the container's interface |
 //! | `store` | the files |
 
 mod clock;
 mod flags;
+mod handle;
 mod listener;
 mod place;
 mod server;
@@ -59,7 +61,9 @@ pub fn run(flags: &Flags) -> Result<(), Error> {
         },
     };
     let table = Arc::new(Table::new(Arc::new(context)));
-    records.into_iter().for_each(|record| table.resume(record));
+    for record in records {
+        table.resume(record);
+    }
     log(&format!("serving on {}, {} leases of before", socket.path().display(), table.count()));
     accept_until_told(&socket, &signals, &table)
 }

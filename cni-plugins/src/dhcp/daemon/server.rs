@@ -38,6 +38,10 @@ pub fn accept(socket: &Socket, table: &Arc<Table>) {
 
 fn serve(mut stream: UnixStream, table: &Table) {
     let answered = read(&mut stream).and_then(|said| {
+        if said.is_empty() {
+            // Somebody looked whether we are here.
+            return Ok(());
+        }
         if said.starts_with(GO_RPC) {
             return stream.write_all(TO_GO_RPC);
         }

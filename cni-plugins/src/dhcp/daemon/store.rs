@@ -115,9 +115,7 @@ impl Store {
     }
 
     fn path(&self, attachment: &Attachment) -> PathBuf {
-        let Attachment { container, network, ifname } = attachment;
-        // None of them can contain a slash.
-        let hash = Sha256::digest(format!("{container}/{network}/{ifname}"));
+        let hash = Sha256::digest(attachment.to_string());
         self.folder.join(format!("{}{SUFFIX}", HEXLOWER.encode(&hash[..16])))
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use cni::{Error, ErrorCode};
 
+use super::handle::{Handle, Over, Status};
 use super::log;
 use super::store::Record;
-use super::worker::{Context, Handle, Over, Status, title};
+use super::worker::Context;
 use crate::code;
 use crate::dhcp::lease::Lease;
 use crate::dhcp::rpc::{Allocate, Attachment};
@@ -33,7 +34,7 @@ impl Table {
         let attachment = record.allocate.attachment.clone();
         match Handle::resume(record, Arc::clone(&self.context)) {
             Ok(handle) => drop(self.lock().insert(attachment, handle)),
-            Err(error) => log(&format!("{}: {error}", title(&attachment))),
+            Err(error) => log(&format!("{attachment}: {error}")),
         }
     }
 
@@ -80,7 +81,7 @@ impl Table {
             Some(Status::Looking) => "an address is being looked for".to_owned(),
             Some(Status::Over(_)) | None => "the DHCP daemon does not know of one".to_owned(),
         };
-        let msg = format!("dhcp: there is no lease for {}", title(attachment));
+        let msg = format!("dhcp: there is no lease for {attachment}");
         Err(Error::new(code::NO_LEASE, msg).with_details(why))
     }
 
@@ -104,7 +105,9 @@ impl Table {
                 .map(|(attachment, handle)| (attachment.clone(), Arc::clone(handle)))
                 .collect()
         };
-        stale.iter().for_each(|(attachment, handle)| self.drop_handle(attachment, handle));
+        for (attachment, handle) in &stale {
+            self.drop_handle(attachment, handle);
+        }
         stale.len()
     }
 

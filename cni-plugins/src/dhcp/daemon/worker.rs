@@ -1,14 +1,12 @@
-//! One lease and the thread that looks after it: it turns time, packets and orders into the machine's events, and does what the
+//! The thread that looks after one lease: it turns time, packets and orders into the machine's events, and does what the
 //! machine says.
 
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io::{PipeReader, Read};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use cni::{Error, ErrorCode};
 use netns_tools::cause::one_line;
@@ -17,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::clock::{moment, now};
 use super::flags::prefixed;
+use super::handle::{Handle, Over, Status};
 use super::place::{Ear, Place};
 use super::store::{Record, Store, numbers};
 use super::{clock, log};
@@ -28,8 +27,6 @@ use crate::dhcp::rpc::{Allocate, Attachment};
 
 /// How often the interface is looked for, in milliseconds: its end is not announced.
 const WATCH: Time = 5000;
-/// A thread does little and calls nothing deep.
-const STACK: usize = 256 << 10;
 /// The longest client identifier is 255 bytes, its type included.
 const LONGEST_NAME: usize = 254;
 
@@ -45,148 +42,8 @@ pub struct Context {
     pub timing: Timing,
 }
 
-/// How a lease stands.
-#[derive(Clone, Debug)]
-pub enum Status {
-    /// An address is looked for.
-    Looking,
-    /// There is a lease.
-    Held(Lease),
-    /// There is none any more, or never was.
-    Over(Over),
-}
-
-/// How it ended.
-#[derive(Clone, Debug)]
-pub enum Over {
-    /// It was given back, or its interface is gone.
-    Done,
-    /// There was no lease to be had.
-    Failed(Error),
-    /// It was lost, for this reason, and the interface is down.
-    Lost(&'static str),
-}
-
-/// A lease from outside its thread.
-pub struct Handle {
-    /// What it is for.
-    pub allocate: Allocate,
-    status: Mutex<Status>,
-    changed: Condvar,
-    stop: AtomicBool,
-    wake: PipeWriter,
-    place: OnceLock<Place>,
-}
-
-impl Handle {
-    /// Starts to look for a lease.
-    pub fn acquire(allocate: Allocate, context: Arc<Context>) -> Result<Arc<Self>, Error> {
-        Self::start(allocate, Status::Looking, move |handle, wake| {
-            match Worker::acquire(Arc::clone(&handle), wake, context) {
-                Ok((worker, actions)) => worker.run(actions),
-                Err(error) => handle.set(Status::Over(Over::Failed(error))),
-            }
-        })
-    }
-
-    /// Goes on with a lease of before a restart.
-    pub fn resume(record: Record, context: Arc<Context>) -> Result<Arc<Self>, Error> {
-        let status = Status::Held(record.lease.clone());
-        Self::start(record.allocate.clone(), status, move |handle, wake| {
-            match Worker::resume(&record, Arc::clone(&handle), wake, Arc::clone(&context)) {
-                Some((worker, actions)) => worker.run(actions),
-                None => {
-                    log(&format!("{}: its interface is gone", title(&record.allocate.attachment)));
-                    forget(&context.store, &record.allocate.attachment);
-                    handle.set(Status::Over(Over::Done));
-                }
-            }
-        })
-    }
-
-    fn start(
-        allocate: Allocate,
-        status: Status,
-        run: impl FnOnce(Arc<Self>, PipeReader) + Send + 'static,
-    ) -> Result<Arc<Self>, Error> {
-        let failed = |error: io::Error| {
-            Error::new(ErrorCode::TryAgainLater, "the DHCP daemon cannot look after another lease")
-                .with_details(error.to_string())
-        };
-        let (reader, wake) = io::pipe().map_err(failed)?;
-        let handle = Arc::new(Self {
-            allocate,
-            status: Mutex::new(status),
-            changed: Condvar::new(),
-            stop: AtomicBool::new(false),
-            wake,
-            place: OnceLock::new(),
-        });
-        let own = Arc::clone(&handle);
-        let builder = thread::Builder::new().name("lease".to_owned()).stack_size(STACK);
-        builder.spawn(move || run(own, reader)).map_err(failed)?;
-        Ok(handle)
-    }
-
-    /// How it stands.
-    pub fn status(&self) -> Status {
-        self.lock().clone()
-    }
-
-    /// Whether this is the lease that is asked for: of a container in the same namespace, and not lost.
-    pub fn is_usable_for(&self, allocate: &Allocate) -> bool {
-        let lost = matches!(*self.lock(), Status::Over(_));
-        let stopping = self.stop.load(Ordering::SeqCst);
-        !lost
-            && !stopping
-            && self.allocate.netns == allocate.netns
-            && !self.place.get().is_some_and(Place::has_vanished)
-    }
-
-    /// Whether nothing is left to be done.
-    pub fn is_over(&self) -> bool {
-        matches!(*self.lock(), Status::Over(Over::Done | Over::Failed(_)))
-    }
-
-    /// Waits until an address was found or not.
-    pub fn wait_while_looking(&self) -> Status {
-        let mut status = self.lock();
-        while matches!(*status, Status::Looking) {
-            status = self.changed.wait(status).unwrap_or_else(PoisonError::into_inner);
-        }
-        status.clone()
-    }
-
-    /// Gives the lease back, and waits until that is done, up to a limit.
-    pub fn release(&self, patience: Duration) {
-        self.stop.store(true, Ordering::SeqCst);
-        // The pipe is never full: the thread reads it, or has ended.
-        let _ = (&self.wake).write(&[0]);
-        let end = Instant::now() + patience;
-        let mut status = self.lock();
-        while !matches!(*status, Status::Over(Over::Done | Over::Failed(_))) {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                log(&format!("{}: is still being given back", title(&self.allocate.attachment)));
-                return;
-            }
-            let waited = self.changed.wait_timeout(status, left);
-            status = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    fn set(&self, status: Status) {
-        *self.lock() = status;
-        self.changed.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Status> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The thread's own.
-struct Worker {
+pub struct Worker {
     handle: Arc<Handle>,
     wake: PipeReader,
     context: Arc<Context>,
@@ -203,7 +60,8 @@ struct Worker {
 }
 
 impl Worker {
-    fn acquire(
+    /// Sets the interface up and begins to look for an address; the actions are for [`Self::run`].
+    pub fn acquire(
         handle: Arc<Handle>,
         wake: PipeReader,
         context: Arc<Context>,
@@ -215,8 +73,8 @@ impl Worker {
         Ok((Self::new(handle, wake, context, place, params, was_down, state), actions))
     }
 
-    /// `None`: the interface is gone.
-    fn resume(
+    /// Begins to confirm a lease of before. `None`: the interface is gone.
+    pub fn resume(
         record: &Record,
         handle: Arc<Handle>,
         wake: PipeReader,
@@ -241,8 +99,7 @@ impl Worker {
         state: State,
     ) -> Self {
         let watch = now() + WATCH;
-        // It is new: nobody else sets it.
-        let _ = handle.place.set(place.clone());
+        handle.set_place(place.clone());
         Self {
             handle,
             wake,
@@ -257,8 +114,9 @@ impl Worker {
         }
     }
 
-    fn run(mut self, actions: Vec<Action>) {
-        actions.into_iter().for_each(|action| self.perform(action));
+    /// Runs to the end.
+    pub fn run(mut self, actions: Vec<Action>) {
+        self.perform_all(actions);
         while self.state != State::Ended || self.lost {
             if !self.state.is_waiting() {
                 self.ear = None;
@@ -269,13 +127,13 @@ impl Worker {
             let (state, actions) = machine::step(state, event, &self.params, moment());
             self.state = state;
             self.lost &= !over;
-            actions.into_iter().for_each(|action| self.perform(action));
+            self.perform_all(actions);
         }
     }
 
     /// Waits for whatever comes first; `None`: look again.
     fn next_event(&mut self) -> Option<Event> {
-        if self.handle.stop.load(Ordering::SeqCst) {
+        if self.handle.is_stopping() {
             return Some(Event::Release);
         }
         let now = now();
@@ -320,6 +178,12 @@ impl Worker {
         };
         let payload = datagram::decode(&datagram.payload, datagram.checksum_is_complete)?;
         Message::decode(payload).map(|message| Event::Received(message, datagram.from))
+    }
+
+    fn perform_all(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            self.perform(action);
+        }
     }
 
     fn perform(&mut self, action: Action) {
@@ -423,7 +287,7 @@ impl Worker {
     }
 
     fn say(&self, text: &str) {
-        log(&format!("{}: {text}", title(&self.handle.allocate.attachment)));
+        log(&format!("{}: {text}", self.handle.allocate.attachment));
     }
 }
 
@@ -447,14 +311,8 @@ fn params(allocate: &Allocate, place: &Place, context: &Context) -> Params {
 /// As the reference's: 0 for "no hardware address", then the attachment (RFC 2132, section 9.14).
 fn client_id(attachment: &Attachment) -> Vec<u8> {
     let mut id = vec![0];
-    id.extend(title(attachment).bytes().take(LONGEST_NAME));
+    id.extend(attachment.to_string().bytes().take(LONGEST_NAME));
     id
-}
-
-/// An attachment in one word.
-pub fn title(attachment: &Attachment) -> String {
-    let Attachment { container, network, ifname } = attachment;
-    format!("{container}/{network}/{ifname}")
 }
 
 fn remaining(lease: &Lease) -> String {
@@ -463,8 +321,9 @@ fn remaining(lease: &Lease) -> String {
     })
 }
 
-fn forget(store: &Store, attachment: &Attachment) {
+/// Removes a lease's file.
+pub fn forget(store: &Store, attachment: &Attachment) {
     if let Err(error) = store.remove(attachment) {
-        log(&format!("{}: cannot remove its file: {error}", title(attachment)));
+        log(&format!("{attachment}: cannot remove its file: {error}"));
     }
 }

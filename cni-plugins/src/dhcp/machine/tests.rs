@@ -1,3 +1,5 @@
+use Kind::{Ack, Nak, Offer};
+
 use super::*;
 use crate::dhcp::lease::Times;
 
@@ -120,17 +122,35 @@ fn regaining() -> State {
     hear(renewing(), answer(Kind::Nak, Ipv4Addr::UNSPECIFIED, 0), 41_000).0
 }
 
+const NONE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 const NOTE_AGAIN: &str = "Note(\"the lease does not hold; asking for the same address again\")";
 const ASK_RENEW: &str = "REQUEST ciaddr=10.0.0.5 to 10.0.0.1 via 02:00:00:00:00:01";
 const RELEASE: &str = "RELEASE 54=10.0.0.1 ciaddr=10.0.0.5 to 10.0.0.1 via 02:00:00:00:00:01";
 
-/// Every state × every event that means something to it.
+/// A state, what happens when, and what that makes of it.
+type Row = (State, Event, Time, &'static str, &'static [&'static str]);
+
+fn received(kind: Kind, address: Ipv4Addr) -> Event {
+    Event::Received(answer(kind, address, 80), SERVER_MAC)
+}
+
+fn try_all(table: Vec<Row>) {
+    for (state, event, now, next, actions) in table {
+        let what = format!("{} {event:?} at {now}", name(&state));
+        let step = happen(state, event, now);
+        assert_eq!(
+            told(&step),
+            (next, actions.iter().map(ToString::to_string).collect()),
+            "{what}"
+        );
+    }
+}
+
+// Every state × every event that means something to it, in three parts.
+
 #[test]
-fn the_table() {
-    use Kind::{Ack, Nak, Offer};
-    let none = Ipv4Addr::UNSPECIFIED;
-    let received = |kind, address| Event::Received(answer(kind, address, 80), SERVER_MAC);
-    let table: Vec<(State, Event, Time, &str, &[&str])> = vec![
+fn getting_a_lease() {
+    try_all(vec![
         (
             selecting(),
             received(Offer, ADDRESS),
@@ -138,9 +158,9 @@ fn the_table() {
             "requesting",
             &["REQUEST 50=10.0.0.5 54=10.0.0.1 to all"],
         ),
-        (selecting(), received(Offer, none), 5, "selecting", &[]),
+        (selecting(), received(Offer, NONE), 5, "selecting", &[]),
         (selecting(), received(Ack, ADDRESS), 5, "selecting", &[]),
-        (selecting(), received(Nak, none), 5, "selecting", &[]),
+        (selecting(), received(Nak, NONE), 5, "selecting", &[]),
         (selecting(), Event::Due, 2000, "selecting", &["DISCOVER to all"]),
         (selecting(), Event::Due, 208_000, "ended", &["Fail(NoAnswer)"]),
         (selecting(), Event::Release, 5, "ended", &["Fail(Stopped)"]),
@@ -149,7 +169,7 @@ fn the_table() {
         (requesting(), received(Offer, OTHER), 5, "requesting", &[]),
         (
             requesting(),
-            received(Nak, none),
+            received(Nak, NONE),
             5,
             "selecting",
             &["Note(\"the server refused its own offer\")"],
@@ -159,11 +179,17 @@ fn the_table() {
         (requesting(), Event::Due, 208_000, "ended", &["Fail(NoAnswer)"]),
         (requesting(), Event::Release, 5, "ended", &[RELEASE, "Fail(Stopped)"]),
         (requesting(), Event::Vanished, 5, "ended", &["Forget"]),
+    ]);
+}
+
+#[test]
+fn holding_a_lease() {
+    try_all(vec![
         (rebooting(), received(Ack, ADDRESS), 1005, "bound", &["hold 10.0.0.5"]),
         (rebooting(), received(Ack, OTHER), 1005, "rebooting", &[]),
         (
             rebooting(),
-            received(Nak, none),
+            received(Nak, NONE),
             1005,
             "selecting",
             &[NOTE_AGAIN, "DISCOVER 50=10.0.0.5 to all"],
@@ -178,7 +204,7 @@ fn the_table() {
         ),
         (rebooting(), Event::Release, 1005, "ended", &[RELEASE, "Forget"]),
         (rebooting(), Event::Vanished, 1005, "ended", &["Forget"]),
-        (bound_state(), received(Nak, none), 5, "bound", &[]),
+        (bound_state(), received(Nak, NONE), 5, "bound", &[]),
         (bound_state(), Event::Due, 40_000, "renewing", &[ASK_RENEW]),
         (bound_state(), Event::Due, 70_000, "rebinding", &["REQUEST ciaddr=10.0.0.5 to all"]),
         (
@@ -190,31 +216,6 @@ fn the_table() {
         ),
         (bound_state(), Event::Release, 5, "ended", &[RELEASE, "Forget"]),
         (bound_state(), Event::Vanished, 5, "ended", &["Forget"]),
-        (renewing(), received(Ack, ADDRESS), 40_005, "bound", &["hold 10.0.0.5"]),
-        (renewing(), received(Ack, OTHER), 40_005, "renewing", &[]),
-        (
-            renewing(),
-            received(Nak, none),
-            40_005,
-            "selecting",
-            &[NOTE_AGAIN, "DISCOVER 50=10.0.0.5 to all"],
-        ),
-        (renewing(), Event::Due, 55_000, "renewing", &[ASK_RENEW]),
-        (renewing(), Event::Due, 70_000, "rebinding", &["REQUEST ciaddr=10.0.0.5 to all"]),
-        (renewing(), Event::Release, 40_005, "ended", &[RELEASE, "Forget"]),
-        (renewing(), Event::Vanished, 40_005, "ended", &["Forget"]),
-        (rebinding(), received(Ack, ADDRESS), 70_005, "bound", &["hold 10.0.0.5"]),
-        (
-            rebinding(),
-            received(Nak, none),
-            70_005,
-            "selecting",
-            &[NOTE_AGAIN, "DISCOVER 50=10.0.0.5 to all"],
-        ),
-        (rebinding(), Event::Due, 75_000, "rebinding", &["REQUEST ciaddr=10.0.0.5 to all"]),
-        (rebinding(), Event::Due, 80_000, "ended", &["Lose(\"no server gave it more time\")"]),
-        (rebinding(), Event::Release, 70_005, "ended", &[RELEASE, "Forget"]),
-        (rebinding(), Event::Vanished, 70_005, "ended", &["Forget"]),
         (
             regaining(),
             received(Offer, ADDRESS),
@@ -232,19 +233,41 @@ fn the_table() {
             &["Lose(\"no server gives the same address again\")"],
         ),
         (regaining(), Event::Release, 41_005, "ended", &["Forget"]),
+    ]);
+}
+
+#[test]
+fn asking_for_more_time() {
+    try_all(vec![
+        (renewing(), received(Ack, ADDRESS), 40_005, "bound", &["hold 10.0.0.5"]),
+        (renewing(), received(Ack, OTHER), 40_005, "renewing", &[]),
+        (
+            renewing(),
+            received(Nak, NONE),
+            40_005,
+            "selecting",
+            &[NOTE_AGAIN, "DISCOVER 50=10.0.0.5 to all"],
+        ),
+        (renewing(), Event::Due, 55_000, "renewing", &[ASK_RENEW]),
+        (renewing(), Event::Due, 70_000, "rebinding", &["REQUEST ciaddr=10.0.0.5 to all"]),
+        (renewing(), Event::Release, 40_005, "ended", &[RELEASE, "Forget"]),
+        (renewing(), Event::Vanished, 40_005, "ended", &["Forget"]),
+        (rebinding(), received(Ack, ADDRESS), 70_005, "bound", &["hold 10.0.0.5"]),
+        (
+            rebinding(),
+            received(Nak, NONE),
+            70_005,
+            "selecting",
+            &[NOTE_AGAIN, "DISCOVER 50=10.0.0.5 to all"],
+        ),
+        (rebinding(), Event::Due, 75_000, "rebinding", &["REQUEST ciaddr=10.0.0.5 to all"]),
+        (rebinding(), Event::Due, 80_000, "ended", &["Lose(\"no server gave it more time\")"]),
+        (rebinding(), Event::Release, 70_005, "ended", &[RELEASE, "Forget"]),
+        (rebinding(), Event::Vanished, 70_005, "ended", &["Forget"]),
         (State::Ended, Event::Due, 5, "ended", &[]),
         (State::Ended, received(Ack, ADDRESS), 5, "ended", &[]),
         (State::Ended, Event::Release, 5, "ended", &["Forget"]),
-    ];
-    for (state, event, now, next, actions) in table {
-        let what = format!("{} {event:?} at {now}", name(&state));
-        let step = happen(state, event, now);
-        assert_eq!(
-            told(&step),
-            (next, actions.iter().map(ToString::to_string).collect()),
-            "{what}"
-        );
-    }
+    ]);
 }
 
 #[test]

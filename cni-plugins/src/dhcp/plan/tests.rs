@@ -2,7 +2,10 @@ use netns_tools::MacAddr;
 
 use super::*;
 
-fn told(options: &[(u8, &[u8])]) -> Option<String> {
+/// Options as a table holds them.
+type Given = [(u8, &'static [u8])];
+
+fn told(options: &Given) -> Option<String> {
     let mut lease = Lease {
         address: Ipv4Addr::new(10, 0, 0, 5),
         server: Ipv4Addr::new(10, 0, 0, 1),
@@ -24,7 +27,7 @@ const ROUTER: (u8, &[u8]) = (code::ROUTERS, &[10, 0, 0, 1, 10, 0, 0, 2]);
 
 #[test]
 fn results() {
-    let table: [(&[(u8, &[u8])], _); 9] = [
+    let table: [(&Given, _); 9] = [
         (&[], "10.0.0.5/24 gateway none"),
         (&[ROUTER], "10.0.0.5/24 gateway 10.0.0.1, 0.0.0.0/0 via 10.0.0.1"),
         (&[(code::ROUTERS, &[10, 0])], "10.0.0.5/24 gateway none"),
