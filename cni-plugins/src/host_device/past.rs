@@ -8,8 +8,6 @@ use crate::interface::kernel_error;
 
 /// `RTPROT_KERNEL`, `RTPROT_RA` (`linux/rtnetlink.h`): routes that the kernel makes again by itself.
 const MADE_BY_THE_KERNEL: [u8; 2] = [2, 9];
-/// `IFA_F_PERMANENT` (`linux/if_addr.h`).
-const PERMANENT: u32 = 0x80;
 
 /// A device's past.
 #[derive(Clone, Debug)]
@@ -65,7 +63,7 @@ impl Past {
 
 /// Link-local IPv6 addresses, and those of router advertisements, the kernel makes again.
 fn is_ours_to_restore(address: &Address) -> bool {
-    address.net.is_ipv4() || (address.scope == SCOPE_GLOBAL && address.flags & PERMANENT != 0)
+    address.net.is_ipv4() || (address.scope == SCOPE_GLOBAL && address.is_permanent())
 }
 
 fn is_route_of(route: &Route, index: u32) -> bool {
