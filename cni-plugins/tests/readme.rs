@@ -1,0 +1,113 @@
+//! Every network list of the README works as it stands there.
+
+mod node;
+
+use std::fs;
+use std::path::Path;
+
+use cni::ErrorCode;
+use cni::runtime::{Attachment, NetworkList, Runtime, RuntimeError};
+use node::Node;
+use serde_json::{Value, json};
+
+/// Lists that need what a machine may lack: their first plugin, and why.
+const NEEDY: [(&str, &str); 5] = [
+    ("ipvlan", "this kernel has no ipvlan devices"),
+    ("vlan", "this kernel has no VLAN devices"),
+    ("dummy", "this kernel has no dummy devices"),
+    ("vrf", "this kernel has no VRF devices"),
+    ("dhcp", "no DHCP daemon runs"),
+];
+
+/// The lists of the README, in order.
+fn lists() -> Vec<Value> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let fences = text.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let parsed = fences.map(|fence| {
+        serde_json::from_str::<Value>(fence).unwrap_or_else(|error| panic!("{error}: {fence}"))
+    });
+    parsed.filter(|value| value.get("plugins").is_some()).collect()
+}
+
+/// A node with the devices that the README's lists name.
+fn node() -> Node {
+    let node = Node::heddle();
+    node.sh("ip link add eth0 type veth peer name far0; ip link set far0 up; ip link set eth0 up");
+    node.sh("ip link add ens5 type veth peer name far1; ip addr add 192.0.2.1/24 dev eth0");
+    node.sh("ip route add default via 192.0.2.254");
+    node
+}
+
+/// Files go into the test's folder instead of the usual places.
+fn keep_here(list: &mut Value, folder: &Path) {
+    for plugin in list["plugins"].as_array_mut().unwrap() {
+        if matches!(plugin["type"].as_str(), Some("tuning" | "firewall")) {
+            plugin["dataDir"] = json!(folder.join("data"));
+        }
+        if plugin["ipam"]["type"] == "host-local" {
+            plugin["ipam"]["dataDir"] = json!(folder.join("leases"));
+        }
+    }
+}
+
+fn types(list: &Value) -> Vec<String> {
+    let plugins = list["plugins"].as_array().unwrap().iter();
+    let types = plugins.flat_map(|plugin| [&plugin["type"], &plugin["ipam"]["type"]]);
+    types.filter_map(|name| Some(name.as_str()?.to_owned())).collect()
+}
+
+/// What a runtime would pass to plugins that declare it.
+fn attachment(netns: &Path) -> Attachment {
+    let mut attachment = Attachment::new("readme", Some(netns.to_owned()), "eth0");
+    attachment.args = vec![("IgnoreUnknown".to_owned(), "1".to_owned())];
+    let given = json!({
+        "portMappings": [{ "hostPort": 8080, "containerPort": 80, "protocol": "tcp" }],
+        "bandwidth": { "ingressRate": 1_000_000, "ingressBurst": 1_000_000 },
+    });
+    attachment.capabilities = given.as_object().unwrap().clone();
+    attachment
+}
+
+fn try_list(list: &Value) -> Result<(), RuntimeError> {
+    let (node, mut list) = (node(), list.clone());
+    let pod = node.pod("readme");
+    keep_here(&mut list, node.dir.path());
+    let file = node.dir.path().join("list.conflist");
+    fs::write(&file, list.to_string()).unwrap();
+    let list = NetworkList::load(&file).unwrap();
+    let runtime = Runtime::new(vec![node.bin_dir().to_owned()], node.dir.path().join("cache"));
+    let attachment = attachment(pod.ns.ns().path());
+    node.ns.run(|| {
+        runtime.status(&list)?;
+        runtime.add(&list, &attachment)?;
+        runtime.check(&list, &attachment)?;
+        runtime.del(Some(&list), &attachment)
+    })
+}
+
+#[test]
+fn every_list_works_as_it_stands() {
+    let lists = lists();
+    assert!(lists.len() >= 18, "{} lists", lists.len());
+    let mut wrong = Vec::new();
+    for list in &lists {
+        let types = types(list);
+        let need = NEEDY.iter().find(|(name, _)| types.iter().any(|own| own == name));
+        match (try_list(list), need) {
+            (Ok(()), _) => {}
+            (Err(error), Some((name, why))) if error.code() == Some(ErrorCode::NotAvailable) => {
+                println!("not proven here: {name}: {why}");
+            }
+            (Err(error), _) => wrong.push(format!("{types:?}: {error}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_plugin_has_a_section_with_a_list() {
+    let named: Vec<_> = lists().iter().flat_map(types).collect();
+    for plugin in cni_plugins::suite::PLUGINS {
+        assert!(named.iter().any(|name| name == plugin.name()), "{}", plugin.name());
+    }
+}
