@@ -161,8 +161,11 @@ fn status_of_bridge() {
     assert!(good.ok, "{good:#?}");
     println!("STATUS took {:?} with the start of the program and of iptables", took.elapsed());
     let hidden = [(node::HIDE_SBIN, "1")];
+    assert!(status(&conf, &hidden).ok, "nftables serves where there is no iptables");
+    let mut only = conf.clone();
+    only["ipMasqBackend"] = json!("iptables");
     assert_eq!(
-        status(&conf, &hidden).error(),
+        status(&only, &hidden).error(),
         (50, "cannot set up ipMasq: no usable iptables found".into())
     );
     let mut plain = conf.clone();
