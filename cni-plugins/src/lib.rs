@@ -9,6 +9,8 @@ pub mod bridge;
 pub mod call_log;
 mod cli;
 pub mod code;
+pub mod dbus;
+pub mod firewall;
 pub mod host_local;
 pub mod install;
 pub mod interface;

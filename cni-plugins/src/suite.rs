@@ -3,12 +3,13 @@
 use cni::plugin::{Plugin, Suite};
 
 use crate::bridge::Bridge;
+use crate::firewall::Firewall;
 use crate::host_local::HostLocal;
 use crate::loopback::Loopback;
 use crate::portmap::Portmap;
 
 /// Every plugin, in the order of `heddle-cni list`.
-pub static PLUGINS: &[&dyn Plugin] = &[&Bridge, &Loopback, &HostLocal, &Portmap];
+pub static PLUGINS: &[&dyn Plugin] = &[&Bridge, &Loopback, &HostLocal, &Portmap, &Firewall];
 
 /// The plugin of a type name.
 pub fn find(plugin_type: &str) -> Option<&'static dyn Plugin> {

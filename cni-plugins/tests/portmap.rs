@@ -603,6 +603,8 @@ fn is_shared(line: &str) -> bool {
 fn prove_with(extra: Value) {
     let scene = || {
         let node = Node::heddle();
+        // Nothing changes by itself a second later.
+        node.sh("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
         let (pod, prev) = pod_on_bridge(&node, "c1");
         let mappings = json!([mapping(8080, 80, "tcp"), mapping(53, 53, "udp")]);
         let conf = conf(&prev, &mappings, &extra);
