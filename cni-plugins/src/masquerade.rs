@@ -1,176 +1,135 @@
 //! `ipMasq`: what leaves a container's network goes out under the host's address.
 //!
-//! Chains, rules and comments are the reference's, so that either suite removes what the other added:
-//!
-//! ```text
-//! -A POSTROUTING -s 10.1.0.2/32 -m comment --comment "name: \"net\" id: \"c1\"" -j CNI-7c0d…
-//! -A CNI-7c0d… -d 10.1.0.0/24 -m comment --comment … -j ACCEPT
-//! -A CNI-7c0d… ! -d 224.0.0.0/4 -m comment --comment … -j MASQUERADE
-//! ```
+//! There are two kinds of rules, as in the reference: of iptables, the default, and of nftables (`ipMasqBackend`), which also
+//! serves where iptables cannot be used. Whoever removes rules looks for both: the setting may have changed since.
 
-#[cfg(test)]
-mod tests;
+mod iptables;
+mod nftables;
 
-use cni::Error;
-use data_encoding::HEXLOWER;
+use cni::plugin::{Call, ValidAttachment};
+use cni::{CniResult, Error, ErrorCode, PluginConf};
 use ipnetwork::IpNetwork;
-use netns_tools::iptables::{
-    Batch, Family, Iptables, IptablesError, Rules, Table, quote, split_words,
-};
-use sha2::{Digest, Sha512};
 
-use crate::code;
+use crate::teardown::first_with_others;
 
-const TABLE: &str = "nat";
-const HOOK: &str = "POSTROUTING";
-/// What the kernel takes for a chain's name, less the final zero byte.
-const MAX_CHAIN: usize = 28;
-/// What the kernel takes for a comment, less the final zero byte.
-const MAX_COMMENT: usize = 255;
+/// Which kind of rules to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// iptables where it can be used, else nftables.
+    Auto,
+    /// iptables.
+    Iptables,
+    /// nftables, over netlink: no program is needed.
+    Nftables,
+}
 
-/// The rules of one attachment. (The reference does not put the interface's name into the hash, so
-/// two interfaces of a container in one network share a chain.)
+/// What `ipMasq` and `ipMasqBackend` ask for.
+pub fn wanted(keys: &PluginConf) -> Result<Option<Backend>, Error> {
+    if !keys.is_on("ipMasq")? {
+        return Ok(None);
+    }
+    let name = keys.text("ipMasqBackend")?.unwrap_or_default();
+    Ok(Some(match name.as_str() {
+        "" => Backend::Auto,
+        "iptables" => Backend::Iptables,
+        "nftables" => Backend::Nftables,
+        _ => {
+            let msg = format!("unknown ipmasq backend {name:?}");
+            let details = "ipMasqBackend is \"iptables\" or \"nftables\"; without it, what this host has is used";
+            return Err(Error::new(ErrorCode::InvalidConfig, msg).with_details(details));
+        }
+    }))
+}
+
+/// The rules of one attachment.
 pub struct Masquerade {
-    chain: String,
-    comment: String,
+    iptables: iptables::Masquerade,
+    nftables: nftables::Masquerade,
 }
 
 impl Masquerade {
-    /// The rules of a container in a network.
-    pub fn new(network: &str, container_id: &str) -> Self {
-        let hash = Sha512::digest(format!("{network}{container_id}"));
-        let mut chain = format!("CNI-{}", HEXLOWER.encode(&hash));
-        chain.truncate(MAX_CHAIN);
-        let mut comment = format!("name: \"{network}\" id: \"{container_id}\"");
-        // Both names are ASCII by the protocol's rules, so every byte is a character's boundary.
-        comment.truncate(MAX_COMMENT);
-        Self { chain, comment }
-    }
-
-    /// The chain's name.
-    pub fn chain(&self) -> &str {
-        &self.chain
-    }
-
-    /// Makes the rules for `addresses`: one commit per address family.
-    pub fn set_up(&self, addresses: &[IpNetwork]) -> Result<(), Error> {
-        for family in [Family::V4, Family::V6] {
-            let of_family = of_family(addresses, family);
-            if of_family.is_empty() {
-                continue;
-            }
-            let mut rules = open(family)?.ok_or_else(|| missing(family))?;
-            let table = rules.save(TABLE).map_err(|e| failed(&e))?;
-            let batch = self.additions(&table, &of_family);
-            if !batch.is_empty() {
-                rules.commit(&batch).map_err(|e| failed(&e))?;
-            }
+    /// The rules of this call's attachment.
+    pub fn of(call: &Call<'_>) -> Self {
+        let (network, container_id) = (&call.conf.name, &call.container_id);
+        Self {
+            iptables: iptables::Masquerade::new(network, container_id),
+            nftables: nftables::Masquerade::new(network, &call.ifname, container_id),
         }
-        Ok(())
     }
 
-    /// Removes the rules for `addresses`, and the chain when nothing leads to it any more. Without addresses
-    /// (the container's interface is gone and nobody remembers) everything of the container goes.
-    ///
-    /// A host without iptables has no rules to remove.
-    pub fn tear_down(&self, addresses: &[IpNetwork]) -> Result<(), Error> {
-        let mut result = Ok(());
-        for family in [Family::V4, Family::V6] {
-            let of_family = of_family(addresses, family);
-            if !addresses.is_empty() && of_family.is_empty() {
-                continue;
-            }
-            result = result.and(self.tear_down_family(family, &of_family));
-        }
-        result
-    }
-
-    fn tear_down_family(&self, family: Family, addresses: &[IpNetwork]) -> Result<(), Error> {
-        let Some(mut rules) = open(family)? else { return Ok(()) };
-        let table = rules.save(TABLE).map_err(|e| failed(&e))?;
-        let batch = self.removals(&table, addresses);
-        if batch.is_empty() { Ok(()) } else { rules.commit(&batch).map_err(|e| failed(&e)) }
-    }
-
-    /// What is missing in `table`. Addresses are of one family.
-    fn additions(&self, table: &Table, addresses: &[IpNetwork]) -> Batch {
-        let mut batch = Batch::default();
-        if !table.chains.contains_key(&self.chain) {
-            batch.declare_chain(TABLE, &self.chain);
-        }
-        let mut add = |chain: &str, rule: String| {
-            if !table.contains_rule(chain, &rule) {
-                batch.append(TABLE, chain, &rule);
-            }
+    /// Makes the rules for `addresses`.
+    pub fn set_up(&self, backend: Backend, addresses: &[IpNetwork]) -> Result<(), Error> {
+        let found = match backend {
+            Backend::Nftables => return self.nftables.set_up(addresses),
+            Backend::Iptables => iptables::Masquerade::look(addresses)?,
+            Backend::Auto => match iptables::Masquerade::look(addresses) {
+                Err(_) if nftables::is_usable() => return self.nftables.set_up(addresses),
+                found => found?,
+            },
         };
-        let comment = format!("-m comment --comment {}", quote(&self.comment));
-        // Every network's exception comes before the rule for the rest of the world.
-        for net in addresses {
-            let (network, prefix) = (net.network(), net.prefix());
-            add(&self.chain, format!("-d {network}/{prefix} {comment} -j ACCEPT"));
-        }
-        let multicast = if addresses[0].is_ipv4() { "224.0.0.0/4" } else { "ff00::/8" };
-        add(&self.chain, format!("! -d {multicast} {comment} -j MASQUERADE"));
-        for net in addresses {
-            let host = IpNetwork::from(net.ip());
-            add(HOOK, format!("-s {host} {comment} -j {}", self.chain));
-        }
-        batch
+        self.iptables.set_up(found)
     }
 
-    /// What is there in `table` and belongs to `addresses`, all of one family; to everybody if there are none.
-    fn removals(&self, table: &Table, addresses: &[IpNetwork]) -> Batch {
-        let mut batch = Batch::default();
-        let mut others = false;
-        for rule in table.rules(HOOK) {
-            let words = split_words(&rule);
-            if value_of(&words, "-j") != Some(&self.chain) {
-                continue;
-            }
-            // Old versions of the reference wrote the address with its network's prefix length.
-            let source = value_of(&words, "-s").and_then(|s| s.parse::<IpNetwork>().ok());
-            let mine = |net: IpNetwork| addresses.iter().any(|own| net.contains(own.ip()));
-            if addresses.is_empty() || source.is_none_or(mine) {
-                batch.delete(TABLE, HOOK, &rule);
-            } else {
-                others = true;
-            }
+    /// Removes the rules for `addresses`, of both kinds. Without addresses (the container's interface is gone and nobody
+    /// remembers) everything of the attachment goes.
+    pub fn tear_down(&self, addresses: &[IpNetwork]) -> Result<(), Error> {
+        both(self.nftables.tear_down(), self.iptables.tear_down(addresses))
+    }
+
+    /// CHECK: the difference, if the rules for what was promised are not there.
+    pub fn check(
+        call: &Call<'_>,
+        backend: Option<Backend>,
+        promised: &CniResult,
+    ) -> Result<Option<String>, Error> {
+        let Some(backend) = backend else { return Ok(None) };
+        let addresses: Vec<_> = promised.ips.iter().map(|ip| ip.address).collect();
+        let complete = Self::of(call).is_complete(backend, &addresses)?;
+        Ok((!complete).then(|| "masquerading rules are missing".to_owned()))
+    }
+
+    /// Whether the rules for `addresses` are there, of either kind.
+    fn is_complete(&self, backend: Backend, addresses: &[IpNetwork]) -> Result<bool, Error> {
+        if backend != Backend::Iptables && self.nftables.is_complete(addresses)? {
+            return Ok(true);
         }
-        if !others && table.chains.contains_key(&self.chain) {
-            // Declared, it is emptied: only so can it be deleted.
-            batch.declare_chain(TABLE, &self.chain);
-            batch.delete_chain(TABLE, &self.chain);
+        if backend == Backend::Nftables {
+            return Ok(false);
         }
-        batch
+        match iptables::Masquerade::look(addresses) {
+            Err(_) if backend == Backend::Auto => Ok(false),
+            found => Ok(self.iptables.is_complete(&found?)),
+        }
     }
 }
 
-fn value_of<'a>(words: &'a [String], option: &str) -> Option<&'a String> {
-    let at = words.iter().position(|word| word == option)?;
-    words.get(at + 1)
+/// GC: removes the rules of attachments to `network` that are not valid.
+pub fn collect_garbage(network: &str, valid: &[ValidAttachment]) -> Result<(), Error> {
+    let nftables = nftables::collect_garbage(network, valid);
+    both(nftables, iptables::garbage::collect(network, valid))
 }
 
-fn of_family(addresses: &[IpNetwork], family: Family) -> Vec<IpNetwork> {
-    let wanted = matches!(family, Family::V4);
-    addresses.iter().filter(|net| net.is_ipv4() == wanted).copied().collect()
+/// Rules of nftables were found or not. Where they were, an iptables that cannot be used was not when they were made.
+fn both(nftables: Result<bool, Error>, iptables: Result<(), Error>) -> Result<(), Error> {
+    match nftables {
+        Ok(true) => Ok(()),
+        Ok(false) => iptables,
+        Err(error) => first_with_others([iptables, Err(error)]),
+    }
 }
 
-fn open(family: Family) -> Result<Option<Iptables>, Error> {
-    Iptables::detect(family).map_err(|e| failed(&e))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn missing(family: Family) -> Error {
-    let program = match family {
-        Family::V4 => "iptables",
-        Family::V6 => "ip6tables",
-    };
-    let msg = format!("cannot set up ipMasq: no usable {program} found");
-    let details = format!(
-        "install {program} (with {program}-restore and {program}-save) in the PATH of the container runtime, or set ipMasq to false"
-    );
-    Error::new(code::RULES, msg).with_details(details)
-}
-
-fn failed(error: &IptablesError) -> Error {
-    Error::from_source(code::RULES, error)
+    #[test]
+    fn a_kind_that_is_not_used_does_not_matter() {
+        let error = |text: &str| Error::new(ErrorCode::Io, text);
+        assert!(both(Ok(true), Err(error("no iptables"))).is_ok());
+        assert!(both(Ok(false), Ok(())).is_ok());
+        assert_eq!(both(Ok(false), Err(error("a"))).unwrap_err().msg, "a");
+        assert_eq!(both(Err(error("b")), Ok(())).unwrap_err().msg, "b");
+        let all = both(Err(error("b")), Err(error("a"))).unwrap_err();
+        assert!(all.msg == "a" && all.details.contains('b'), "{all:?}");
+    }
 }

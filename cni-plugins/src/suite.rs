@@ -7,9 +7,10 @@ use crate::firewall::Firewall;
 use crate::host_local::HostLocal;
 use crate::loopback::Loopback;
 use crate::portmap::Portmap;
+use crate::ptp::Ptp;
 
 /// Every plugin, in the order of `heddle-cni list`.
-pub static PLUGINS: &[&dyn Plugin] = &[&Bridge, &Loopback, &HostLocal, &Portmap, &Firewall];
+pub static PLUGINS: &[&dyn Plugin] = &[&Bridge, &Ptp, &Loopback, &HostLocal, &Portmap, &Firewall];
 
 /// The plugin of a type name.
 pub fn find(plugin_type: &str) -> Option<&'static dyn Plugin> {

@@ -204,7 +204,14 @@ fn a_failed_add_leaves_nothing() {
     let cases: Vec<(&str, Pod, Value, Env, u64, &str)> = vec![
         ("wrong key", fresh(), json!({ "mtu": -1 }), &[], 7, "invalid MTU -1"),
         ("wrong type", fresh(), json!({ "isGateway": "yes" }), &[], 6, "isGateway"),
-        ("unsupported key", fresh(), json!({ "vlan": 5 }), &[], 2, "vlan"),
+        (
+            "backend",
+            fresh(),
+            json!({ "ipMasq": true, "ipMasqBackend": "x" }),
+            &[],
+            7,
+            "unknown ipmasq backend",
+        ),
         (
             "no namespace",
             fresh(),
@@ -240,7 +247,14 @@ fn a_failed_add_leaves_nothing() {
         ),
         ("IPAM fails late", fresh(), json!({ "ipam": missing_dns }), &[], 5, "/no/such/file"),
         ("route", fresh(), json!({ "ipam": unreachable }), &[], 112, "10.99.0.0/16"),
-        ("rules", fresh(), json!({ "ipMasq": true }), HIDE_IPTABLES, 113, "no usable iptables"),
+        (
+            "rules",
+            fresh(),
+            json!({ "ipMasq": true, "ipMasqBackend": "iptables" }),
+            HIDE_IPTABLES,
+            113,
+            "no usable iptables",
+        ),
         (
             "old version without IPAM",
             fresh(),
@@ -270,7 +284,7 @@ fn a_failed_add_restores_a_bridge_of_somebody_else() {
     let pod = node.pod("pod");
     let refused = node.call("bridge", "ADD", &pod, &conf(json!({})));
     assert_error(&refused, 111, "\"br0\" already has an IP address different from 10.88.0.1/24");
-    let forced = json!({ "forceAddress": true, "ipMasq": true });
+    let forced = json!({ "forceAddress": true, "ipMasq": true, "ipMasqBackend": "iptables" });
     let failed = node.call_with("bridge", "ADD", &pod, &conf(forced), HIDE_IPTABLES);
     assert_error(&failed, 113, "no usable iptables");
     let addresses = node.sh("ip -o -4 addr show br0");

@@ -262,7 +262,8 @@ fn transcript(host: &Host, program: &mut dyn FnMut() -> String) -> Vec<String> {
         ("ADD", "e", dual.clone(), ""),
         ("DEL", "b", dual.clone(), ""),
         ("DEL", "b", dual.clone(), ""),
-        ("ADD", "f", subnet("10.1.0.0/29"), ""),
+        // With two addresses free, which of them comes next is the one difference that is meant; see below.
+        ("ADD", "f", subnet("10.1.0.0/29"), "IP=10.1.0.5"),
         ("ADD", "g", subnet("10.1.0.0/29"), ""),
         ("ADD", "h", subnet("10.1.0.0/29"), ""),
         ("ADD", "i", subnet("10.1.0.0/29"), ""),
@@ -301,6 +302,91 @@ fn transcript(host: &Host, program: &mut dyn FnMut() -> String) -> Vec<String> {
         lines.push(format!("{command} {id} {args}: {} {json} {files:?} {last}", answer.ok));
     }
     lines
+}
+
+/// The one difference in what is handed out: the reference takes the next address after the last one, though it was given back
+/// a moment ago; ours takes the one that has rested longest.
+#[test]
+fn an_address_given_back_rests_as_long_as_it_can() {
+    for (program, expected) in [(None, "10.1.0.4/29"), (Some(REFERENCE), "10.1.0.3/29")] {
+        let host = Host::new();
+        let program = program.map_or_else(|| host.ours(), str::to_owned);
+        let conf = host.conf(&subnet("10.1.0.0/29"));
+        let mut conf = conf.clone();
+        conf["cniVersion"] = json!("1.0.0");
+        let run = |command, id, args| host.run(&program, command, id, &conf, args);
+        assert!(run("ADD", "b", "IP=10.1.0.3").ok);
+        assert!(run("ADD", "a", "IP=10.1.0.2").ok);
+        assert!(run("DEL", "b", "").ok);
+        assert_eq!(run("ADD", "next", "").json["ips"][0]["address"], expected, "{program}");
+    }
+}
+
+/// A file that only the reference reads must not look like a lease to it: a container may be named like anything.
+#[test]
+fn the_reference_takes_none_of_our_files_for_a_lease() {
+    let host = Host::new();
+    let conf = |ipam: Value| {
+        let mut conf = host.conf(&ipam);
+        conf["cniVersion"] = json!("1.0.0");
+        conf
+    };
+    let conf = conf(subnet("10.1.0.0/29"));
+    assert!(host.call("ADD", "a", &conf).ok);
+    assert!(host.call("ADD", "b", &conf).ok);
+    assert!(host.call("DEL", "b", &conf).ok);
+    let files = |host: &Host| {
+        let list = Command::new("find").arg(host.data()).arg("-type").arg("f").output().unwrap();
+        BTreeSet::from_iter(String::from_utf8(list.stdout).unwrap().lines().map(str::to_owned))
+    };
+    let before = files(&host);
+    for file in &before {
+        let name = file.rsplit('/').next().unwrap();
+        let text = fs::read_to_string(file).unwrap();
+        for id in [name, text.trim(), text.lines().next().unwrap_or_default().trim()] {
+            if id != "a"
+                && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+                && !id.is_empty()
+            {
+                let answer = host.run(REFERENCE, "DEL", id, &conf, "");
+                assert!(answer.ok, "{id}: {}", answer.json);
+            }
+        }
+    }
+    let without_order: BTreeSet<_> =
+        before.into_iter().filter(|f| !f.contains("last_reserved")).collect();
+    assert!(files(&host).is_superset(&without_order), "{:?} of {without_order:?}", files(&host));
+    // And what it releases, it releases with everything that we put beside it.
+    assert!(host.run(REFERENCE, "DEL", "a", &conf, "").ok);
+    assert!(!files(&host).iter().any(|file| file.contains("lease-")), "{:?}", files(&host));
+    assert_eq!(host.leases(), BTreeSet::new());
+}
+
+/// The machine lost its power: nobody called DEL, the range is full of the dead, and the same containers come again.
+#[test]
+fn after_a_reboot_every_address_is_there_again() {
+    let host = Host::new();
+    let conf = host.conf(&subnet("10.1.0.0/29"));
+    let ids = ["a", "b", "c", "d", "e"];
+    for id in ids {
+        assert!(host.call("ADD", id, &conf).ok);
+    }
+    assert!(!host.call("STATUS", "", &conf).ok);
+    // What is of this boot is of an earlier one.
+    let boots = host.data().join("net/.heddle-boot");
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let earlier = "00000000-0000-4000-8000-000000000000";
+    fs::rename(boots.join(boot.trim()), boots.join(earlier)).unwrap();
+    assert!(host.call("STATUS", "", &conf).ok, "there is room for an ADD");
+    assert!(!host.call("CHECK", "a", &conf).ok, "its container is dead");
+    // DEL for the dead is as ever, whether their leases are there or not.
+    assert!(host.call("DEL", "a", &conf).ok);
+    for id in ids {
+        assert!(host.call("ADD", id, &conf).ok, "{id}");
+        assert!(host.call("DEL", "gone", &conf).ok);
+    }
+    assert_eq!(host.leases().len(), 5);
+    assert!(!boots.join(earlier).exists());
 }
 
 /// 24 processes fight for 13 addresses; some are killed wherever they happen to be. Nobody ever shares an

@@ -7,7 +7,7 @@ use node::{Node, Suite, state, with_prev};
 use serde_json::{Value, json};
 
 /// Differences that are meant. A line that contains all words of an entry is one of them.
-const MEANT: [(&[&str], &str); 4] = [
+const MEANT: [(&[&str], &str); 5] = [
     (
         &["txqlen: ours 1000, reference null"],
         "newer ones leave a veth the kernel's queue length, too",
@@ -24,6 +24,7 @@ const MEANT: [(&[&str], &str); 4] = [
         &["down/node", "address: ours \"MAC\", reference \"00:00:00:00:00:00\""],
         "our bridge keeps its MAC address",
     ),
+    (&["ifalias: ours \"cni:testnet:"], "the text by which GC and DEL find the host's end"),
 ];
 
 struct Case {

@@ -1,4 +1,4 @@
-//! Which address an attachment gets: round robin over range sets, all or nothing.
+//! Which address an attachment gets: the one that has rested longest of each range set, all or nothing.
 
 #[cfg(test)]
 mod tests;
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use thiserror::Error;
 
-use crate::range::RangeSet;
+use crate::range::{Range, RangeSet};
 use crate::store::{Lease, Owner, Store, StoreError};
 
 /// An address that now belongs to the attachment.
@@ -87,10 +87,11 @@ pub fn allocate(
     for (index, (set, wish)) in sets.iter().zip(&wishes).enumerate() {
         check(index, set, *wish, &leases, owner)?;
     }
-    let taken: HashSet<IpAddr> = leases.iter().map(|lease| lease.address).collect();
+    let rest =
+        Rest { taken: leases.iter().map(|lease| lease.address).collect(), freed: store.freed()? };
     let mut allocations: Vec<Allocation> = Vec::with_capacity(sets.len());
     for (index, (set, wish)) in sets.iter().zip(wishes).enumerate() {
-        match reserve_one(store, index, set, wish, &taken, owner) {
+        match reserve_one(store, index, set, wish, &rest, owner) {
             Ok(allocation) => allocations.push(allocation),
             Err(error) => {
                 for allocation in &allocations {
@@ -103,6 +104,30 @@ pub fn allocate(
         }
     }
     Ok(allocations)
+}
+
+/// What is known of addresses before an allocation.
+struct Rest {
+    /// Those that somebody holds.
+    taken: HashSet<IpAddr>,
+    /// Those that were given back lately, the one that has rested longest first.
+    freed: Vec<IpAddr>,
+}
+
+impl Rest {
+    /// The free addresses of a set, the one that has rested longest first: those of which no release is known in the order of
+    /// the round robin, then the others in the order of their release.
+    fn order<'a>(
+        &'a self,
+        set: &'a RangeSet,
+        last: Option<IpAddr>,
+    ) -> impl Iterator<Item = (IpAddr, &'a Range)> {
+        let lately: HashSet<IpAddr> = self.freed.iter().copied().collect();
+        let rested = set.candidates(last).filter(move |(ip, _)| !lately.contains(ip));
+        let others = self.freed.iter().filter_map(|ip| Some((*ip, set.range_for(*ip)?)));
+        let others = others.filter(|(ip, range)| range.gateway() != *ip);
+        rested.chain(others).filter(|(ip, _)| !self.taken.contains(ip))
+    }
 }
 
 /// The first set that has no free address, if any; `leases` are those of the network.
@@ -159,7 +184,7 @@ fn reserve_one(
     index: usize,
     set: &RangeSet,
     wish: Option<IpAddr>,
-    taken: &HashSet<IpAddr>,
+    rest: &Rest,
     owner: &Owner,
 ) -> Result<Allocation, AllocateError> {
     if let Some((address, range)) = wish.and_then(|ip| Some((ip, set.range_for(ip)?))) {
@@ -169,7 +194,7 @@ fn reserve_one(
         return Ok(allocation(address, range.subnet(), range.gateway()));
     }
     let last = store.last_reserved(index)?;
-    for (address, range) in set.candidates(last).filter(|(ip, _)| !taken.contains(ip)) {
+    for (address, range) in rest.order(set, last) {
         // The store may know of an address that is taken though it is nobody's lease.
         if store.reserve(address, owner, index)? {
             return Ok(allocation(address, range.subnet(), range.gateway()));

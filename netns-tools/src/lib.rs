@@ -1,4 +1,4 @@
-//! Network namespaces, links, addresses, routes, sysctls and iptables: the only crate that touches the kernel's network.
+//! Network namespaces, links, addresses, routes, sysctls, iptables and nftables: the only crate that touches the kernel's network.
 //!
 //! Everything is synchronous: a request to the kernel is answered in microseconds, and a plugin that makes a handful of
 //! them and ends has nothing to overlap. From asynchronous code, call it on a blocking thread.
@@ -23,8 +23,10 @@ pub mod conntrack;
 pub mod iptables;
 pub mod link;
 pub mod mac;
+pub mod neighbour;
 pub mod netlink;
 pub mod netns;
+pub mod nftables;
 pub mod overview;
 pub mod route;
 pub mod sysctl;
@@ -33,9 +35,11 @@ pub mod testing;
 pub use address::Address;
 pub use conntrack::Conntrack;
 pub use link::bridge::Bridge;
+pub use link::port_vlan::PortVlan;
 pub use link::veth::Veth;
 pub use link::{Link, OperState};
 pub use mac::MacAddr;
+pub use neighbour::Neighbour;
 pub use netlink::{Netlink, NetlinkError};
 pub use netns::{NamedNetns, NetNs, NetnsError, NetnsId};
 pub use route::{Route, RouteKind};

@@ -3,12 +3,13 @@
 //! Source: rtnetlink(7) and the kernel's `Documentation/netlink/specs/rt-link.yaml`.
 
 pub mod bridge;
+pub mod port_vlan;
 pub mod veth;
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
 
-use netlink_packet_core::{parse_i32, parse_string, parse_u32};
+use netlink_packet_core::{parse_i32, parse_string, parse_u16, parse_u32};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags,
@@ -28,6 +29,13 @@ pub const NAME_MAX: usize = 15;
 const HEADER_LEN: usize = 16;
 /// `IFLA_BRPORT_MODE` (`linux/if_link.h`): the hairpin flag.
 const BRPORT_MODE: u16 = 4;
+/// `IFLA_BRPORT_ISOLATED` (`linux/if_link.h`).
+const BRPORT_ISOLATED: u16 = 33;
+/// `IFLA_BR_VLAN_FILTERING`, `IFLA_BR_VLAN_DEFAULT_PVID` (`linux/if_link.h`).
+const BR_VLAN_FILTERING: u16 = 7;
+const BR_VLAN_DEFAULT_PVID: u16 = 39;
+/// The longest alias, in bytes: the kernel takes IFALIASZ - 1, a final zero byte included.
+pub const ALIAS_MAX: usize = 254;
 
 /// A link's operational state (RFC 2863, `IF_OPER_*`), printed as `ip link` prints it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -106,6 +114,14 @@ pub struct Link {
     pub promisc: bool,
     /// For a port of a bridge: whether frames may leave by the port they came in by.
     pub hairpin: Option<bool>,
+    /// For a port of a bridge: whether it reaches only ports that are not isolated.
+    pub isolated: Option<bool>,
+    /// For a bridge: the VLAN that a new port is put into. `None`: this kernel's bridges cannot filter VLANs.
+    pub default_pvid: Option<u16>,
+    /// For a bridge: whether VLANs keep its ports apart.
+    pub vlan_filtering: Option<bool>,
+    /// A text that somebody gave it (`ip link set alias`).
+    pub alias: Option<String>,
     /// Whether it is a loopback link.
     pub loopback: bool,
 }
@@ -127,6 +143,10 @@ impl Link {
             peer_netns_id: None,
             promisc: header.flags.contains(LinkFlags::Promisc),
             hairpin: None,
+            isolated: None,
+            default_pvid: None,
+            vlan_filtering: None,
+            alias: None,
             loopback: header.flags.contains(LinkFlags::Loopback),
         };
         for (kind, value) in attributes(body(bytes, HEADER_LEN)?) {
@@ -151,6 +171,7 @@ impl Link {
             libc::IFLA_MASTER => self.master = index(value),
             libc::IFLA_LINK => self.peer_index = index(value),
             libc::IFLA_LINK_NETNSID => self.peer_netns_id = parse_i32(value).ok(),
+            libc::IFLA_IFALIAS => self.alias = parse_string(value).ok(),
             libc::IFLA_LINKINFO => self.read_info(value),
             _ => {}
         }
@@ -164,11 +185,26 @@ impl Link {
                 libc::IFLA_INFO_SLAVE_KIND => {
                     bridge_port = parse_string(value).is_ok_and(|kind| kind == "bridge");
                 }
-                // The kernel writes the kind of port before its data.
+                // The kernel writes each kind before its data.
+                libc::IFLA_INFO_DATA if self.kind.as_deref() == Some("bridge") => {
+                    for (kind, value) in attributes(value) {
+                        match kind {
+                            BR_VLAN_DEFAULT_PVID => self.default_pvid = parse_u16(value).ok(),
+                            BR_VLAN_FILTERING => {
+                                self.vlan_filtering = value.first().map(|flag| *flag != 0);
+                            }
+                            _ => {}
+                        }
+                    }
+                }
                 libc::IFLA_INFO_SLAVE_DATA if bridge_port => {
-                    self.hairpin = attributes(value)
-                        .find(|(kind, _)| *kind == BRPORT_MODE)
-                        .map(|(_, value)| value.first().is_some_and(|mode| *mode != 0));
+                    let flag = |wanted| {
+                        attributes(value)
+                            .find(|(kind, _)| *kind == wanted)
+                            .map(|(_, value)| value.first().is_some_and(|flag| *flag != 0))
+                    };
+                    self.hairpin = flag(BRPORT_MODE);
+                    self.isolated = flag(BRPORT_ISOLATED);
                 }
                 _ => {}
             }
@@ -265,12 +301,27 @@ impl Netlink {
     /// Sets whether frames may leave a bridge by the port they came in by; `index` is the port's. A pod that reaches
     /// itself through a service address needs it.
     pub fn set_hairpin(&mut self, index: u32, on: bool) -> Result<()> {
+        self.set_port(index, "set hairpin mode of", InfoBridgePort::HairpinMode(on))
+    }
+
+    /// Sets whether a bridge passes no frames between this port and others that are isolated, too; `index` is the port's.
+    pub fn set_isolated(&mut self, index: u32, on: bool) -> Result<()> {
+        self.set_port(index, "set isolation of", InfoBridgePort::Isolated(on))
+    }
+
+    fn set_port(&mut self, index: u32, operation: &str, option: InfoBridgePort) -> Result<()> {
         let mut message = about(index);
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(on)])),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![option])),
         ]));
-        self.alter(index, "set hairpin mode of", RouteNetlinkMessage::NewLink(message))
+        self.alter(index, operation, RouteNetlinkMessage::NewLink(message))
+    }
+
+    /// Gives a link a text by which it is found again, of up to [`ALIAS_MAX`] bytes; the kernel takes none when it makes a
+    /// link.
+    pub fn set_alias(&mut self, index: u32, alias: &str) -> Result<()> {
+        self.set_attribute(index, "set the alias of", LinkAttribute::IfAlias(alias.into()))
     }
 
     /// Gives a link another name. Older kernels want it down.

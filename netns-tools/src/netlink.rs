@@ -138,9 +138,9 @@ pub(crate) fn body(bytes: &[u8], len: usize) -> std::result::Result<&[u8], Malfo
 pub(crate) struct KernelSocket(Socket);
 
 impl KernelSocket {
-    /// Opens a socket of a netlink family (`NETLINK_*`) in the calling thread's namespace.
-    pub(crate) fn open(family: isize) -> io::Result<Self> {
-        let socket = Socket::new(family)?;
+    /// Opens a socket of one of the netlink protocols.
+    pub(crate) fn open(protocol: isize) -> io::Result<Self> {
+        let socket = Socket::new(protocol)?;
         // Connected to the kernel (port 0): messages from other processes are then refused.
         socket.connect(&SocketAddr::new(0, 0))?;
         // Reasons as text, and without a copy of the request. Kernels before 4.12 have neither; they are a comfort.
@@ -153,14 +153,27 @@ impl KernelSocket {
 
 /// Sets `SO_RCVTIMEO` (socket(7)): a receive that waits longer fails with `EAGAIN`.
 fn set_receive_timeout(socket: &Socket, timeout: libc::timeval) -> io::Result<()> {
-    let length = size_of_val(&timeout).try_into().map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open, and the kernel reads `length` bytes of `timeout`, which outlives the call.
+    set_option(socket, libc::SO_RCVTIMEO, &timeout)
+}
+
+/// Makes room for a message of `len` bytes. The kernel takes the number twice for its own needs (socket(7)).
+fn grow_send_buffer(socket: &Socket, len: usize) -> io::Result<()> {
+    let len = libc::c_int::try_from(len).map_err(io::Error::other)?;
+    // Beyond `net.core.wmem_max`, which needs CAP_NET_ADMIN; up to there, everybody may.
+    set_option(socket, libc::SO_SNDBUFFORCE, &len)
+        .or_else(|_| set_option(socket, libc::SO_SNDBUF, &len))
+}
+
+/// `setsockopt(SOL_SOCKET)` with a value of the type that the option has.
+fn set_option<T>(socket: &Socket, option: libc::c_int, value: &T) -> io::Result<()> {
+    let length = size_of_val(value).try_into().map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open, and the kernel reads `length` bytes of `value`, which outlives the call.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            libc::SO_RCVTIMEO,
-            (&raw const timeout).cast(),
+            option,
+            std::ptr::from_ref(value).cast(),
             length,
         )
     };
@@ -169,7 +182,15 @@ fn set_receive_timeout(socket: &Socket, timeout: libc::timeval) -> io::Result<()
 
 impl Wire for KernelSocket {
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
-        retry_interrupted(|| self.0.send(message, 0)).map(drop)
+        let send = || retry_interrupted(|| self.0.send(message, 0)).map(drop);
+        match send() {
+            // A batch of many changes is one message.
+            Err(e) if e.raw_os_error() == Some(libc::EMSGSIZE) => {
+                grow_send_buffer(&self.0, message.len())?;
+                send()
+            }
+            outcome => outcome,
+        }
     }
 
     fn receive(&mut self, buffer: &mut Vec<u8>, wait: bool) -> io::Result<usize> {

@@ -9,12 +9,14 @@ use netns_tools::{Link, NetNs, Netlink, sysctl};
 
 use super::conf::Conf;
 use super::plan::{self, AddressChange, Layer3};
-use super::port::{self, BridgeChanges, BridgeLock, Pair};
+use super::port::{self, BridgeChanges, BridgeLock};
+use super::spoof::SpoofCheck;
 use crate::interface::{Inside, kernel_error};
 use crate::masquerade::Masquerade;
 use crate::step::step;
 use crate::undo::Undo;
-use crate::{code, sandbox};
+use crate::veth::{self, Pair, interface};
+use crate::{code, forwarding, sandbox, tag};
 
 /// Adds the container to the bridge.
 ///
@@ -43,14 +45,16 @@ struct Add<'a> {
     host: Netlink,
     /// A socket in the container's.
     inside: Netlink,
+    /// The interface of a VLAN's gateway.
+    vlan_gateway: Option<Link>,
 }
 
 impl<'a> Add<'a> {
     fn new(call: &'a Call<'a>, conf: &'a Conf, ns: &'a NetNs) -> Result<Self, Error> {
         let open = |net: Result<_, _>| net.map_err(|e| kernel_error("cannot open netlink", &e));
         let mut inside = open(Netlink::open_in(ns))?;
-        port::refuse_existing(&mut inside, &call.ifname, "")?;
-        Ok(Self { call, conf, ns, host: open(Netlink::open())?, inside })
+        veth::refuse_existing(&mut inside, &call.ifname, "")?;
+        Ok(Self { call, conf, ns, host: open(Netlink::open())?, inside, vlan_gateway: None })
     }
 
     fn run(
@@ -86,15 +90,31 @@ impl<'a> Add<'a> {
         })?;
         let pair = step("make the veth pair", || {
             let ifname = &self.call.ifname;
-            let pair = port::make_pair(&mut self.host, &mut self.inside, self.ns, conf, ifname)?;
+            let wanted = veth::Wanted { ns: self.ns, ifname, mtu: conf.mtu, mac: conf.mac };
+            let pair = wanted.make(&mut self.host, &mut self.inside)?;
             let index = pair.host.index;
-            undo.push("the veth pair", move || remove_link(index));
+            undo.push("the veth pair", move || veth::remove(index));
+            tag::put(&mut self.host, self.call, &pair.host)?;
             Ok(pair)
         })?;
+        if conf.spoof_check {
+            self.check_mac(&pair, undo)?;
+        }
         step("connect it to the bridge", || {
             port::attach(&mut self.host, conf, &bridge, &pair.host)
         })?;
         Ok((bridge, pair))
+    }
+
+    /// Before the pair is a port: from its first frame on the container is kept to its MAC address.
+    fn check_mac(&self, pair: &Pair, undo: &mut Undo<'a>) -> Result<(), Error> {
+        let call = self.call;
+        step("keep the container to its MAC address", || {
+            let rules = SpoofCheck::of(call);
+            rules.set_up(&pair.host.name, pair.container.mac)?;
+            undo.push("the rules about its MAC address", move || rules.tear_down());
+            Ok(())
+        })
     }
 
     fn layer2(&mut self, pair: &Pair) -> Result<Layer3, Error> {
@@ -130,13 +150,12 @@ impl<'a> Add<'a> {
                 self.be_gateway(bridge, &plan.gateways, changes)
             })?;
         }
-        if self.conf.masquerade {
-            let masquerade = Masquerade::new(&call.conf.name, &call.container_id);
+        self.forget_neighbours(bridge, &plan)?;
+        if let Some(backend) = self.conf.masquerade {
             let addresses: Vec<IpNetwork> = plan.ips.iter().map(|ip| ip.address).collect();
-            let (rules, of) =
-                (Masquerade::new(&call.conf.name, &call.container_id), addresses.clone());
-            undo.push("the masquerading rules", move || rules.tear_down(&of));
-            step("masquerade what leaves", || masquerade.set_up(&addresses))?;
+            let of = addresses.clone();
+            undo.push("the masquerading rules", move || Masquerade::of(call).tear_down(&of));
+            step("masquerade what leaves", || Masquerade::of(call).set_up(backend, &addresses))?;
         }
         Ok(plan)
     }
@@ -166,7 +185,28 @@ impl<'a> Add<'a> {
         written.map_err(|e| kernel_error("cannot enter the container's network namespace", &e))
     }
 
-    /// Gives the bridge the gateways' addresses, and turns on forwarding.
+    /// Whoever had the address before had another MAC address, which the host may still know. Nobody tells it that this one is
+    /// new until the container sends something.
+    fn forget_neighbours(&mut self, bridge: &Link, plan: &Layer3) -> Result<(), Error> {
+        let gateway = self.vlan_gateway.as_ref().unwrap_or(bridge);
+        for ip in &plan.ips {
+            let address = ip.address.ip();
+            let failed = |e| {
+                kernel_error(&format!("cannot forget who had {address} on {:?}", gateway.name), &e)
+            };
+            let known = self.host.neighbour(gateway.index, address).map_err(failed)?;
+            // One that somebody set is meant for this container.
+            if known.is_some_and(|neighbour| !neighbour.permanent) {
+                match self.host.delete_neighbour(gateway.index, address) {
+                    Err(error) if !error.is_not_found() => return Err(failed(error)),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the bridge, or the interface of its VLAN, the gateways' addresses, and turns on forwarding.
     fn be_gateway(
         &mut self,
         bridge: &Link,
@@ -174,22 +214,35 @@ impl<'a> Add<'a> {
         changes: &RefCell<BridgeChanges>,
     ) -> Result<(), Error> {
         let failed = |what: String| move |e| kernel_error(&what, &e);
+        let device = self.gateway_device(bridge, changes)?;
         for wanted in gateways {
-            let present = self.host.addresses(Some(bridge.index));
+            let present = self.host.addresses(Some(device.index));
             let present =
-                present.map_err(failed(format!("cannot list addresses of {:?}", bridge.name)))?;
+                present.map_err(failed(format!("cannot list addresses of {:?}", device.name)))?;
             let present: Vec<_> = present.into_iter().map(|address| address.net).collect();
-            let planned = plan::bridge_address(self.conf, &present, *wanted)?;
+            let planned = plan::bridge_address(self.conf, &device.name, &present, *wanted)?;
             for change in &planned {
-                self.change_address(bridge, *change)?;
-                changes.borrow_mut().addresses.push(*change);
+                self.change_address(&device, *change)?;
+                changes.borrow_mut().addresses.push((device.index, *change));
             }
-            if !planned.is_empty() && !changes.borrow().created {
+            if !planned.is_empty() && !changes.borrow().created && device.index == bridge.index {
                 self.pin_mac(bridge)?;
             }
-            enable_forwarding(*wanted)?;
+            forwarding::enable(wanted.ip())?;
         }
         Ok(())
+    }
+
+    fn gateway_device(
+        &mut self,
+        bridge: &Link,
+        changes: &RefCell<BridgeChanges>,
+    ) -> Result<Link, Error> {
+        let Some(name) = self.conf.vlan_gateway() else { return Ok(bridge.clone()) };
+        let (link, created) = port::ensure_vlan_gateway(&mut self.host, self.conf, bridge, &name)?;
+        changes.borrow_mut().vlan_gateway = created.then_some(link.index);
+        self.vlan_gateway = Some(link.clone());
+        Ok(link)
     }
 
     fn change_address(&mut self, bridge: &Link, change: AddressChange) -> Result<(), Error> {
@@ -226,39 +279,21 @@ impl<'a> Add<'a> {
         self.host.set_mac(bridge.index, mac).map_err(|e| kernel_error(&what, &e))
     }
 
-    /// Bridge, host's end, container's end: the order that other plugins and runtimes expect.
-    fn interfaces(&mut self, bridge: &Link, pair: &Pair) -> Result<[Interface; 3], Error> {
+    /// Bridge, host's end, container's end, and the VLAN's gateway if there is one: the order that other plugins and runtimes
+    /// expect.
+    fn interfaces(&mut self, bridge: &Link, pair: &Pair) -> Result<Vec<Interface>, Error> {
         // A bridge of somebody else's may have changed its MAC address with its new port.
         let now = self.host.link_by_index(bridge.index);
         let now =
             now.map_err(|e| kernel_error(&format!("cannot look up {:?}", bridge.name), &e))?;
         let gone = || Error::new(code::CONFLICT, format!("bridge {:?} disappeared", bridge.name));
         let sandbox = self.ns.path().display().to_string();
-        Ok([
+        let mut interfaces = vec![
             interface(&now.ok_or_else(gone)?, String::new()),
             interface(&pair.host, String::new()),
             interface(&pair.container, sandbox),
-        ])
-    }
-}
-
-fn interface(link: &Link, sandbox: String) -> Interface {
-    let mac = link.mac.map_or(String::new(), |mac| mac.to_string());
-    Interface { name: link.name.clone(), mac, sandbox, ..Interface::default() }
-}
-
-fn enable_forwarding(gateway: IpNetwork) -> Result<(), Error> {
-    let key =
-        if gateway.is_ipv4() { "net/ipv4/ip_forward" } else { "net/ipv6/conf/all/forwarding" };
-    sysctl::ensure(key, "1").map(drop).map_err(|e| kernel_error("failed to enable forwarding", &e))
-}
-
-fn remove_link(index: u32) -> Result<(), Error> {
-    let mut net = Netlink::open().map_err(|e| kernel_error("cannot open netlink", &e))?;
-    match net.delete_link(index) {
-        Err(error) if !error.is_not_found() => {
-            Err(kernel_error("cannot remove the veth pair", &error))
-        }
-        _ => Ok(()),
+        ];
+        interfaces.extend(self.vlan_gateway.iter().map(|link| interface(link, String::new())));
+        Ok(interfaces)
     }
 }

@@ -6,15 +6,16 @@ mod tests;
 use cni::plugin::Call;
 use cni::{Error, ErrorCode, PluginConf};
 use netns_tools::{MacAddr, link};
-use serde_json::Value;
+
+use super::spoof;
+use super::vlan::Vlans;
+use crate::masquerade::{self, Backend};
+use crate::veth;
 
 const DEFAULT_BRIDGE: &str = "cni0";
 /// What `CNI_ARGS` may hold without `IgnoreUnknown`. The reference knows `MAC` only, so `IP=…`, which is for the IPAM plugin,
 /// makes it fail; a quirk that is not copied.
 const KNOWN_ARGS: [&str; 3] = ["GATEWAY", "IP", "MAC"];
-/// The kernel's limits for veth and bridge devices.
-const MTU: std::ops::RangeInclusive<i64> = 68..=65535;
-const VLAN: std::ops::RangeInclusive<i64> = 0..=4094;
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,14 +29,20 @@ pub struct Conf {
     pub default_gateway: bool,
     /// Replace another address of the bridge.
     pub force_address: bool,
-    /// Masquerade what leaves the container's network.
-    pub masquerade: bool,
+    /// Masquerade what leaves the container's network, and with what.
+    pub masquerade: Option<Backend>,
     /// MTU of the veth pair and of a new bridge; `None`: the kernel's default.
     pub mtu: Option<u32>,
     /// The bridge sends frames back to the port that they came from.
     pub hairpin: bool,
     /// The bridge receives every frame.
     pub promiscuous: bool,
+    /// The container reaches the bridge, and what is behind it, but no other container that is isolated.
+    pub isolated: bool,
+    /// The container's frames must carry its interface's MAC address.
+    pub spoof_check: bool,
+    /// The VLANs of the container's port; `None`: the bridge does not separate any.
+    pub vlans: Option<Vlans>,
     /// The container interface's MAC address; `None`: the kernel chooses.
     pub mac: Option<MacAddr>,
     /// IPv6 duplicate address detection in the container.
@@ -52,23 +59,27 @@ impl Conf {
         call.args.refuse_unknown(&KNOWN_ARGS)?;
         let keys = &call.conf;
         let default_gateway = keys.is_on("isDefaultGateway")?;
-        let masquerade = keys.is_on("ipMasq")?;
         let conf = Self {
             bridge: bridge_name(keys.text("bridge")?)?,
             gateway: keys.is_on("isGateway")? || default_gateway,
             default_gateway,
             force_address: keys.is_on("forceAddress")?,
-            masquerade,
-            mtu: mtu(keys.get("mtu")?.unwrap_or(0))?,
+            masquerade: masquerade::wanted(keys)?,
+            mtu: veth::mtu(keys)?,
             hairpin: keys.is_on("hairpinMode")?,
             promiscuous: keys.is_on("promiscMode")?,
+            isolated: keys.is_on("portIsolation")?,
+            spoof_check: keys.is_on("macspoofchk")?,
+            vlans: Vlans::parse(keys)?,
             mac: mac(keys, call.args.get("MAC"))?,
             dad: keys.is_on("enabledad")?,
             container_down: keys.is_on("disableContainerInterface")?,
             ipam: call.conf.ipam_type.clone(),
         };
-        refuse_unsupported(keys, masquerade)?;
         conf.check_combinations()?;
+        if conf.spoof_check {
+            spoof::check_names(&call.container_id, &call.ifname)?;
+        }
         Ok(conf)
     }
 
@@ -81,7 +92,24 @@ impl Conf {
             let msg = "cannot set hairpin mode and promiscuous mode at the same time";
             return Err(invalid(msg));
         }
+        if self.gateway
+            && let Some(name) = self.vlan_gateway()
+        {
+            link::check_name(&name).map_err(|error| {
+                invalid(&format!(
+                    "bridge {:?} leaves no room for the name of the VLAN's gateway",
+                    self.bridge
+                ))
+                .with_details(error.to_string())
+            })?;
+        }
         Ok(())
+    }
+
+    /// The interface that has the gateway's address, if it is not the bridge itself.
+    pub fn vlan_gateway(&self) -> Option<String> {
+        let access = self.vlans.as_ref()?.access?;
+        Some(format!("{}.{access}", self.bridge))
     }
 }
 
@@ -90,8 +118,10 @@ impl Conf {
 pub struct Teardown {
     /// The bridge's name.
     pub bridge: String,
-    /// There may be rules to remove.
+    /// There may be masquerading rules to remove.
     pub masquerade: bool,
+    /// There may be rules about its MAC address to remove.
+    pub spoof_check: bool,
 }
 
 impl Teardown {
@@ -102,6 +132,7 @@ impl Teardown {
         Ok(Self {
             bridge: bridge.unwrap_or_else(|| DEFAULT_BRIDGE.to_owned()),
             masquerade: keys.is_on("ipMasq")?,
+            spoof_check: keys.is_on("macspoofchk")?,
         })
     }
 }
@@ -112,18 +143,6 @@ fn bridge_name(name: Option<String>) -> Result<String, Error> {
         invalid(&format!("bridge {name:?} cannot be the name of an interface"))
             .with_details(error.to_string())
     })
-}
-
-/// 0 is the kernel's default.
-fn mtu(mtu: i64) -> Result<Option<u32>, Error> {
-    match u32::try_from(mtu) {
-        Ok(0) => Ok(None),
-        Ok(value) if MTU.contains(&mtu) => Ok(Some(value)),
-        _ => {
-            let msg = format!("invalid MTU {mtu}, must be 0 or [{}, {}]", MTU.start(), MTU.end());
-            Err(invalid(&msg))
-        }
-    }
 }
 
 /// The last one given wins: `CNI_ARGS`, then `args.cni`, then `runtimeConfig`.
@@ -144,35 +163,6 @@ fn mac(keys: &PluginConf, from_args: Option<&str>) -> Result<Option<MacAddr>, Er
         return Err(invalid(&msg).with_details(source));
     }
     Ok(Some(mac))
-}
-
-/// Keys that we know and cannot do are refused: without them the container would be less separated than its
-/// configuration says.
-fn refuse_unsupported(keys: &PluginConf, masquerade: bool) -> Result<(), Error> {
-    let vlan = keys.get("vlan")?.unwrap_or(0);
-    if !VLAN.contains(&vlan) {
-        let msg = format!("invalid VLAN ID {vlan} (must be between 0 and 4094)");
-        return Err(invalid(&msg));
-    }
-    let backend = keys.text("ipMasqBackend")?.filter(|_| masquerade).unwrap_or_default();
-    if !matches!(backend.as_str(), "" | "iptables" | "nftables") {
-        return Err(invalid(&format!("unknown ipmasq backend {backend:?}")));
-    }
-    let trunk: Vec<Value> = keys.get("vlanTrunk")?.unwrap_or_default();
-    let set = [
-        ("vlan", vlan != 0),
-        ("vlanTrunk", !trunk.is_empty()),
-        ("macspoofchk", keys.is_on("macspoofchk")?),
-        ("portIsolation", keys.is_on("portIsolation")?),
-        ("ipMasqBackend", backend == "nftables"),
-    ];
-    let named: Vec<_> = set.iter().filter(|(_, set)| *set).map(|(key, _)| *key).collect();
-    if named.is_empty() {
-        return Ok(());
-    }
-    let msg = format!("unsupported field: {}", named.join(", "));
-    let details = "this version of bridge has no VLANs, MAC spoof check, port isolation or nftables masquerading; remove the key, or use the reference plugin for this network";
-    Err(Error::new(ErrorCode::UnsupportedField, msg).with_details(details))
 }
 
 fn invalid(msg: &str) -> Error {

@@ -5,8 +5,11 @@
 //! | `conf` | what the configuration may say |
 //! | `plan` | pure decisions: gateways, routes, addresses of the bridge |
 //! | `apply` | ADD, with an undo stack |
-//! | `port` | the bridge and the veth pair in the kernel |
+//! | `vlan` | the VLANs of a port |
+//! | `port` | the bridge and its port in the kernel |
+//! | `spoof` | `macspoofchk`: rules about the container's MAC address |
 //! | `check` | CHECK: what ADD said against what the kernel says |
+//! | `status` | STATUS: whether an ADD would succeed |
 //! | `teardown` | DEL |
 
 mod apply;
@@ -14,7 +17,10 @@ mod check;
 mod conf;
 mod plan;
 mod port;
+mod spoof;
+mod status;
 mod teardown;
+mod vlan;
 
 use cni::plugin::{Call, Plugin};
 use cni::{CniResult, Error};
@@ -44,12 +50,10 @@ impl Plugin for Bridge {
     }
 
     fn gc(&self, call: &Call<'_>) -> Result<(), Error> {
-        // Links go with their namespaces; what outlives a container is its address.
-        call.conf.ipam_type.as_deref().map_or(Ok(()), |ipam| call.delegate_gc(ipam))
+        teardown::gc(call)
     }
 
     fn status(&self, call: &Call<'_>) -> Result<(), Error> {
-        conf::Conf::parse(call)?;
-        call.conf.ipam_type.as_deref().map_or(Ok(()), |ipam| call.delegate_status(ipam))
+        status::status(call)
     }
 }

@@ -85,11 +85,12 @@ pub enum AddressChange {
     Add(IpNetwork),
 }
 
-/// How a bridge with the addresses `present` comes to have `wanted`.
+/// How the gateway `device` (the bridge, or the interface of its VLAN) with the addresses `present` comes to have `wanted`.
 ///
 /// IPv4: one address, so any other is in the way. IPv6: any number, as long as their subnets do not overlap.
 pub fn bridge_address(
     conf: &Conf,
+    device: &str,
     present: &[IpNetwork],
     wanted: IpNetwork,
 ) -> Result<Vec<AddressChange>, Error> {
@@ -106,7 +107,7 @@ pub fn bridge_address(
     let mut changes: Vec<_> =
         present.iter().filter(in_the_way).map(|net| AddressChange::Remove(*net)).collect();
     if let (Some(AddressChange::Remove(other)), false) = (changes.first(), conf.force_address) {
-        let msg = format!("{:?} already has an IP address different from {wanted}", conf.bridge);
+        let msg = format!("{device:?} already has an IP address different from {wanted}");
         let details =
             format!("it has {other}; set forceAddress to replace it, or use another bridge name");
         return Err(Error::new(code::CONFLICT, msg).with_details(details));
@@ -116,8 +117,8 @@ pub fn bridge_address(
 }
 
 /// The answer to ADD.
-pub fn result(interfaces: [Interface; 3], plan: Layer3, own_dns: &Dns) -> CniResult {
+pub fn result(interfaces: Vec<Interface>, plan: Layer3, own_dns: &Dns) -> CniResult {
     // The network's own name servers replace the IPAM plugin's as soon as one field is set.
     let dns = if own_dns.is_empty() { plan.dns } else { own_dns.clone() };
-    CniResult { interfaces: interfaces.into(), ips: plan.ips, routes: plan.routes, dns }
+    CniResult { interfaces, ips: plan.ips, routes: plan.routes, dns }
 }

@@ -2,20 +2,20 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::thread;
 use std::time::Duration;
 
 use cni::{Error, ErrorCode};
-use netns_tools::{Bridge, Link, MacAddr, NetNs, Netlink, OperState, Veth, sysctl};
+use netns_tools::{Bridge, Link, Netlink, OperState, Veth};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::conf::Conf;
 use super::plan::AddressChange;
-use crate::code;
 use crate::interface::kernel_error;
+use crate::veth::own_routes;
+use crate::{code, veth};
 
-/// Tries at a free random name, and at a bridge that comes and goes meanwhile.
+/// Tries at a free random name, and at what comes and goes meanwhile.
 const TRIES: usize = 10;
 /// Waiting for a port to come up, in milliseconds: dense at first, as it takes the kernel less than one,
 /// and as long as the reference in total.
@@ -26,8 +26,10 @@ const PORT_WAITS: [u64; 13] = [0, 1, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1526
 pub struct BridgeChanges {
     /// This ADD made the bridge.
     pub created: bool,
-    /// Addresses that this ADD gave or took.
-    pub addresses: Vec<AddressChange>,
+    /// The interface of a VLAN's gateway, if this ADD made it.
+    pub vlan_gateway: Option<u32>,
+    /// Addresses that this ADD gave to or took from the link with this index.
+    pub addresses: Vec<(u32, AddressChange)>,
 }
 
 /// Keeps an ADD that puts a port onto a bridge and one that takes an empty bridge away (because it failed) apart.
@@ -70,7 +72,12 @@ pub fn ensure_bridge(net: &mut Netlink, conf: &Conf) -> Result<(Link, bool), Err
         let Some(link) = find_bridge(net, &conf.bridge)? else {
             // With a MAC address given at its making the bridge keeps it; otherwise it would take over its
             // ports' and change as they come and go.
-            let bridge = Bridge { name: &conf.bridge, mtu: conf.mtu, mac: Some(random_mac()) };
+            let bridge = Bridge {
+                name: &conf.bridge,
+                mtu: conf.mtu,
+                mac: Some(veth::random_mac()),
+                vlan_filtering: conf.vlans.is_some(),
+            };
             match net.add_bridge(&bridge) {
                 Ok(()) => created = true,
                 Err(error) if error.is_exists() => {}
@@ -81,6 +88,7 @@ pub fn ensure_bridge(net: &mut Netlink, conf: &Conf) -> Result<(Link, bool), Err
             }
             continue;
         };
+        check_vlan_filtering(conf, &link)?;
         prepare_bridge(net, conf, &link)?;
         return Ok((link, created));
     }
@@ -102,6 +110,20 @@ pub fn find_bridge(net: &mut Netlink, name: &str) -> Result<Option<Link>, Error>
     }
 }
 
+/// A bridge that was there before may pass frames from any VLAN to any other; the reference does not mind.
+pub fn check_vlan_filtering(conf: &Conf, bridge: &Link) -> Result<(), Error> {
+    if conf.vlans.is_none() || bridge.vlan_filtering == Some(true) {
+        return Ok(());
+    }
+    let msg = format!("bridge {:?} does not keep VLANs apart", conf.bridge);
+    let details = if bridge.default_pvid.is_none() {
+        "this kernel's bridges cannot filter VLANs (CONFIG_BRIDGE_VLAN_FILTERING)".to_owned()
+    } else {
+        format!("set it with `ip link set {} type bridge vlan_filtering 1`", conf.bridge)
+    };
+    Err(Error::new(code::CONFLICT, msg).with_details(details))
+}
+
 fn prepare_bridge(net: &mut Netlink, conf: &Conf, link: &Link) -> Result<(), Error> {
     if conf.promiscuous {
         net.set_promisc(link.index, true).map_err(|e| {
@@ -116,12 +138,6 @@ fn prepare_bridge(net: &mut Netlink, conf: &Conf, link: &Link) -> Result<(), Err
         .map_err(|e| kernel_error(&format!("cannot set bridge {:?} up", conf.bridge), &e))
 }
 
-/// The plugin makes the routes of its interfaces, not router advertisements.
-fn own_routes(name: &str) {
-    // Fails without IPv6 in the kernel, and then there are no advertisements either.
-    let _ = sysctl::ensure(&format!("net/ipv6/conf/{name}/accept_ra"), "0");
-}
-
 /// Takes back what this ADD did to the bridge, unless another container is on it by now: that one relies on it.
 pub fn undo_bridge(name: &str, changes: &RefCell<BridgeChanges>) -> Result<(), Error> {
     let _lock = BridgeLock::exclusive()?;
@@ -129,109 +145,131 @@ pub fn undo_bridge(name: &str, changes: &RefCell<BridgeChanges>) -> Result<(), E
     let failed = |e| kernel_error(&format!("cannot restore bridge {name:?}"), &e);
     let Some(bridge) = net.link(name).map_err(failed)? else { return Ok(()) };
     let links = net.links().map_err(failed)?;
-    if links.iter().any(|link| link.master == Some(bridge.index)) {
+    let changes = changes.borrow();
+    let own_port =
+        |link: &Link| changes.vlan_gateway.is_some() && link.peer_index == changes.vlan_gateway;
+    if links.iter().any(|link| link.master == Some(bridge.index) && !own_port(link)) {
         return Ok(());
     }
-    let changes = changes.borrow();
+    if let Some(gateway) = changes.vlan_gateway {
+        net.delete_link(gateway)
+            .or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) })
+            .map_err(failed)?;
+    }
     if changes.created {
         return net.delete_link(bridge.index).map_err(failed);
     }
-    for change in changes.addresses.iter().rev() {
+    for (index, change) in changes.addresses.iter().rev() {
+        if Some(*index) == changes.vlan_gateway {
+            continue;
+        }
         match change {
-            AddressChange::Add(address) => net.delete_address(bridge.index, *address),
-            AddressChange::Remove(address) => net.add_address(bridge.index, *address),
+            AddressChange::Add(address) => net.delete_address(*index, *address),
+            AddressChange::Remove(address) => net.add_address(*index, *address),
         }
         .map_err(failed)?;
     }
     Ok(())
 }
 
-/// The two ends of a veth pair.
-pub struct Pair {
-    /// The host's end.
-    pub host: Link,
-    /// The container's end, as seen in the container.
-    pub container: Link,
-}
-
-/// Makes a veth pair, one end placed straight into the container's namespace.
-pub fn make_pair(
-    host: &mut Netlink,
-    inside: &mut Netlink,
-    ns: &NetNs,
+/// The interface that has the addresses of a VLAN's gateway: one end of a veth pair whose other end is a port of the bridge in
+/// that VLAN, as in the reference. The flag says whether it was made.
+pub fn ensure_vlan_gateway(
+    net: &mut Netlink,
     conf: &Conf,
-    ifname: &str,
-) -> Result<Pair, Error> {
-    let name = add_veth(host, inside, ns, conf, ifname)?;
-    let found = |link: Result<Option<Link>, _>, name: &str| {
-        let link = link.map_err(|e| kernel_error(&format!("cannot look up {name:?}"), &e))?;
-        link.ok_or_else(|| {
-            Error::new(code::KERNEL, format!("{name:?} is gone right after its making"))
-        })
-    };
-    Ok(Pair {
-        host: found(host.link(&name), &name)?,
-        container: found(inside.link(ifname), ifname)?,
-    })
-}
-
-fn add_veth(
-    host: &mut Netlink,
-    inside: &mut Netlink,
-    ns: &NetNs,
-    conf: &Conf,
-    ifname: &str,
-) -> Result<String, Error> {
-    let mut name = String::new();
+    bridge: &Link,
+    name: &str,
+) -> Result<(Link, bool), Error> {
+    let failed = |e| kernel_error(&format!("cannot look up {name:?}"), &e);
+    let mut created = false;
     for _ in 0..TRIES {
-        name = format!("veth{:08x}", random() >> 32);
-        let veth = Veth {
-            name: &name,
-            peer: ifname,
-            peer_ns: Some(ns),
-            mtu: conf.mtu,
-            mac: None,
-            peer_mac: conf.mac,
+        let Some(link) = net.link(name).map_err(failed)? else {
+            created |= add_vlan_gateway(net, name, bridge)?;
+            continue;
         };
-        match host.add_veth(&veth) {
-            Ok(()) => return Ok(name),
-            Err(error) if error.is_exists() => refuse_existing(inside, ifname, &name)?,
-            Err(error) => {
-                let what = format!("cannot make veth pair {name:?} and {ifname:?}");
-                return Err(kernel_error(&what, &error));
+        let port = match link.peer_index {
+            Some(peer) if link.kind.as_deref() == Some("veth") => {
+                net.link_by_index(peer).map_err(failed)?
             }
+            _ => None,
+        };
+        let Some(port) = port else {
+            let msg = format!("{name:?} already exists but is not a VLAN's gateway");
+            let details = format!(
+                "remove it, or give another name as \"bridge\": the gateway of VLANs of {:?} is named so",
+                conf.bridge
+            );
+            return Err(Error::new(code::CONFLICT, msg).with_details(details));
+        };
+        // Also if another ADD made it: that one may still be on its way.
+        join(net, &conf.bridge, bridge, &port)?;
+        if let Some(id) = conf.vlans.as_ref().and_then(|vlans| vlans.access) {
+            let access =
+                super::vlan::Vlans { access: Some(id), trunk: Vec::new(), keep_default: false };
+            set_vlans(net, &access, bridge, &port)?;
+        }
+        veth::set_up(net, &link)?;
+        return Ok((link, created));
+    }
+    let msg = format!("{name:?} disappears as often as it is made");
+    Err(Error::new(code::CONFLICT, msg).with_details("another program removes it: stop that one"))
+}
+
+/// `false`: one of the names is taken.
+fn add_vlan_gateway(net: &mut Netlink, name: &str, bridge: &Link) -> Result<bool, Error> {
+    let peer = veth::random_name();
+    let pair = Veth { mtu: Some(bridge.mtu), ..Veth::new(name, &peer) };
+    match net.add_veth(&pair) {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_exists() => Ok(false),
+        Err(error) => {
+            Err(kernel_error(&format!("cannot make the VLAN's gateway {name:?}"), &error))
         }
     }
-    let msg = format!("cannot find a free name for the host's end of {ifname:?}");
-    Err(Error::new(code::CONFLICT, msg)
-        .with_details(format!("the last of {TRIES} tries was {name:?}")))
-}
-
-/// "Exists" may mean either end; the container's is an error, the host's another try.
-pub fn refuse_existing(inside: &mut Netlink, ifname: &str, peer: &str) -> Result<(), Error> {
-    let link = inside.link(ifname);
-    if link.map_err(|e| kernel_error(&format!("cannot look up {ifname:?}"), &e))?.is_none() {
-        return Ok(());
-    }
-    let msg = format!("container veth name ({ifname:?}) peer provided ({peer:?}) already exists");
-    let details = "the container has an interface of this name: call DEL for it first, or attach under another name";
-    Err(Error::new(code::CONFLICT, msg).with_details(details))
 }
 
 /// Makes the host's end a port of the bridge.
 pub fn attach(net: &mut Netlink, conf: &Conf, bridge: &Link, port: &Link) -> Result<(), Error> {
-    own_routes(&port.name);
-    net.set_up(port.index)
-        .map_err(|e| kernel_error(&format!("cannot set {:?} up", port.name), &e))?;
-    net.set_master(port.index, Some(bridge.index)).map_err(|e| {
-        kernel_error(&format!("cannot connect {:?} to bridge {:?}", port.name, conf.bridge), &e)
-    })?;
+    join(net, &conf.bridge, bridge, port)?;
     if conf.hairpin {
         net.set_hairpin(port.index, true).map_err(|e| {
             kernel_error(&format!("cannot set hairpin mode on {:?}", port.name), &e)
         })?;
     }
-    Ok(())
+    if conf.isolated {
+        net.set_isolated(port.index, true)
+            .map_err(|e| kernel_error(&format!("cannot isolate {:?}", port.name), &e))?;
+    }
+    conf.vlans.as_ref().map_or(Ok(()), |vlans| set_vlans(net, vlans, bridge, port))
+}
+
+fn join(net: &mut Netlink, name: &str, bridge: &Link, port: &Link) -> Result<(), Error> {
+    veth::set_up(net, port)?;
+    net.set_master(port.index, Some(bridge.index)).map_err(|e| {
+        kernel_error(&format!("cannot connect {:?} to bridge {name:?}", port.name), &e)
+    })
+}
+
+fn set_vlans(
+    net: &mut Netlink,
+    vlans: &super::vlan::Vlans,
+    bridge: &Link,
+    port: &Link,
+) -> Result<(), Error> {
+    if let Some(vlan) = vlans.unwanted(bridge.default_pvid) {
+        match net.delete_port_vlan(port.index, vlan) {
+            Err(error) if !error.is_not_found() => {
+                let what = format!("failed to remove default vlan on interface {:?}", port.name);
+                return Err(kernel_error(&what, &error));
+            }
+            _ => {}
+        }
+    }
+    vlans.wanted().into_iter().try_for_each(|vlan| {
+        net.add_port_vlan(port.index, vlan).map_err(|error| {
+            kernel_error(&format!("failed to setup vlan tag on interface {:?}", port.name), &error)
+        })
+    })
 }
 
 /// Waits until the port forwards frames: from then on the container is reached.
@@ -255,18 +293,4 @@ pub fn wait_for_port(net: &mut Netlink, port: &Link) -> Result<(), Error> {
     let details =
         format!("{:?} did not come up within {} ms", port.name, PORT_WAITS.iter().sum::<u64>());
     Err(Error::new(code::KERNEL, msg).with_details(details))
-}
-
-/// A locally administered address of one interface.
-fn random_mac() -> MacAddr {
-    let [_, _, first, rest @ ..] = random().to_be_bytes();
-    let mut mac = [(first & 0xfc) | 0x02, 0, 0, 0, 0, 0];
-    mac[1..].copy_from_slice(&rest);
-    MacAddr(mac)
-}
-
-/// The standard library seeds its hashers from the kernel's random numbers: enough for names that are only
-/// to differ, without another dependency.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

@@ -120,10 +120,12 @@ fn is_lasting(thing: &Value) -> bool {
     !(frame || policy || forwarding)
 }
 
-/// What a network keeps though nobody is attached: its lock, and where the round robin stands.
+/// What a network keeps though nobody is attached: its lock, where the round robin stands, and in which order addresses were
+/// given back.
 fn is_bookkeeping(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     name == "lock"
+        || name == ".heddle-freed"
         || name.starts_with("last_reserved_ip.")
         || file.parent().is_some_and(|folder| folder.ends_with("bin"))
 }

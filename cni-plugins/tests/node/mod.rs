@@ -148,7 +148,8 @@ impl Node {
     pub fn leases(&self, network: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.data_dir().join(network)) else { return Vec::new() };
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<_> = names.filter(|n| n != "lock" && !n.starts_with("last_")).collect();
+        let mut names: Vec<_> =
+            names.filter(|name| name.parse::<std::net::IpAddr>().is_ok()).collect();
         names.sort();
         names
     }

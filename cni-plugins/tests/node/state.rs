@@ -80,8 +80,29 @@ pub fn look(ns: &TestNetns) -> BTreeMap<String, Value> {
             .collect();
         state.insert(program.to_owned(), rules.into());
     }
+    state.insert("nftables".to_owned(), nftables(ns, &names));
     state.insert("sysctl".to_owned(), sysctls(ns, &names));
     state
+}
+
+/// Tables, chains, rules and sets, but not those that are iptables' own.
+fn nftables(ns: &TestNetns, names: &Names) -> Value {
+    let json = ns.json(&["nft", "-s", "-j", "list", "ruleset"]);
+    let list = json["nftables"].as_array().unwrap().iter().flat_map(|o| o.as_object().unwrap());
+    let kept = list.filter(|(kind, object)| {
+        let table = if *kind == "table" { &object["name"] } else { &object["table"] };
+        let of_iptables = matches!(object["family"].as_str(), Some("ip" | "ip6"))
+            && matches!(table.as_str(), Some("filter" | "mangle" | "nat" | "raw" | "security"));
+        *kind != "metainfo" && !of_iptables
+    });
+    let lines = kept.map(|(kind, object)| {
+        let mut object = object.clone();
+        if let Some(fields) = object.as_object_mut() {
+            fields.remove("handle");
+        }
+        Value::from(names.in_text(&format!("{kind} {object}")))
+    });
+    lines.collect()
 }
 
 /// Those that the bridge plugin touches, per interface and for the namespace.

@@ -158,7 +158,57 @@ fn garbage_is_what_no_valid_attachment_owns() {
     assert_eq!(collect_garbage(&mut store, &[]).unwrap(), [ip("10.1.0.3")]);
 }
 
+/// What an allocation should do, said as simply as possible: every address with the time of its last release.
+#[derive(Default)]
+struct Model {
+    holder: std::collections::BTreeMap<IpAddr, u8>,
+    released: std::collections::BTreeMap<IpAddr, usize>,
+    last: Option<IpAddr>,
+}
+
+impl Model {
+    /// Of the free addresses the one whose release is longest ago, never being before ever; among those never released the
+    /// next one after the last that was handed out.
+    fn next(&self, set: &RangeSet) -> Option<IpAddr> {
+        let all: Vec<IpAddr> = set.candidates(None).map(|(ip, _)| ip).collect();
+        let turn = all.iter().position(|ip| Some(*ip) > self.last).unwrap_or(0);
+        let free = (0..all.len()).map(|n| all[(turn + n) % all.len()]);
+        let free = free.filter(|ip| !self.holder.contains_key(ip));
+        // The first of several equal ones.
+        free.min_by_key(|ip| self.released.get(ip).copied())
+    }
+}
+
 proptest! {
+    /// Any history of ADDs and DELs gives exactly the addresses that the model gives.
+    #[test]
+    fn any_history_is_the_model_s(ops in prop::collection::vec((0u8..3, 0u8..12), 0..200)) {
+        let sets = sets(&[&[("10.1.0.0/28", "10.1.0.3", "10.1.0.10")]]);
+        let (mut store, mut model) = (MemoryStore::default(), Model::default());
+        for (time, (what, id)) in ops.into_iter().enumerate() {
+            let held = model.holder.iter().find(|(_, holder)| **holder == id).map(|(ip, _)| *ip);
+            if what == 0 {
+                let freed = release(&mut store, &owner(&id.to_string())).unwrap();
+                prop_assert_eq!(freed, Vec::from_iter(held));
+                if let Some(ip) = held {
+                    model.holder.remove(&ip);
+                    model.released.insert(ip, time);
+                }
+                continue;
+            }
+            match (allocate(&mut store, &sets, &owner(&id.to_string()), &[]), held, model.next(&sets[0])) {
+                (Err(AllocateError::Duplicate { address, .. }), Some(held), _) => prop_assert_eq!(address, held),
+                (Err(AllocateError::Exhausted { .. }), None, None) => {}
+                (Ok(got), None, Some(expected)) => {
+                    prop_assert_eq!(got[0].address.ip(), expected);
+                    model.holder.insert(expected, id);
+                    model.last = Some(expected);
+                }
+                (got, held, expected) => prop_assert!(false, "{got:?}, held {held:?}, expected {expected:?}"),
+            }
+        }
+    }
+
     /// Any history of ADDs and DELs: no address twice, the gateway never, and a full store means that
     /// every address was handed out.
     #[test]

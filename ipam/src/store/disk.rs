@@ -8,6 +8,8 @@
 //! | `last_reserved_ip.<set>` | 0600 | the address that this range set handed out last |
 //! | `lock` | 0750 | held with `flock(2)` by whoever reads or changes leases |
 //! | `.heddle-new` | 0600 | an address file being written (ours only; left over after a crash, harmless) |
+//! | `.heddle-boot/` | 0700 | in which boot a lease was made (ours only, see `boot.rs`) |
+//! | `.heddle-freed` | 0600 | in which order addresses were given back (ours only, see `freed.rs`) |
 //!
 //! An address file appears whole or not at all: it is written under another name and then linked with
 //! `link(2)`, which fails if the address is taken. The reference creates the file and then writes it, so
@@ -15,8 +17,8 @@
 //! every writer holds the lock, an empty file seen under the lock is always such a leftover: it counts as
 //! free, [`Store::reserve`] takes it over and [`Store::sweep`] removes it.
 //!
-//! Nothing is synced to the disk: the leases matter only as long as the containers of this boot live, and a
-//! file that a power failure leaves empty is reclaimed as above.
+//! Nothing is synced to the disk: the leases matter only as long as the containers of this boot live; those of an earlier
+//! boot are reclaimed by the first ADD or GC, and a file that a power failure leaves empty as above.
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +31,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{Lease, Owner, Store, StoreError};
+use super::boot::Boots;
+use super::{Lease, Owner, Store, StoreError, freed};
 
 /// Where leases are kept unless a configuration says otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/cni/networks";
@@ -43,20 +46,25 @@ const NEW_FILE: &str = ".heddle-new";
 #[derive(Debug)]
 pub struct DiskStore {
     dir: PathBuf,
+    boots: Boots,
     /// Unlocks on drop.
     _lock: Flock<File>,
 }
 
 impl DiskStore {
-    /// Makes the network's directory if needed, and waits for the lock.
+    /// Makes the network's directory if needed, waits for the lock, and reclaims the leases of earlier boots.
     pub fn lock(data_dir: &Path, network: &str) -> Result<Self, StoreError> {
         let dir = directory(data_dir, network)?;
         let made = DirBuilder::new().recursive(true).mode(0o755).create(&dir);
         made.map_err(|source| failed("create directory", &dir, source))?;
-        Self::lock_directory(dir)
+        let mut store = Self::lock_directory(dir)?;
+        store.reclaim()?;
+        store.date()?;
+        Ok(store)
     }
 
-    /// As [`DiskStore::lock`], but `None` if the network has no directory, that is, no leases.
+    /// Waits for the lock; `None` if the network has no directory, that is, no leases. Nothing is reclaimed: what DEL needs
+    /// must not depend on more than it.
     pub fn lock_existing(data_dir: &Path, network: &str) -> Result<Option<Self>, StoreError> {
         let dir = directory(data_dir, network)?;
         if !exists(&dir)? {
@@ -69,7 +77,46 @@ impl DiskStore {
     /// to look at, not to decide on.
     pub fn peek(data_dir: &Path, network: &str) -> Result<Vec<Lease>, StoreError> {
         let dir = directory(data_dir, network)?;
-        if exists(&dir)? { read_leases(&dir) } else { Ok(Vec::new()) }
+        if !exists(&dir)? {
+            return Ok(Vec::new());
+        }
+        let earlier = Boots::of(&dir).earlier();
+        let earlier = earlier
+            .map_err(|source| failed("look for leases of earlier boots in", &dir, source))?;
+        let mut leases = read_leases(&dir)?;
+        // The next ADD reclaims them, so they are nobody's.
+        leases.retain(|lease| !earlier.contains(&lease.address));
+        Ok(leases)
+    }
+
+    /// Releases the leases of earlier boots; returns the addresses.
+    fn reclaim(&mut self) -> Result<Vec<IpAddr>, StoreError> {
+        let dir = self.dir.clone();
+        let failed = |source| failed("reclaim leases of earlier boots in", &dir, source);
+        let earlier = self.boots.earlier().map_err(failed)?;
+        for address in &earlier {
+            self.release(*address)?;
+        }
+        self.boots.forget_earlier().map_err(failed)?;
+        Ok(earlier.into_iter().collect())
+    }
+
+    /// Remembers for every lease of which no boot is known, such as the reference's, that it was there in this one.
+    fn date(&self) -> Result<(), StoreError> {
+        if !self.boots.are_known() {
+            return Ok(());
+        }
+        let failed = |source| failed("remember the boot of leases in", &self.dir, source);
+        let known = self.boots.known().map_err(failed)?;
+        let mut files = address_files(&self.dir)?;
+        files.retain(|(address, _)| !known.contains(address));
+        for (address, path) in files {
+            let is_lease = fs::read(&path).is_ok_and(|text| parse_lease(address, &text).is_some());
+            if is_lease {
+                self.boots.remember(address, &path).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 
     fn lock_directory(dir: PathBuf) -> Result<Self, StoreError> {
@@ -80,7 +127,7 @@ impl DiskStore {
             options.open(&path).map_err(|source| failed("open lock file", &path, source))?;
         loop {
             file = match Flock::lock(file, FlockArg::LockExclusive) {
-                Ok(lock) => return Ok(Self { dir, _lock: lock }),
+                Ok(lock) => return Ok(Self { boots: Boots::of(&dir), dir, _lock: lock }),
                 Err((file, nix::Error::EINTR)) => file,
                 Err((_, errno)) => return Err(failed("lock", &path, errno.into())),
             }
@@ -142,7 +189,15 @@ impl Store for DiskStore {
     }
 
     fn reserve(&mut self, address: IpAddr, owner: &Owner, set: usize) -> Result<bool, StoreError> {
+        let path = self.dir.join(address.to_string());
+        // Before the boot of whoever holds it is overwritten.
+        if fs::symlink_metadata(&path).is_ok() && !is_leftover(&path) {
+            return Ok(false);
+        }
         let new = self.write_new(&format!("{}{LINE_BREAK}{}", owner.container_id, owner.ifname))?;
+        // Before it is a lease: one that nobody knows the boot of would be reclaimed one boot later than the others.
+        let remembered = self.boots.remember(address, &new);
+        remembered.map_err(|source| failed("remember the boot of", &path, source))?;
         let taken = self.publish(&new, address);
         // The second name; gone already if it was renamed. What cannot be removed now is removed by
         // the next write.
@@ -159,12 +214,23 @@ impl Store for DiskStore {
 
     fn release(&mut self, address: IpAddr) -> Result<bool, StoreError> {
         let path = self.dir.join(address.to_string());
-        ignore_missing(fs::remove_file(&path))
-            .map_err(|source| failed("remove address file", &path, source))
+        let held = ignore_missing(fs::remove_file(&path))
+            .map_err(|source| failed("remove address file", &path, source))?;
+        // The address is free. What fails now costs the order of reuse, or a name that the next boot forgets.
+        let _ = self.boots.forget(address);
+        if held {
+            let _ = freed::note(&self.dir, address);
+        }
+        Ok(held)
+    }
+
+    fn freed(&self) -> Result<Vec<IpAddr>, StoreError> {
+        Ok(freed::read(&self.dir))
     }
 
     fn sweep(&mut self) -> Result<Vec<IpAddr>, StoreError> {
-        let mut swept = Vec::new();
+        let mut swept = self.reclaim()?;
+        self.date()?;
         for (address, path) in address_files(&self.dir)? {
             if is_leftover(&path) && self.release(address)? {
                 swept.push(address);

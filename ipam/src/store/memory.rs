@@ -10,6 +10,7 @@ use super::{Lease, Owner, Store, StoreError};
 pub struct MemoryStore {
     leases: BTreeMap<IpAddr, Owner>,
     last: BTreeMap<usize, IpAddr>,
+    freed: Vec<IpAddr>,
 }
 
 impl Store for MemoryStore {
@@ -36,6 +37,15 @@ impl Store for MemoryStore {
     }
 
     fn release(&mut self, address: IpAddr) -> Result<bool, StoreError> {
-        Ok(self.leases.remove(&address).is_some())
+        let held = self.leases.remove(&address).is_some();
+        if held {
+            self.freed.retain(|other| *other != address);
+            self.freed.push(address);
+        }
+        Ok(held)
+    }
+
+    fn freed(&self) -> Result<Vec<IpAddr>, StoreError> {
+        Ok(self.freed.clone())
     }
 }

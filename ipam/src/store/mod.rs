@@ -1,6 +1,8 @@
 //! Where leases are kept: the interface, and what can be said over any store.
 
+mod boot;
 pub mod disk;
+mod freed;
 pub mod memory;
 
 use std::io;
@@ -84,7 +86,11 @@ pub trait Store {
     /// Gives `address` back; `false` if nobody held it.
     fn release(&mut self, address: IpAddr) -> Result<bool, StoreError>;
 
-    /// Removes what interrupted programs left behind and nobody owns; returns the addresses.
+    /// The addresses that were given back lately, the one that has rested longest first; one that is not among them has
+    /// rested longer. Some may have been handed out again.
+    fn freed(&self) -> Result<Vec<IpAddr>, StoreError>;
+
+    /// Removes what interrupted programs, or earlier boots of the machine, left behind; returns the addresses.
     fn sweep(&mut self) -> Result<Vec<IpAddr>, StoreError> {
         Ok(Vec::new())
     }

@@ -72,7 +72,9 @@ fn a_veth_pair_within_a_namespace() {
 fn a_bridge_with_a_port() {
     let ns = TestNetns::new("bridge");
     let mut netlink = ns.netlink();
-    netlink.add_bridge(&Bridge { name: "br0", mtu: Some(1400), mac: Some(MAC) }).unwrap();
+    netlink
+        .add_bridge(&Bridge { name: "br0", mtu: Some(1400), mac: Some(MAC), ..Bridge::default() })
+        .unwrap();
     netlink.add_veth(&Veth::new("port", "far")).unwrap();
     let (bridge, port) = (ns.link("br0"), ns.link("port"));
     assert_eq!((bridge.kind.as_deref(), bridge.mtu, bridge.mac), (Some("bridge"), 1400, Some(MAC)));
@@ -87,6 +89,14 @@ fn a_bridge_with_a_port() {
         assert_eq!(ns.link("port").hairpin, Some(on));
         let shown = &ns.json(&["bridge", "-j", "-d", "link", "show", "dev", "port"])[0];
         assert_eq!((&shown["master"], &shown["hairpin"]), (&"br0".into(), &on.into()));
+    }
+
+    assert_eq!(ns.link("port").isolated, Some(false));
+    for on in [true, false] {
+        netlink.set_isolated(port.index, on).unwrap();
+        assert_eq!((ns.link("port").isolated, ns.link("port").hairpin), (Some(on), Some(false)));
+        let shown = &ns.json(&["bridge", "-j", "-d", "link", "show", "dev", "port"])[0];
+        assert_eq!(shown["isolated"], on);
     }
 
     netlink.set_master(port.index, None).unwrap();
@@ -105,6 +115,15 @@ fn changes_of_a_link() {
     let mut netlink = ns.netlink();
     netlink.add_veth(&Veth::new("a", "b")).unwrap();
     let index = ns.link("a").index;
+
+    assert_eq!(ns.link("a").alias, None);
+    let longest = "x".repeat(ALIAS_MAX);
+    for alias in ["cni:net:c1:eth0", longest.as_str()] {
+        netlink.set_alias(index, alias).unwrap();
+        assert_eq!(ns.link("a").alias.as_deref(), Some(alias));
+        assert_eq!(ip_link(&ns, "a")["ifalias"], alias);
+    }
+    assert!(netlink.set_alias(index, &"x".repeat(ALIAS_MAX + 1)).is_err());
 
     netlink.set_mac(index, MAC).unwrap();
     netlink.set_mtu(index, 9000).unwrap();
@@ -234,6 +253,26 @@ fn the_kernels_own_words_are_passed_on() {
     let error = netlink.set_mac(index, multicast).unwrap_err();
     assert_eq!(error.errno(), Some(libc::EADDRNOTAVAIL));
     assert!(error.to_string().contains("must be a unicast address"), "{error}");
+}
+
+#[test]
+fn what_a_bridge_says_of_vlans() {
+    let header = [0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+    let name = attribute(libc::IFLA_IFNAME, b"br0\0");
+    let info = |data: &[u8]| {
+        let parts = [attribute(1, b"bridge\0"), attribute(2, data)].concat();
+        let bytes = [&header[..], &name, &attribute(libc::IFLA_LINKINFO, &parts)].concat();
+        let link = Link::read(&bytes).unwrap();
+        (link.vlan_filtering, link.default_pvid)
+    };
+    // IFLA_BR_VLAN_FILTERING 7, IFLA_BR_VLAN_DEFAULT_PVID 39.
+    let filters = [attribute(7, &[1]), attribute(39, &9u16.to_ne_bytes())].concat();
+    assert_eq!(info(&filters), (Some(true), Some(9)));
+    assert_eq!(info(&attribute(7, &[0])), (Some(false), None), "a kernel that cannot");
+    let ns = TestNetns::new("bridge");
+    ns.netlink().add_bridge(&Bridge { name: "br0", ..Bridge::default() }).unwrap();
+    assert_eq!(ns.link("br0").vlan_filtering, Some(false));
+    assert_eq!(ns.link("br0").default_pvid.is_some(), port_vlan::is_supported().unwrap());
 }
 
 #[test]

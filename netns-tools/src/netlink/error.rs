@@ -143,6 +143,9 @@ fn hint(errno: i32, operation: &str) -> Option<&'static str> {
         libc::EEXIST if about("address") => "the link has this address already",
         libc::EEXIST if about("route") => "there is such a route already",
         libc::EEXIST => "the name is taken in that network namespace",
+        libc::EOPNOTSUPP if about("VLAN") => {
+            "this kernel's bridges cannot filter VLANs (CONFIG_BRIDGE_VLAN_FILTERING)"
+        }
         libc::EOPNOTSUPP if about("create") => {
             "this kernel has no such kind of link (modprobe may add it)"
         }

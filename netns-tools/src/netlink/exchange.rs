@@ -5,7 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable,
 };
 
 use super::reply::{Content, Malformed, Refusal, Replies};
@@ -47,11 +48,6 @@ impl From<Malformed> for Failure {
     }
 }
 
-/// What can be asked for: rtnetlink's messages, and those of other netlink families.
-pub(crate) trait Request: NetlinkSerializable + Into<NetlinkPayload<Self>> {}
-
-impl<M: NetlinkSerializable + Into<NetlinkPayload<M>>> Request for M {}
-
 /// Requests over `wire`, one at a time.
 pub(crate) struct Exchange<W> {
     wire: W,
@@ -70,11 +66,20 @@ impl<W: Wire> Exchange<W> {
         Self { wire, sequence: 0, buffer: Vec::new() }
     }
 
+    /// The wire itself, for exchanges of another kind.
+    pub(crate) fn wire(&mut self) -> &mut W {
+        &mut self.wire
+    }
+
     /// Sends a change and waits for its acknowledgement. `flags`: `NLM_F_CREATE` and the like.
     ///
     /// Never repeated: if the acknowledgement is lost, whether the change was made is unknown.
-    pub(crate) fn change(&mut self, message: impl Request, flags: u16) -> Result<(), Failure> {
-        self.request(&mut NetlinkMessage::from(message), NLM_F_ACK | flags)?;
+    pub(crate) fn change(
+        &mut self,
+        message: impl NetlinkSerializable,
+        flags: u16,
+    ) -> Result<(), Failure> {
+        self.request(&mut envelope(message), NLM_F_ACK | flags)?;
         loop {
             self.receive()?;
             for reply in Replies::new(&self.buffer, self.sequence) {
@@ -90,10 +95,10 @@ impl<W: Wire> Exchange<W> {
     /// Asks for one object.
     pub(crate) fn one<T>(
         &mut self,
-        message: impl Request,
+        message: impl NetlinkSerializable,
         read: impl Fn(&[u8]) -> Result<T, Malformed>,
     ) -> Result<T, Failure> {
-        let mut message = NetlinkMessage::from(message);
+        let mut message = envelope(message);
         for _ in 0..ATTEMPTS {
             self.request(&mut message, 0)?;
             while self.receive()? {
@@ -115,10 +120,10 @@ impl<W: Wire> Exchange<W> {
     /// A list that changed while it was read, or of which something was lost, is asked for again.
     pub(crate) fn list<T>(
         &mut self,
-        message: impl Request,
+        message: impl NetlinkSerializable,
         read: impl Fn(&[u8]) -> Result<Option<T>, Malformed>,
     ) -> Result<Vec<T>, Failure> {
-        let mut message = NetlinkMessage::from(message);
+        let mut message = envelope(message);
         for attempt in 1..=ATTEMPTS {
             match self.try_list(&mut message, &read)? {
                 Attempt::Complete(list) => return Ok(list),
@@ -134,7 +139,7 @@ impl<W: Wire> Exchange<W> {
 
     fn try_list<T>(
         &mut self,
-        message: &mut NetlinkMessage<impl Request>,
+        message: &mut NetlinkMessage<impl NetlinkSerializable>,
         read: &impl Fn(&[u8]) -> Result<Option<T>, Malformed>,
     ) -> Result<Attempt<Vec<T>>, Failure> {
         self.request(message, NLM_F_DUMP)?;
@@ -177,7 +182,7 @@ impl<W: Wire> Exchange<W> {
 
     fn request(
         &mut self,
-        message: &mut NetlinkMessage<impl Request>,
+        message: &mut NetlinkMessage<impl NetlinkSerializable>,
         flags: u16,
     ) -> Result<(), Failure> {
         self.sequence = self.sequence.wrapping_add(1);
@@ -219,6 +224,10 @@ impl<W: Wire> Exchange<W> {
             }
         }
     }
+}
+
+fn envelope<T>(message: T) -> NetlinkMessage<T> {
+    NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message))
 }
 
 fn is_no_buffers(failure: &Failure) -> bool {

@@ -11,6 +11,8 @@ use netlink_packet_core::{
 const HEADER_LEN: usize = 16;
 /// `NLMSGERR_ATTR_MSG` (`linux/netlink.h`): the kernel's reason, as text.
 const ATTR_MSG: u16 = 1;
+/// `NLMSGERR_ATTR_OFFS`: which byte of the request it complains of.
+const ATTR_OFFS: u16 = 2;
 
 /// The bytes are not what the protocol allows.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub(crate) struct Refusal {
     pub(crate) errno: i32,
     /// The extended acknowledgement's text, where the kernel gives one.
     pub(crate) text: Option<String>,
+    /// Where in the request the attribute begins that is at fault.
+    pub(crate) offset: Option<u32>,
 }
 
 /// What one message says.
@@ -121,15 +125,41 @@ fn verdict(payload: &[u8], flags: u16, quotes: bool) -> Result<Content<'static>,
     } else {
         rest.get(..4).and_then(|length| parse_u32(length).ok()).unwrap_or(0) as usize
     };
-    let text = if flags & NLM_F_ACK_TLVS == 0 {
-        None
+    let details = if flags & NLM_F_ACK_TLVS == 0 {
+        &[]
     } else {
-        attributes(rest.get(request_len.next_multiple_of(4)..).unwrap_or_default())
-            .find(|(kind, _)| *kind == ATTR_MSG)
-            .and_then(|(_, value)| parse_string(value).ok())
-            .filter(|text| !text.is_empty())
+        rest.get(request_len.next_multiple_of(4)..).unwrap_or_default()
     };
-    Ok(Content::Refused(Refusal { errno: code.saturating_neg(), text }))
+    let detail = |wanted| attributes(details).find(|(kind, _)| *kind == wanted);
+    let text = detail(ATTR_MSG).and_then(|(_, value)| parse_string(value).ok());
+    Ok(Content::Refused(Refusal {
+        errno: code.saturating_neg(),
+        text: text.filter(|text| !text.is_empty()),
+        offset: detail(ATTR_OFFS).and_then(|(_, value)| parse_u32(value).ok()),
+    }))
+}
+
+/// What a datagram says about requests, whichever they are: the sequence number of each and the refusal, if it is one. For
+/// batches, whose messages are answered one by one.
+pub(crate) fn refusals(
+    datagram: &[u8],
+) -> impl Iterator<Item = Result<(u32, Option<Refusal>), Malformed>> {
+    let mut messages = Replies::new(datagram, 0);
+    std::iter::from_fn(move || {
+        while !messages.rest.is_empty() {
+            let (kind, flags, sequence, payload) = match messages.cut() {
+                Ok(message) => message,
+                Err(e) => return Some(Err(e)),
+            };
+            if kind == NLMSG_ERROR {
+                return Some(verdict(payload, flags, true).map(|content| match content {
+                    Content::Refused(refusal) => (sequence, Some(refusal)),
+                    _ => (sequence, None),
+                }));
+            }
+        }
+        None
+    })
 }
 
 /// The attributes in `bytes`, as kind and value, up to the first that is cut short.

@@ -17,6 +17,10 @@ fn link(index: u32, name: &str, kind: Option<&str>) -> Link {
         peer_netns_id: None,
         promisc: false,
         hairpin: None,
+        isolated: None,
+        default_pvid: None,
+        vlan_filtering: None,
+        alias: None,
         loopback: false,
     }
 }

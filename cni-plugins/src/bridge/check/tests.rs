@@ -7,11 +7,14 @@ use crate::testcall::with_call;
 
 const SANDBOX: &str = "/run/netns/x";
 
-fn conf(promiscuous: bool) -> Conf {
-    let conf = json!({
-        "cniVersion": "1.1.0", "name": "n", "type": "bridge", "bridge": "br0", "promiscMode": promiscuous,
-    });
+fn conf(extra: serde_json::Value) -> Conf {
+    let mut conf = json!({ "cniVersion": "1.1.0", "name": "n", "type": "bridge", "bridge": "br0" });
+    conf.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
     with_call("", &conf, Conf::parse).unwrap()
+}
+
+fn of(conf: &Conf, prev: &CniResult, seen: &Seen) -> Vec<String> {
+    differences(conf, &Attachment { prev, ifname: "eth0", sandbox: SANDBOX }, seen)
 }
 
 fn link(index: u32, name: &str, kind: &str) -> Link {
@@ -28,6 +31,10 @@ fn link(index: u32, name: &str, kind: &str) -> Link {
         peer_netns_id: Some(0),
         promisc: false,
         hairpin: None,
+        isolated: None,
+        default_pvid: None,
+        vlan_filtering: None,
+        alias: None,
         loopback: false,
     }
 }
@@ -41,6 +48,8 @@ fn good() -> Seen {
     Seen {
         bridge: Some(bridge.clone()),
         host: vec![bridge, host],
+        gateway: vec!["10.1.0.1/24".parse().unwrap()],
+        vlans: vec![PortVlan::access(5)],
         inside: Observed {
             link: Some(inside),
             addresses: vec!["10.1.0.2/24".parse().unwrap()],
@@ -56,14 +65,14 @@ fn prev() -> CniResult {
             { "name": "veth1", "mac": "02:00:00:00:00:09" },
             { "name": "eth0", "mac": "02:00:00:00:00:02", "sandbox": SANDBOX },
         ],
-        "ips": [{ "interface": 2, "address": "10.1.0.2/24" }],
+        "ips": [{ "interface": 2, "address": "10.1.0.2/24", "gateway": "10.1.0.1" }],
     });
     CniResult::from_json(&result, cni::Version::LATEST).unwrap()
 }
 
 #[test]
 fn nothing_to_say_if_all_is_well() {
-    assert_eq!(differences(&conf(false), &prev(), &good(), "eth0", SANDBOX), [""; 0]);
+    assert_eq!(of(&conf(json!({})), &prev(), &good()), [""; 0]);
 }
 
 type Damage = fn(&mut Seen, &mut CniResult);
@@ -109,10 +118,37 @@ fn every_damage_is_named() {
     for (damage, expected) in cases {
         let (mut seen, mut prev) = (good(), prev());
         damage(&mut seen, &mut prev);
-        assert_eq!(differences(&conf(false), &prev, &seen, "eth0", SANDBOX).join("; "), expected);
+        assert_eq!(of(&conf(json!({})), &prev, &seen).join("; "), expected);
     }
+}
+
+#[test]
+fn what_is_promised_by_the_configuration_alone() {
+    let cases = [
+        (json!({ "promiscMode": true }), "bridge \"br0\" is not in promiscuous mode"),
+        (json!({ "hairpinMode": true }), "\"veth1\" has lost hairpinMode"),
+        (json!({ "portIsolation": true }), "\"veth1\" has lost portIsolation"),
+        (json!({ "mtu": 1400 }), "\"eth0\" has an MTU of 1500, not 1400"),
+        (json!({ "isGateway": true }), ""),
+        (json!({ "vlan": 5 }), ""),
+        (
+            json!({ "vlan": 6 }),
+            "\"veth1\": VLAN 6 PVID untagged is missing; \"veth1\": it is in VLAN 5 PVID untagged, too",
+        ),
+    ];
+    for (keys, expected) in cases {
+        assert_eq!(of(&conf(keys.clone()), &prev(), &good()).join("; "), expected, "{keys}");
+    }
+    let mut seen = good();
+    seen.gateway.clear();
     assert_eq!(
-        differences(&conf(true), &prev(), &good(), "eth0", SANDBOX),
-        ["bridge \"br0\" is not in promiscuous mode"]
+        of(&conf(json!({ "isGateway": true })), &prev(), &seen),
+        ["the bridge does not have the gateway's address 10.1.0.1"]
+    );
+    let port = &mut seen.host[1];
+    (port.hairpin, port.isolated) = (Some(true), Some(true));
+    assert_eq!(
+        of(&conf(json!({ "hairpinMode": true, "portIsolation": true })), &prev(), &seen),
+        [""; 0]
     );
 }

@@ -1,6 +1,7 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::masquerade::Backend;
 use crate::testcall::with_call;
 
 fn parse(args: &str, keys: &Value) -> Result<Conf, Error> {
@@ -19,10 +20,13 @@ fn defaults() -> Conf {
         gateway: false,
         default_gateway: false,
         force_address: false,
-        masquerade: false,
+        masquerade: None,
         mtu: None,
         hairpin: false,
         promiscuous: false,
+        isolated: false,
+        spoof_check: false,
+        vlans: None,
         mac: None,
         dad: false,
         container_down: false,
@@ -44,13 +48,31 @@ fn every_key() {
             Box::new(|c| (c.gateway, c.default_gateway) = (true, true)),
         ),
         (json!({ "forceAddress": true }), Box::new(|c| c.force_address = true)),
-        (json!({ "ipMasq": true }), Box::new(|c| c.masquerade = true)),
-        (json!({ "ipMasq": true, "ipMasqBackend": "iptables" }), Box::new(|c| c.masquerade = true)),
-        (json!({ "ipMasq": true, "ipMasqBackend": "" }), Box::new(|c| c.masquerade = true)),
+        (json!({ "ipMasq": true }), Box::new(|c| c.masquerade = Some(Backend::Auto))),
+        (
+            json!({ "ipMasq": true, "ipMasqBackend": "iptables" }),
+            Box::new(|c| c.masquerade = Some(Backend::Iptables)),
+        ),
+        (
+            json!({ "ipMasq": true, "ipMasqBackend": "nftables" }),
+            Box::new(|c| c.masquerade = Some(Backend::Nftables)),
+        ),
+        (json!({ "macspoofchk": true }), Box::new(|c| c.spoof_check = true)),
+        (
+            json!({ "ipMasq": true, "ipMasqBackend": "" }),
+            Box::new(|c| c.masquerade = Some(Backend::Auto)),
+        ),
         (json!({ "mtu": 1400 }), Box::new(|c| c.mtu = Some(1400))),
         (json!({ "mtu": 0 }), Box::new(|_| ())),
         (json!({ "hairpinMode": true }), Box::new(|c| c.hairpin = true)),
         (json!({ "promiscMode": true }), Box::new(|c| c.promiscuous = true)),
+        (json!({ "portIsolation": true }), Box::new(|c| c.isolated = true)),
+        (
+            json!({ "vlan": 100, "preserveDefaultVlan": true }),
+            Box::new(|c| {
+                c.vlans = Some(Vlans { access: Some(100), trunk: vec![], keep_default: true });
+            }),
+        ),
         (json!({ "enabledad": true }), Box::new(|c| c.dad = true)),
         (json!({ "disableContainerInterface": true }), Box::new(|c| c.container_down = true)),
         (
@@ -135,20 +157,13 @@ fn what_is_wrong_is_named() {
         ),
         ("", json!({ "vlan": 4095 }), 7, "invalid VLAN ID 4095 (must be between 0 and 4094)"),
         ("", json!({ "vlan": -1 }), 7, "invalid VLAN ID -1 (must be between 0 and 4094)"),
-        ("", json!({ "vlan": 100 }), 2, "unsupported field: vlan"),
-        ("", json!({ "vlanTrunk": [{ "id": 5 }] }), 2, "unsupported field: vlanTrunk"),
         (
             "",
-            json!({ "macspoofchk": true, "portIsolation": true }),
-            2,
-            "unsupported field: macspoofchk, portIsolation",
+            json!({ "bridge": "twelve-chars", "isGateway": true, "vlan": 100 }),
+            7,
+            "bridge \"twelve-chars\" leaves no room for the name of the VLAN's gateway",
         ),
-        (
-            "",
-            json!({ "ipMasq": true, "ipMasqBackend": "nftables" }),
-            2,
-            "unsupported field: ipMasqBackend",
-        ),
+        ("", json!({ "macspoofchk": "yes" }), 6, "\"macspoofchk\""),
         ("", json!({ "ipMasq": true, "ipMasqBackend": "x" }), 7, "unknown ipmasq backend \"x\""),
         ("MAC=nonsense", json!({}), 7, "\"nonsense\" is not a MAC address"),
         ("MAC=01:00:5e:00:00:01", json!({}), 7, "01:00:5e:00:00:01 cannot be an interface's"),
@@ -164,9 +179,9 @@ fn what_is_wrong_is_named() {
 /// DEL must work with whatever was good enough for an earlier version.
 #[test]
 fn del_reads_only_what_it_needs() {
-    let keys = json!({ "bridge": "br9", "ipMasq": true, "mtu": -1, "vlan": 5000, "hairpinMode": true, "promiscMode": true });
+    let keys = json!({ "bridge": "br9", "ipMasq": true, "ipMasqBackend": "x", "macspoofchk": true, "mtu": -1, "vlan": 5000, "hairpinMode": true, "promiscMode": true });
     let conf = with_call("K8S_POD_NAME=x", &document(&keys), Teardown::parse).unwrap();
-    assert_eq!(conf, Teardown { bridge: "br9".into(), masquerade: true });
+    assert_eq!(conf, Teardown { bridge: "br9".into(), masquerade: true, spoof_check: true });
     let conf = with_call("", &document(&json!({})), Teardown::parse).unwrap();
-    assert_eq!(conf, Teardown { bridge: "cni0".into(), masquerade: false });
+    assert_eq!(conf, Teardown { bridge: "cni0".into(), masquerade: false, spoof_check: false });
 }

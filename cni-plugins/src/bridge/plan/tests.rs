@@ -6,10 +6,13 @@ fn conf(change: impl FnOnce(&mut Conf)) -> Conf {
         gateway: false,
         default_gateway: false,
         force_address: false,
-        masquerade: false,
+        masquerade: None,
         mtu: None,
         hairpin: false,
         promiscuous: false,
+        isolated: false,
+        spoof_check: false,
+        vlans: None,
         mac: None,
         dad: false,
         container_down: false,
@@ -150,9 +153,10 @@ fn the_bridge_s_address() {
     ];
     for (present, wanted, expected) in cases {
         let present: Vec<_> = present.iter().map(|text| net(text)).collect();
-        let forced = bridge_address(&conf(|c| c.force_address = true), &present, wanted).unwrap();
+        let forced =
+            bridge_address(&conf(|c| c.force_address = true), "br0", &present, wanted).unwrap();
         assert_eq!(forced, expected, "{present:?}");
-        let unforced = bridge_address(&conf(|_| ()), &present, wanted);
+        let unforced = bridge_address(&conf(|_| ()), "br0", &present, wanted);
         if expected.iter().any(|change| matches!(change, Remove(_))) {
             let error = unforced.unwrap_err();
             assert_eq!(
@@ -170,7 +174,7 @@ fn the_bridge_s_address() {
 fn own_name_servers_replace_ipam_s() {
     let dns = |domain: &str| Dns { domain: domain.into(), ..Dns::default() };
     let plan = || Layer3 { dns: dns("ipam.example"), ..Layer3::default() };
-    let interfaces = || std::array::from_fn(|_| Interface::default());
+    let interfaces = || vec![Interface::default(); 3];
     assert_eq!(result(interfaces(), plan(), &Dns::default()).dns, dns("ipam.example"));
     assert_eq!(result(interfaces(), plan(), &dns("own.example")).dns, dns("own.example"));
     let options = Dns { options: vec!["ndots:5".into()], ..Dns::default() };

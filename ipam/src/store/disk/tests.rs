@@ -16,10 +16,27 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let names = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    // Ours beside the reference's have tests of their own.
+    let mut names: Vec<_> = names.filter(|name| !OURS.contains(&name.as_str())).collect();
     names.sort();
     names
+}
+
+const OURS: [&str; 2] = [".heddle-boot", ".heddle-freed"];
+
+/// The leases that are remembered for a boot, this one or an earlier one.
+fn remembered(dir: &Path) -> BTreeSet<String> {
+    let Ok(boots) = fs::read_dir(dir.join(".heddle-boot")) else { return BTreeSet::new() };
+    boots.flat_map(|boot| names(&boot.unwrap().path())).collect()
+}
+
+/// The machine is started again: what was of this boot is of an earlier one.
+fn reboot(dir: &Path, earlier: char) {
+    let boots = dir.join(".heddle-boot");
+    let current = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let id: String = current.trim().replace(|c: char| c != '-', &earlier.to_string());
+    fs::rename(boots.join(current.trim()), boots.join(id)).unwrap();
 }
 
 fn mode(path: &Path) -> u32 {
@@ -44,10 +61,17 @@ fn the_layout_is_the_reference_s() {
     assert_eq!(mode(&dir), 0o755);
     assert_eq!(mode(&dir.join("10.1.0.2")), 0o600);
     assert_eq!(mode(&dir.join("last_reserved_ip.0")), 0o600);
-    assert_eq!(fs::metadata(dir.join("10.1.0.2")).unwrap().nlink(), 1);
+    assert_eq!(
+        fs::metadata(dir.join("10.1.0.2")).unwrap().nlink(),
+        2,
+        "the boot's name is the other"
+    );
+    assert_eq!(mode(&dir.join(".heddle-boot")), 0o700);
+    assert_eq!(remembered(&dir), BTreeSet::from(["lease-10.1.0.2".into(), "lease-fd00::2".into()]));
 
     release(&mut store, &owner).unwrap();
     assert_eq!(names(&dir), ["last_reserved_ip.0", "last_reserved_ip.1", "lock"]);
+    assert_eq!(remembered(&dir), BTreeSet::new());
     drop(store);
     let mut store = DiskStore::lock(data.path(), "net").unwrap();
     let next = allocate(&mut store, &sets("10.1.0.0/24"), &owner, &[]).unwrap();
@@ -225,4 +249,138 @@ fn racing_threads_fill_the_range_exactly() {
     });
     assert_eq!(got.len(), 13);
     assert_eq!(got.iter().collect::<BTreeSet<_>>().len(), 13, "{got:?}");
+}
+
+fn get(data: &Path, sets: &[RangeSet], id: &str) -> String {
+    let mut store = DiskStore::lock(data, "net").unwrap();
+    let got = allocate(&mut store, sets, &Owner::new(id, "eth0"), &[]).unwrap();
+    got[0].address.ip().to_string()
+}
+
+fn held(data: &Path) -> Vec<(String, String)> {
+    let mut leases = DiskStore::peek(data, "net").unwrap();
+    leases.sort();
+    leases.into_iter().map(|lease| (lease.address.to_string(), lease.container_id)).collect()
+}
+
+fn lease(address: &str, id: &str) -> (String, String) {
+    (address.into(), id.into())
+}
+
+#[test]
+fn leases_of_an_earlier_boot_are_reclaimed_by_the_next_add() {
+    let data = TempDir::new().unwrap();
+    let (sets, dir) = (sets("10.1.0.0/29"), data.path().join("net"));
+    for id in ["a", "b", "c", "d", "e"] {
+        get(data.path(), &sets, id);
+    }
+    reboot(&dir, '1');
+    assert_eq!(held(data.path()), [], "they count no more, though nobody has removed them yet");
+    assert_eq!(names(&dir).len(), 7, "to look changes nothing");
+    // The same container as before, and a full range: the reference refuses both.
+    assert_eq!(get(data.path(), &sets, "a"), "10.1.0.2");
+    assert_eq!(held(data.path()), [lease("10.1.0.2", "a")]);
+    assert_eq!(names(&dir), ["10.1.0.2", "last_reserved_ip.0", "lock"]);
+    assert_eq!(remembered(&dir), BTreeSet::from(["lease-10.1.0.2".into()]));
+    assert_eq!(
+        fs::read_dir(dir.join(".heddle-boot")).unwrap().count(),
+        1,
+        "earlier boots are forgotten"
+    );
+}
+
+#[test]
+fn gc_reclaims_what_is_of_an_earlier_boot_whatever_is_valid() {
+    let data = TempDir::new().unwrap();
+    let (sets, dir) = (sets("10.1.0.0/29"), data.path().join("net"));
+    get(data.path(), &sets, "a");
+    reboot(&dir, '1');
+    let mut store = DiskStore::lock_existing(data.path(), "net").unwrap().unwrap();
+    let freed = collect_garbage(&mut store, &[Owner::new("a", "eth0")]).unwrap();
+    assert_eq!(freed, [ip("10.1.0.2")]);
+    assert_eq!(names(&dir), ["last_reserved_ip.0", "lock"]);
+}
+
+#[test]
+fn a_lease_of_the_reference_is_reclaimed_only_a_boot_after_it_was_seen() {
+    let data = TempDir::new().unwrap();
+    let (sets, dir) = (sets("10.1.0.0/29"), data.path().join("net"));
+    get(data.path(), &sets, "ours");
+    reboot(&dir, '1');
+    // Made by the reference in this boot or in an earlier one: its file cannot tell. However old it says it is.
+    fs::write(dir.join("10.1.0.3"), "theirs\r\neth0").unwrap();
+    let long_ago = fs::File::open(dir.join("10.1.0.3")).unwrap();
+    long_ago.set_modified(std::time::UNIX_EPOCH).unwrap();
+    get(data.path(), &sets, "x");
+    assert!(held(data.path()).contains(&lease("10.1.0.3", "theirs")));
+    let mut store = DiskStore::lock(data.path(), "net").unwrap();
+    assert_eq!(
+        collect_garbage(&mut store, &[Owner::new("theirs", "eth0"), Owner::new("x", "eth0")])
+            .unwrap(),
+        [] as [IpAddr; 0]
+    );
+    drop(store);
+    // It was seen in that boot, so in the next one it is dead for certain.
+    reboot(&dir, '2');
+    get(data.path(), &sets, "y");
+    assert_eq!(held(data.path()).len(), 1);
+}
+
+/// The same address for the same container, made anew behind our back: another file, so another lease.
+#[test]
+fn a_living_lease_is_never_taken_for_the_one_of_an_earlier_boot() {
+    let data = TempDir::new().unwrap();
+    let (sets, dir) = (sets("10.1.0.0/29"), data.path().join("net"));
+    get(data.path(), &sets, "a");
+    reboot(&dir, '1');
+    // By hand, or by a program that does not know the second name.
+    fs::remove_file(dir.join("10.1.0.2")).unwrap();
+    fs::write(dir.join("10.1.0.2"), "a\r\neth0").unwrap();
+    get(data.path(), &sets, "b");
+    assert_eq!(held(data.path()), [lease("10.1.0.2", "a"), lease("10.1.0.3", "b")]);
+}
+
+#[test]
+fn a_reclaim_that_was_cut_short_goes_on() {
+    let data = TempDir::new().unwrap();
+    let (sets, dir) = (sets("10.1.0.0/29"), data.path().join("net"));
+    for id in ["a", "b"] {
+        get(data.path(), &sets, id);
+    }
+    reboot(&dir, '1');
+    // Killed after the first lease; and something that is not ours lies there.
+    fs::remove_file(dir.join("10.1.0.2")).unwrap();
+    let foreign = fs::read_dir(dir.join(".heddle-boot"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path()
+        .join("README");
+    fs::write(&foreign, "").unwrap();
+    get(data.path(), &sets, "c");
+    assert_eq!(held(data.path()).len(), 1);
+    assert!(foreign.exists());
+}
+
+#[test]
+fn the_address_that_has_rested_longest_comes_first() {
+    let data = TempDir::new().unwrap();
+    let sets = sets("10.1.0.0/29");
+    let give_back = |id: &str| {
+        let mut store = DiskStore::lock(data.path(), "net").unwrap();
+        release(&mut store, &Owner::new(id, "eth0")).unwrap();
+    };
+    for (id, expected) in [("a", 2), ("b", 3), ("c", 4), ("d", 5), ("e", 6)] {
+        assert_eq!(get(data.path(), &sets, id), format!("10.1.0.{expected}"));
+    }
+    for id in ["d", "b", "e"] {
+        give_back(id);
+    }
+    // By round robin alone it would be .3, which was given back after .5.
+    assert_eq!(get(data.path(), &sets, "f"), "10.1.0.5");
+    give_back("f");
+    for (id, expected) in [("g", 3), ("h", 6), ("i", 5)] {
+        assert_eq!(get(data.path(), &sets, id), format!("10.1.0.{expected}"));
+    }
 }

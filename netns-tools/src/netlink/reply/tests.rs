@@ -64,8 +64,9 @@ fn several_messages_in_one_datagram() {
 fn acknowledgements_and_refusals() {
     let request = message(16, 0, 7, b"some request");
     let said = attribute(ATTR_MSG, b"No such thing\0");
-    let refused =
-        |errno, text: Option<&str>| Content::Refused(Refusal { errno, text: text.map(Into::into) });
+    let refused = |errno, text: Option<&str>| {
+        Content::Refused(Refusal { errno, text: text.map(Into::into), offset: None })
+    };
     let table = [
         (message(NLMSG_ERROR, NLM_F_CAPPED, 7, &error(0, &request[..16])), Content::End),
         (message(NLMSG_ERROR, 0, 7, &error(-17, &request)), refused(17, None)),
@@ -93,6 +94,23 @@ fn acknowledgements_and_refusals() {
     for (datagram, want) in &table {
         assert_eq!(content(&read(datagram)), [want]);
     }
+}
+
+#[test]
+fn the_answers_to_a_batch() {
+    let at = [attribute(ATTR_MSG, b"No\0"), attribute(ATTR_OFFS, &40u32.to_ne_bytes())].concat();
+    let quoted = message(2568, 0, 3, b"");
+    let datagram = [
+        message(NLMSG_ERROR, NLM_F_CAPPED | NLM_F_ACK_TLVS, 3, &error(-2, &[quoted, at].concat())),
+        message(16, 0, 4, b"something else"),
+        message(NLMSG_ERROR, NLM_F_CAPPED, 9, &error(0, &message(2568, 0, 9, b""))),
+    ]
+    .concat();
+    let refusal = Refusal { errno: 2, text: Some("No".to_owned()), offset: Some(40) };
+    let answers: Vec<_> = refusals(&datagram).collect();
+    assert_eq!(answers, [Ok((3, Some(refusal))), Ok((9, None))]);
+    let half = [&datagram[..], &[9, 9, 9]].concat();
+    assert!(refusals(&half).last().unwrap().is_err());
 }
 
 #[test]
@@ -127,6 +145,7 @@ fn no_bytes_make_it_panic() {
                 let _ = attributes(object).count();
             }
         }
+        let _ = refusals(&bytes).count();
     });
 }
 
