@@ -6,6 +6,7 @@ use crate::bandwidth::Bandwidth;
 use crate::bridge::Bridge;
 use crate::dhcp::Dhcp;
 use crate::dummy::Dummy;
+use crate::firewall::Firewall;
 use crate::host_device::HostDevice;
 use crate::host_local::HostLocal;
 use crate::ipvlan::Ipvlan;
@@ -36,6 +37,7 @@ pub static PLUGINS: &[&dyn Plugin] = &[
     &Static,
     &Dhcp,
     &Portmap,
+    &Firewall,
     &Tuning,
     &Bandwidth,
     &Sbr,

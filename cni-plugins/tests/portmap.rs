@@ -147,8 +147,8 @@ impl Udp {
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(400);
 
-fn backends() -> [Value; 1] {
-    [json!({ "backend": "iptables" })]
+fn backends() -> [Value; 2] {
+    [json!({ "backend": "iptables" }), json!({ "backend": "nftables" })]
 }
 
 fn merged(mut one: Value, other: &Value) -> Value {
@@ -177,7 +177,7 @@ fn tcp_from_everywhere() {
     for backend in backends() {
         let World { node, client } = world(Suite::Heddle);
         let (pod, prev) = pod_on_bridge(&node, "a");
-        let (other, _) = pod_on_bridge(&node, "b");
+        let (other, prev_other) = pod_on_bridge(&node, "b");
         let conf = conf(&prev, &json!([mapping(8080, 80, "tcp")]), &backend);
         let result = node.add("portmap", &pod, &conf);
         assert_eq!(result, prev, "the result is passed on");
@@ -187,7 +187,12 @@ fn tcp_from_everywhere() {
             let gateway = Some(GATEWAY[family].to_owned());
             assert_eq!(seen(&client.ns).as_deref(), Some(CLIENT[family]), "from outside");
             assert!(seen(&node.ns).is_some(), "from the node itself");
-            assert_eq!(seen(&other.ns), gateway, "a neighbour gets its answer through the node");
+            // As in the reference, only iptables' rules take neighbours for what has no way back.
+            let neighbour = match backend["backend"].as_str() {
+                Some("iptables") => gateway.clone(),
+                _ => Some(address(&prev_other, family)),
+            };
+            assert_eq!(seen(&other.ns), neighbour, "from a neighbour");
             assert_eq!(seen(&pod.ns), gateway, "hairpin");
         }
         let own = at(&address(&prev, 0), 80);
@@ -560,11 +565,16 @@ fn refused_before_anything_is_done() {
 /// Many containers at once, the first ones of the node: nobody empties a chain that another has just made.
 #[test]
 fn the_first_containers_of_a_node_come_together() {
+    come_together(&json!({ "backend": "iptables" }), (0, 0));
+    come_together(&json!({ "backend": "nftables" }), (4, 2));
+}
+
+fn come_together(backend: &Value, expected: (usize, usize)) {
     let World { node, .. } = world(Suite::Heddle);
     let pods: Vec<_> = (0..6).map(|n| pod_on_bridge(&node, &format!("pod{n}"))).collect();
     let confs: Vec<_> = (8080..)
         .zip(&pods)
-        .map(|(port, (_, prev))| conf(prev, &json!([mapping(port, 80, "tcp")]), &json!({})))
+        .map(|(port, (_, prev))| conf(prev, &json!([mapping(port, 80, "tcp")]), backend))
         .collect();
     let calls: Vec<_> = pods
         .iter()
@@ -586,6 +596,10 @@ fn the_first_containers_of_a_node_come_together() {
         let check = node.call("portmap", "CHECK", pod, conf);
         assert!(check.ok, "{check:#?}");
     }
+    let text = hostports(&node);
+    let rules = |ending: &str| text.lines().filter(|line| line.contains(ending)).count();
+    // In each family: two hooks; two jumps from the one chain.
+    assert_eq!((rules("jump hostports_all"), rules("jump hostip_hostports")), expected, "{text}");
     for program in ["iptables", "ip6tables"] {
         let all = node.sh(&format!("{program}-save -t nat"));
         let mut rules: Vec<_> = all.lines().filter(|line| line.starts_with("-A")).collect();
@@ -597,12 +611,15 @@ fn the_first_containers_of_a_node_come_together() {
 }
 
 fn is_shared(line: &str) -> bool {
-    line.contains("CNI-HOSTPORT-") && !line.contains("CNI-DN-")
+    let own = line.contains("CNI-DN-") || line.contains("c1");
+    (line.contains("CNI-HOSTPORT-") || line.contains("cni_hostport")) && !own
 }
 
 fn prove_with(extra: Value) {
     let scene = || {
         let node = Node::heddle();
+        // Nothing changes by itself a second later.
+        node.sh("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
         let (pod, prev) = pod_on_bridge(&node, "c1");
         let mappings = json!([mapping(8080, 80, "tcp"), mapping(53, 53, "udp")]);
         let conf = conf(&prev, &mappings, &extra);
@@ -619,4 +636,140 @@ fn all_or_nothing_with_iptables() {
 #[test]
 fn all_or_nothing_without_snat() {
     prove_with(json!({ "backend": "iptables", "snat": false }));
+}
+
+#[test]
+fn all_or_nothing_with_nftables() {
+    prove_with(json!({ "backend": "nftables" }));
+}
+
+fn hostports(node: &Node) -> String {
+    node.sh("for f in ip ip6; do nft -a list table $f cni_hostport 2>/dev/null; done; true")
+}
+
+#[test]
+fn nftables_without_iptables() {
+    let World { node, client } = world(Suite::Heddle);
+    let (pod, prev) = pod_on_bridge(&node, "a");
+    let conf = conf(&prev, &json!([mapping(8080, 80, "tcp")]), &json!({ "cniVersion": "1.1.0" }));
+    let env = [(HIDE_SBIN, "1")];
+    for command in ["ADD", "CHECK"] {
+        let answer = node.call_with("portmap", command, &pod, &conf, &env);
+        assert!(answer.ok, "{answer:#?}");
+    }
+    let seen = reaches(&client.ns, &at(HOST[0], 8080), &pod, &at(&address(&prev, 0), 80));
+    assert_eq!(seen.as_deref(), Some(CLIENT[0]));
+    assert_eq!(own_rules(&node), [""; 0]);
+    let none = [("CNI_CONTAINERID", ""), ("CNI_NETNS", ""), ("CNI_IFNAME", ""), env[0]];
+    let answer = node.call_with("portmap", "STATUS", &pod, &conf, &none);
+    assert!(answer.ok, "{answer:#?}");
+    let answer = node.call_with("portmap", "DEL", &pod, &conf, &env);
+    assert!(answer.ok && !hostports(&node).contains("\"a\""), "{answer:#?}");
+    // What may be said to iptables only is not silently left out.
+    let mut marked = conf.clone();
+    marked["externalSetMarkChain"] = json!("X");
+    let answer = node.call_with("portmap", "ADD", &pod, &marked, &env);
+    assert_error(
+        &answer,
+        7,
+        "nftables backend was requested but configuration contains iptables-specific options",
+    );
+}
+
+#[test]
+fn nftables_conditions_restrict_who_is_served() {
+    let World { node, client } = world(Suite::Heddle);
+    let (pod, prev) = pod_on_bridge(&node, "a");
+    let (other, prev_other) = pod_on_bridge(&node, "b");
+    let mappings = json!([mapping(8080, 80, "tcp")]);
+    let conditions = json!({
+        "backend": "nftables", "conditionsV4": ["ip", "saddr", "!=", CLIENT[0]], "conditionsV6": ["iifname", "up0"],
+    });
+    let restricted = conf(&prev, &mappings, &conditions);
+    node.add("portmap", &pod, &restricted);
+    let seen = |from: &TestNetns, host: &str, family| {
+        reaches(from, &at(host, 8080), &pod, &at(&address(&prev, family), 80)).is_some()
+    };
+    assert!(!seen(&client.ns, HOST[0], 0));
+    assert!(seen(&node.ns, HOST[0], 0));
+    assert!(seen(&client.ns, HOST[2], 1));
+    assert!(!seen(&node.ns, HOST[2], 1));
+    assert!(node.call("portmap", "CHECK", &pod, &restricted).ok);
+    // Not the reference's quirk: the conditions of one container are not everybody's.
+    let free = json!([mapping(9090, 80, "tcp")]);
+    node.add("portmap", &other, &conf(&prev_other, &free, &json!({ "backend": "nftables" })));
+    let own = at(&address(&prev_other, 0), 80);
+    assert!(reaches(&client.ns, &at(HOST[0], 9090), &other, &own).is_some());
+    assert!(!seen(&client.ns, HOST[0], 0));
+
+    let odd = json!({ "backend": "nftables", "conditionsV4": ["ip", "ttl", "3"] });
+    let before = hostports(&node);
+    let refused = node.call("portmap", "ADD", &pod, &conf(&prev, &mappings, &odd));
+    assert_error(&refused, 2, "the condition \"ip ttl 3\" is not understood");
+    assert_eq!(hostports(&node), before);
+}
+
+#[test]
+fn nftables_check_finds_whatever_is_missing() {
+    let World { node, .. } = world(Suite::Heddle);
+    let (pod, prev) = pod_on_bridge(&node, "a");
+    let mappings = json!([mapping(8080, 80, "tcp"), mapping(53, 53, "udp")]);
+    let conf = conf(&prev, &mappings, &json!({ "backend": "nftables" }));
+    for family in ["ip", "ip6"] {
+        let list = || node.sh(&format!("nft -a list table {family} cni_hostport"));
+        node.add("portmap", &pod, &conf);
+        let mut missed = 0;
+        loop {
+            // The rules that are there now, in their chains; one more of them is taken away each time.
+            let text = list();
+            let mut chain = "";
+            let mut rules = Vec::new();
+            for line in text.lines().map(str::trim) {
+                chain =
+                    line.strip_prefix("chain ").and_then(|l| l.split(' ').next()).unwrap_or(chain);
+                if let Some((rule, handle)) = line.split_once(" # handle ")
+                    && !rule.ends_with('{')
+                {
+                    rules.push((chain.to_owned(), handle.to_owned()));
+                }
+            }
+            let Some((chain, handle)) = rules.get(missed) else { break };
+            node.sh(&format!("nft delete rule {family} cni_hostport {chain} handle {handle}"));
+            let check = node.call("portmap", "CHECK", &pod, &conf);
+            assert_error(&check, 110, "the port mappings of \"a\" are not as ADD left them");
+            node.add("portmap", &pod, &conf);
+            let check = node.call("portmap", "CHECK", &pod, &conf);
+            assert!(check.ok, "{check:#?}");
+            missed += 1;
+        }
+        assert!(missed >= 7, "{missed}");
+    }
+}
+
+#[test]
+fn nftables_gc_and_del_know_what_nobody_says() {
+    let World { node, .. } = world(Suite::Heddle);
+    let mappings = json!([mapping(8080, 80, "tcp"), mapping(53, 53, "udp")]);
+    let pods: Vec<_> = ["a", "b", "c"].iter().map(|id| pod_on_bridge(&node, id)).collect();
+    for (n, (pod, prev)) in pods.iter().enumerate() {
+        let network = if n == 2 { "testnet2" } else { "testnet" };
+        let conf = conf(prev, &mappings, &json!({ "name": network, "backend": "nftables" }));
+        node.add("portmap", pod, &conf);
+    }
+    let gc = json!({
+        "cniVersion": "1.1.0", "name": "testnet", "type": "portmap",
+        "cni.dev/valid-attachments": [{ "containerID": "b", "ifname": "eth0" }],
+    });
+    let none = [("CNI_CONTAINERID", ""), ("CNI_NETNS", ""), ("CNI_IFNAME", "")];
+    let answer = node.call_with("portmap", "GC", &pods[0].0, &gc, &none);
+    assert!(answer.ok, "{answer:#?}");
+    let has = |id: &str| hostports(&node).matches(&format!("comment \"{id}\"")).count();
+    assert_eq!(has("a"), 0);
+    assert_eq!(has("b"), has("c"));
+    assert!(has("b") >= 9);
+    // The backend of the configuration is another one by now, and nothing else is known.
+    let bare = json!({ "cniVersion": "1.0.0", "name": "testnet", "type": "portmap", "backend": "iptables" });
+    node.del("portmap", &pods[1].0, &bare);
+    assert_eq!(has("b"), 0);
+    assert!(has("c") >= 9);
 }

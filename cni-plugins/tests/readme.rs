@@ -64,7 +64,7 @@ fn attachment(netns: &Path) -> Attachment {
         "portMappings": [{ "hostPort": 8080, "containerPort": 80, "protocol": "tcp" }],
         "bandwidth": { "ingressRate": 1_000_000, "ingressBurst": 1_000_000 },
     });
-    attachment.capabilities = given.as_object().unwrap().clone();
+    attachment.capabilities.clone_from(given.as_object().unwrap());
     attachment
 }
 

@@ -81,7 +81,10 @@ impl Conntrack {
         Ok(listed.into_iter().filter(|flow| filter.matches(flow)).collect())
     }
 
-    /// Forgets one flow: exactly this one, not one that took its place since. `false`: it was gone already.
+    /// Forgets one flow. `false`: it was gone already.
+    ///
+    /// The kernel knows a flow by its original direction, its zone and a number made of that and of its place in memory
+    /// (`nf_ct_get_id`). So another one with the same addresses that took its place since is mostly, but not surely, spared.
     pub fn delete(&mut self, flow: &Flow) -> Result<bool> {
         let mut message = NetfilterMessage::new(SUBSYSTEM, DELETE, Some(flow.family()));
         flow.identify(&mut message);

@@ -7,7 +7,7 @@ use netns_tools::iptables::Family;
 
 use super::chains::{Names, TABLE, Wanted, removals};
 use super::conf::{Backend, Conf, family_of};
-use super::{flows, localnet};
+use super::{flows, localnet, nftables};
 use crate::rules;
 use crate::step::step;
 use crate::undo::Undo;
@@ -26,6 +26,9 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
         return Ok(result);
     }
     let backend = conf.choose_backend()?;
+    if backend == Backend::Nftables {
+        conf.refuse_unreadable_conditions()?;
+    }
     let mut undo = Undo::default();
     match map(call, &conf, backend, &mut undo) {
         Ok(()) => {
@@ -47,7 +50,7 @@ fn map(call: &Call<'_>, conf: &Conf, backend: Backend, undo: &mut Undo<'_>) -> R
         };
         step(name, || match backend {
             Backend::Iptables => with_iptables(conf, *container, &names, undo),
-            Backend::Nftables => Err(not_yet()),
+            Backend::Nftables => with_nftables(call, conf, *container, undo),
         })?;
         if conf.snat && container.is_ipv4() {
             step("let the host's loopback through", || localnet::allow(*container))?;
@@ -80,9 +83,19 @@ fn with_iptables(
     Ok(())
 }
 
-fn not_yet() -> Error {
-    Error::new(ErrorCode::UnsupportedField, "unsupported field: backend \"nftables\"")
-        .with_details("this version maps ports with iptables only")
+fn with_nftables(
+    call: &Call<'_>,
+    conf: &Conf,
+    container: IpNetwork,
+    undo: &mut Undo<'_>,
+) -> Result<(), Error> {
+    let names = nftables::Names::new(&call.conf.name, &call.container_id);
+    nftables::Wanted::new(conf, container, &names).set_up()?;
+    undo.push("the port mappings", move || {
+        let ip = container.ip();
+        nftables::tear_down(family_of(ip), &names, Some(ip), &mut Vec::new())
+    });
+    Ok(())
 }
 
 fn not_chained() -> Error {

@@ -66,6 +66,13 @@ impl Names {
     }
 }
 
+impl Names {
+    /// Every chain that may be the container's.
+    pub fn chains(&self) -> [&str; 2] {
+        [&self.chain, &self.old_chain]
+    }
+}
+
 /// How the comments of a network's rules begin.
 fn comment_start(network: &str) -> String {
     format!("dnat name: \"{network}\" id: \"")
@@ -292,7 +299,7 @@ fn references(table: &Table, chains: &[&str]) -> Vec<(String, String)> {
 
 /// What is there in `table` of a container: its chains, and whatever leads to them, wherever that is.
 pub fn removals(table: &Table, names: &Names) -> Batch {
-    remove_chains(table, &[&names.chain, &names.old_chain])
+    remove_chains(table, &names.chains())
 }
 
 fn remove_chains(table: &Table, chains: &[&str]) -> Batch {

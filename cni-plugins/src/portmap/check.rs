@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 
 use super::chains::{Names, TABLE, Wanted};
 use super::conf::{Backend, Conf, family_of};
-use super::localnet;
+use super::{localnet, nftables};
 use crate::{code, rules};
 
 /// Compares everything and reports every difference at once.
@@ -27,7 +27,7 @@ pub fn check(call: &Call<'_>) -> Result<(), Error> {
     for container in &conf.containers {
         found.extend(match backend {
             Backend::Iptables => in_iptables(&conf, *container, &names)?,
-            Backend::Nftables => Vec::new(),
+            Backend::Nftables => in_nftables(call, &conf, *container)?,
         });
         if conf.snat && container.is_ipv4() {
             found.extend(localnet::difference(*container)?);
@@ -45,4 +45,9 @@ fn in_iptables(conf: &Conf, container: IpNetwork, names: &Names) -> Result<Vec<S
     let table = rules::read(family, TABLE)?;
     let table = table.ok_or_else(|| rules::missing(family, "check mapped ports"))?;
     Ok(Wanted::new(conf, container, names).differences(&table))
+}
+
+fn in_nftables(call: &Call<'_>, conf: &Conf, container: IpNetwork) -> Result<Vec<String>, Error> {
+    let names = nftables::Names::new(&call.conf.name, &call.container_id);
+    nftables::Wanted::new(conf, container, &names).differences()
 }

@@ -9,8 +9,10 @@ use cni::plugin::Call;
 use cni::{CniResult, Error, ErrorCode, PluginConf};
 use ipnetwork::IpNetwork;
 use netns_tools::iptables::{Family, Iptables};
+use netns_tools::nftables as nft;
 use serde::Deserialize;
 
+use super::{condition, nftables};
 use crate::rules;
 
 /// The bit of a packet's mark that says: masquerade it. Kubernetes uses 14 and 15, Calico 20 to 31.
@@ -174,15 +176,25 @@ impl Conf {
         };
         let lacking = families.into_iter().find(|family| !Iptables::is_installed(*family));
         let chosen = match (self.backend, lacking) {
-            (Some(Backend::Iptables), Some(family)) => {
-                return Err(rules::missing(family, "map ports"));
+            (Some(Backend::Nftables), _) if !nftables::is_usable() => {
+                return Err(nftables::unsupported());
             }
-            (Some(asked_for), _) => asked_for,
-            (None, None) => Backend::Iptables,
-            (None, Some(_)) => Backend::Nftables,
+            (Some(Backend::Nftables), _) => Backend::Nftables,
+            (_, None) => Backend::Iptables,
+            (None, Some(_)) if nftables::is_usable() => Backend::Nftables,
+            (_, Some(family)) => return Err(rules::missing(family, "map ports")),
         };
         self.suits(chosen)?;
         Ok(chosen)
+    }
+
+    /// Refuses conditions in nftables' language that we cannot read.
+    pub fn refuse_unreadable_conditions(&self) -> Result<(), Error> {
+        for net in &self.containers {
+            let family = if net.is_ipv4() { nft::Family::Ip } else { nft::Family::Ip6 };
+            condition::rule(family, self.conditions(family_of(net.ip())))?;
+        }
+        Ok(())
     }
 
     /// Refuses what only the other backend understands.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `conf` | what the configuration says, checked |
 //! | `chains` | iptables: the rules, as a pure function of what is wanted and what is there |
+//! | `nftables`, `condition` | the same over netlink |
 //! | `apply` | ADD, with an undo stack |
 //! | `flows` | UDP flows that go on to where a port no longer leads |
 //! | `localnet` | connections from the host's 127.0.0.1 |
@@ -13,9 +14,11 @@
 mod apply;
 mod chains;
 mod check;
+mod condition;
 mod conf;
 mod flows;
 mod localnet;
+mod nftables;
 mod teardown;
 
 use cni::plugin::{Call, Plugin};

@@ -5,42 +5,60 @@ use std::collections::BTreeSet;
 
 use cni::Error;
 use cni::plugin::Call;
-use netns_tools::iptables::{Batch, Family, Table};
+use ipnetwork::IpNetwork;
+use netns_tools::iptables::{Batch, Family, Iptables, Table};
 
 use super::chains::{Names, TABLE, abandoned, removals, removals_of, udp_ports};
-use super::conf::readable_mappings;
+use super::conf::{containers, family_of, readable_mappings};
 use super::flows::{self, Stale};
+use super::nftables;
 use crate::rules::{self, FAMILIES};
 use crate::step::step;
 
-/// Removes a container's mappings, whatever the configuration says of them by now.
+/// Removes a container's mappings, whatever the configuration says of them, and of the backend, by now.
 pub fn del(call: &Call<'_>) -> Result<(), Error> {
-    let names = Names::new(&call.conf.name, &call.container_id);
+    let (network, id) = (&call.conf.name, &call.container_id);
+    let (names, nft_names) = (Names::new(network, id), nftables::Names::new(network, id));
     let mappings = readable_mappings(&call.conf);
-    remove(flows::of_mappings(&mappings, &FAMILIES), |table| {
-        let chains = vec![names.chain.clone()];
-        (chains, removals(table, &names))
-    })
+    let addresses = containers(call.conf.prev_result.as_ref(), &call.ifname);
+    remove(
+        flows::of_mappings(&mappings, &FAMILIES),
+        |table| (vec![names.chain.clone()], removals(table, &names)),
+        |family| Iptables::may_have_chain(family, TABLE, names.chains()),
+        |family, stale| {
+            let own = addresses.iter().map(IpNetwork::ip).find(|ip| family_of(*ip) == family);
+            nftables::tear_down(family, &nft_names, own, stale)
+        },
+    )
 }
 
 /// Removes the mappings of this network's containers that are not among the valid ones.
 pub fn gc(call: &Call<'_>) -> Result<(), Error> {
     let network = &call.conf.name;
-    let valid: BTreeSet<_> = call
-        .valid_attachments
-        .iter()
-        .map(|attachment| Names::new(network, &attachment.container_id).chain)
-        .collect();
-    remove(Vec::new(), |table| {
-        let chains = abandoned(table, network, &valid);
-        let batch = removals_of(table, &chains);
-        (chains, batch)
-    })
+    let ids = || call.valid_attachments.iter().map(|attachment| &attachment.container_id);
+    let valid: BTreeSet<_> = ids().map(|id| Names::new(network, id).chain).collect();
+    let nft_valid: Vec<_> = ids().map(|id| nftables::Names::new(network, id)).collect();
+    remove(
+        Vec::new(),
+        |table| {
+            let chains = abandoned(table, network, &valid);
+            let batch = removals_of(table, &chains);
+            (chains, batch)
+        },
+        |_| true,
+        |family, stale| nftables::collect_garbage(family, network, &nft_valid, stale),
+    )
 }
 
-/// Removes, from both families, what `plan` says of a table, and forgets the UDP flows to the ports of the chains that it names
-/// and to those that are `known`. What fails in one family does not keep the other.
-fn remove(known: Vec<Stale>, plan: impl Fn(&Table) -> (Vec<String>, Batch)) -> Result<(), Error> {
+/// Removes, from both families and with both backends, what the plans say, and forgets the UDP flows to the ports that led there
+/// and to those that are `known`. `plan` says which chains of iptables go, and how; `may_be_there` whether there is any need to
+/// look. What fails does not keep the rest.
+fn remove(
+    known: Vec<Stale>,
+    plan: impl Fn(&Table) -> (Vec<String>, Batch),
+    may_be_there: impl Fn(Family) -> bool,
+    in_nftables: impl Fn(Family, &mut Vec<Stale>) -> Result<(), Error>,
+) -> Result<(), Error> {
     let stale = RefCell::new(known);
     let mut result = Ok(());
     for family in FAMILIES {
@@ -49,15 +67,23 @@ fn remove(known: Vec<Stale>, plan: impl Fn(&Table) -> (Vec<String>, Batch)) -> R
             Family::V6 => "remove what is mapped over IPv6",
         };
         let removed = step(name, || {
-            rules::remove(family, TABLE, |table| {
+            let nft = in_nftables(family, &mut stale.borrow_mut());
+            if !may_be_there(family) {
+                return nft;
+            }
+            let iptables = rules::remove(family, TABLE, |table| {
                 let (chains, batch) = plan(table);
                 note(&stale, family, table, &chains);
                 Ok(batch)
-            })
+            });
+            nft.and(iptables)
         });
         result = result.and(removed);
     }
     let stale = stale.into_inner();
+    if stale.is_empty() {
+        return result;
+    }
     let forgotten = step("forget stale UDP flows", || {
         flows::forget(&stale);
         Ok(())

@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use super::batch::Batch;
 use super::ruleset::{Ruleset, Table};
 use super::{Family, IptablesError, Rules};
+use crate::nftables::{self, Nftables};
 
 /// How long a commit waits for the xtables lock, in seconds. The nft variant has no such lock.
 const LOCK_SECONDS: u32 = 5;
@@ -84,6 +85,21 @@ impl Iptables {
     pub fn is_installed(family: Family) -> bool {
         let variant = |backend| Self::variant(family, backend).is_some();
         variant(Backend::Nft) || variant(Backend::Legacy) || Self::plain(family).is_some()
+    }
+
+    /// Whether one of these chains may be in a table. Starts no process: nf_tables is asked over netlink, and where there are
+    /// legacy tables, which have no such interface, the answer is yes.
+    pub fn may_have_chain<const N: usize>(family: Family, table: &str, chains: [&str; N]) -> bool {
+        let own = match family {
+            Family::V4 => nftables::Family::Ip,
+            Family::V6 => nftables::Family::Ip6,
+        };
+        if legacy_tables_exist() {
+            return true;
+        }
+        let Ok(mut nft) = Nftables::open() else { return true };
+        let mut has = |chain| nft.has_chain(nftables::Table::new(own, table), chain);
+        chains.iter().any(|chain| has(chain).unwrap_or(true))
     }
 
     /// The variant of a backend, if it is installed.
@@ -353,6 +369,25 @@ mod tests {
                 );
                 let (found, filter) = Iptables::detect_with(Family::V4, "filter").unwrap().unwrap();
                 assert_eq!((found.backend(), is_used(&filter)), (backend, false));
+            });
+        }
+    }
+
+    #[test]
+    fn a_chain_is_missed_without_a_process() {
+        for backend in [Backend::Nft, Backend::Legacy] {
+            let ns = TestNetns::new("ipt");
+            ns.run(|| {
+                let has = || Iptables::may_have_chain(Family::V4, "nat", ["CNI-Y", "CNI-X"]);
+                assert!(!has());
+                let mut batch = Batch::new();
+                batch.new_chain("nat", "CNI-X");
+                Iptables::variant(Family::V4, backend).unwrap().commit(&batch).unwrap();
+                assert!(has());
+                assert!(
+                    backend == Backend::Legacy
+                        || !Iptables::may_have_chain(Family::V4, "nat", ["CNI-Y"])
+                );
             });
         }
     }

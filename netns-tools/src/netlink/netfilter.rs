@@ -1,7 +1,7 @@
 //! Messages of netfilter's netlink family (`linux/netfilter/nfnetlink.h`): a subsystem's command, a small header, and
 //! attributes.
 
-use netlink_packet_core::{NetlinkPayload, NetlinkSerializable};
+use netlink_packet_core::NetlinkSerializable;
 
 use crate::iptables::Family;
 
@@ -66,11 +66,5 @@ impl NetlinkSerializable for NetfilterMessage {
 
     fn serialize(&self, buffer: &mut [u8]) {
         buffer[..self.body.len()].copy_from_slice(&self.body);
-    }
-}
-
-impl From<NetfilterMessage> for NetlinkPayload<NetfilterMessage> {
-    fn from(message: NetfilterMessage) -> Self {
-        Self::InnerMessage(message)
     }
 }
