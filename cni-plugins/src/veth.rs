@@ -37,6 +37,15 @@ impl Wanted<'_> {
     /// Makes the pair, the container's end straight in its namespace; the host's gets a random name. Both are down.
     pub fn make(&self, host: &mut Netlink, inside: &mut Netlink) -> Result<Pair, Error> {
         let name = self.add(host, inside)?;
+        self.find(host, inside, &name).inspect_err(|_| {
+            // The first cause is what is told.
+            if let Ok(Some(link)) = host.link(&name) {
+                let _ = host.delete_link(link.index);
+            }
+        })
+    }
+
+    fn find(&self, host: &mut Netlink, inside: &mut Netlink, name: &str) -> Result<Pair, Error> {
         let found = |link: Result<Option<Link>, _>, name: &str| {
             let link = link.map_err(|e| kernel_error(&format!("cannot look up {name:?}"), &e))?;
             link.ok_or_else(|| {
@@ -44,7 +53,7 @@ impl Wanted<'_> {
             })
         };
         Ok(Pair {
-            host: found(host.link(&name), &name)?,
+            host: found(host.link(name), name)?,
             container: found(inside.link(self.ifname), self.ifname)?,
         })
     }

@@ -337,17 +337,15 @@ fn the_reference_takes_none_of_our_files_for_a_lease() {
     assert!(host.call("DEL", "b", &conf).ok);
     let files = |host: &Host| {
         let list = Command::new("find").arg(host.data()).arg("-type").arg("f").output().unwrap();
-        BTreeSet::from_iter(String::from_utf8(list.stdout).unwrap().lines().map(str::to_owned))
+        let text = String::from_utf8(list.stdout).unwrap();
+        text.lines().map(str::to_owned).collect::<BTreeSet<_>>()
     };
     let before = files(&host);
     for file in &before {
         let name = file.rsplit('/').next().unwrap();
         let text = fs::read_to_string(file).unwrap();
         for id in [name, text.trim(), text.lines().next().unwrap_or_default().trim()] {
-            if id != "a"
-                && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-                && !id.is_empty()
-            {
+            if id != "a" && is_identifier(id) {
                 let answer = host.run(REFERENCE, "DEL", id, &conf, "");
                 assert!(answer.ok, "{id}: {}", answer.json);
             }
@@ -360,6 +358,12 @@ fn the_reference_takes_none_of_our_files_for_a_lease() {
     assert!(host.run(REFERENCE, "DEL", "a", &conf, "").ok);
     assert!(!files(&host).iter().any(|file| file.contains("lease-")), "{:?}", files(&host));
     assert_eq!(host.leases(), BTreeSet::new());
+}
+
+/// What a container may be called.
+fn is_identifier(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
 /// The machine lost its power: nobody called DEL, the range is full of the dead, and the same containers come again.

@@ -203,13 +203,13 @@ fn many_at_once() {
     }
 }
 
-/// The table stays after the last DEL, as in the reference, with chains that do nothing.
+/// The table stays after the last DEL, as in the reference, with chains that do nothing. An attachment's own rules do not.
 fn shared(line: &str) -> bool {
-    let base = line.contains("cni_plugins_masquerade") && !line.contains("\"comment\":\"");
-    let of_table = line.contains("Masquerading for plugins") || line.contains("Masquerade traffic");
-    let bridge = line.contains("br0") || line.contains("10.88.0.") || line.contains("fd00:88::");
-    let rule = line.contains("masquerade\":null") || line.contains(", net: ");
-    !rule && (base || of_table || bridge)
+    let own_rule = line.contains(", net: ");
+    let table = line.contains("cni_plugins_masquerade") && !own_rule;
+    table
+        || !own_rule
+            && ["br0", "10.88.0.", "fd00:88::"].iter().any(|of_bridge| line.contains(of_bridge))
 }
 
 fn scene_of(plugin: &'static str) -> Scene {

@@ -8,7 +8,13 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-const NAMES: [&str; 4] = ["bridge", "heddle-cni", "host-local", "loopback"];
+/// What an installation has: every plugin, and the program itself.
+fn all_names() -> Vec<String> {
+    let plugins = cni_plugins::suite::PLUGINS.iter().map(|plugin| plugin.name().to_owned());
+    let mut names: Vec<_> = plugins.chain(["heddle-cni".to_owned()]).collect();
+    names.sort();
+    names
+}
 
 fn heddle(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_heddle-cni")).args(args).output().unwrap()
@@ -61,15 +67,14 @@ fn each_plugin_answers_version() {
 fn a_wrong_name_is_told_as_the_caller_can_read_it() {
     let call = |command: Option<&str>| {
         let mut program = Command::new(env!("CARGO_BIN_EXE_heddle-cni"));
-        program.arg0("/opt/cni/bin/macvlan").env_remove("CNI_COMMAND");
+        program.arg0("/opt/cni/bin/no-such-plugin").env_remove("CNI_COMMAND");
         program.envs(command.map(|command| ("CNI_COMMAND", command))).output().unwrap()
     };
     let person = call(None);
     assert_eq!(person.status.code(), Some(2));
-    assert!(
-        text(&person.stderr)
-            .contains("no plugin named \"macvlan\"; it has: bridge, loopback, host-local")
-    );
+    let plugins: Vec<_> = cni_plugins::suite::PLUGINS.iter().map(|plugin| plugin.name()).collect();
+    let expected = format!("no plugin named \"no-such-plugin\"; it has: {}", plugins.join(", "));
+    assert!(text(&person.stderr).contains(&expected), "{person:?}");
     assert!(person.stdout.is_empty());
     let runtime = call(Some("ADD"));
     assert_eq!(runtime.status.code(), Some(1));
@@ -84,7 +89,7 @@ fn install_is_complete_idempotent_and_undone_by_uninstall() {
         let dir = root.path().join("cni/bin");
         let first = run(&dir, "install", &["--link", kind]);
         assert!(first.status.success(), "{first:?}");
-        assert_eq!(names(&dir), NAMES);
+        assert_eq!(names(&dir), all_names());
         let file = fs::metadata(dir.join("heddle-cni")).unwrap();
         let plugin = fs::symlink_metadata(dir.join("bridge")).unwrap();
         match kind {
@@ -99,9 +104,9 @@ fn install_is_complete_idempotent_and_undone_by_uninstall() {
         // The other kinds replace it, and back.
         assert!(run(&dir, "install", &["--link", "copy"]).status.success());
         assert!(run(&dir, "install", &["--link", kind]).status.success());
-        assert_eq!(names(&dir), NAMES);
+        assert_eq!(names(&dir), all_names());
         let gone = run(&dir, "uninstall", &[]);
-        assert_eq!(text(&gone.stdout).lines().count(), 4, "{gone:?}");
+        assert_eq!(text(&gone.stdout).lines().count(), all_names().len(), "{gone:?}");
         assert_eq!(names(&dir), [""; 0]);
         assert!(run(&dir, "uninstall", &[]).status.success());
     }

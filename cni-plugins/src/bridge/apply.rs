@@ -83,11 +83,8 @@ impl<'a> Add<'a> {
         // From here until the bridge has our port, nobody takes it away for being empty.
         let _lock = BridgeLock::shared()?;
         undo.push("the changes to the bridge", || port::undo_bridge(&conf.bridge, changes));
-        let bridge = step("make sure of the bridge", || {
-            let (bridge, created) = port::ensure_bridge(&mut self.host, conf)?;
-            changes.borrow_mut().created = created;
-            Ok(bridge)
-        })?;
+        let bridge =
+            step("make sure of the bridge", || port::ensure_bridge(&mut self.host, conf, changes))?;
         let pair = step("make the veth pair", || {
             let ifname = &self.call.ifname;
             let wanted = veth::Wanted { ns: self.ns, ifname, mtu: conf.mtu, mac: conf.mac };
@@ -150,7 +147,7 @@ impl<'a> Add<'a> {
                 self.be_gateway(bridge, &plan.gateways, changes)
             })?;
         }
-        self.forget_neighbours(bridge, &plan)?;
+        step("forget who had the address before", || self.forget_neighbours(bridge, &plan))?;
         if let Some(backend) = self.conf.masquerade {
             let addresses: Vec<IpNetwork> = plan.ips.iter().map(|ip| ip.address).collect();
             let of = addresses.clone();
@@ -239,8 +236,7 @@ impl<'a> Add<'a> {
         changes: &RefCell<BridgeChanges>,
     ) -> Result<Link, Error> {
         let Some(name) = self.conf.vlan_gateway() else { return Ok(bridge.clone()) };
-        let (link, created) = port::ensure_vlan_gateway(&mut self.host, self.conf, bridge, &name)?;
-        changes.borrow_mut().vlan_gateway = created.then_some(link.index);
+        let link = port::ensure_vlan_gateway(&mut self.host, self.conf, bridge, &name, changes)?;
         self.vlan_gateway = Some(link.clone());
         Ok(link)
     }

@@ -125,15 +125,15 @@ pub struct Teardown {
 }
 
 impl Teardown {
-    /// Reads what DEL needs.
-    pub fn parse(call: &Call<'_>) -> Result<Self, Error> {
+    /// Reads what DEL needs. A key that cannot be read is no reason to leave anything: it is taken as if there were rules.
+    pub fn parse(call: &Call<'_>) -> Self {
         let keys = &call.conf;
-        let bridge = keys.text("bridge")?;
-        Ok(Self {
+        let bridge = keys.text("bridge").ok().flatten();
+        Self {
             bridge: bridge.unwrap_or_else(|| DEFAULT_BRIDGE.to_owned()),
-            masquerade: keys.is_on("ipMasq")?,
-            spoof_check: keys.is_on("macspoofchk")?,
-        })
+            masquerade: keys.is_on("ipMasq").unwrap_or(true),
+            spoof_check: keys.is_on("macspoofchk").unwrap_or(true),
+        }
     }
 }
 

@@ -65,9 +65,12 @@ impl BridgeLock {
     }
 }
 
-/// Finds or makes the bridge, and sets it up. The flag says whether it was made.
-pub fn ensure_bridge(net: &mut Netlink, conf: &Conf) -> Result<(Link, bool), Error> {
-    let mut created = false;
+/// Finds or makes the bridge, and sets it up. That it was made is noted at once, for the undoing of whatever fails next.
+pub fn ensure_bridge(
+    net: &mut Netlink,
+    conf: &Conf,
+    changes: &RefCell<BridgeChanges>,
+) -> Result<Link, Error> {
     for _ in 0..TRIES {
         let Some(link) = find_bridge(net, &conf.bridge)? else {
             // With a MAC address given at its making the bridge keeps it; otherwise it would take over its
@@ -79,7 +82,7 @@ pub fn ensure_bridge(net: &mut Netlink, conf: &Conf) -> Result<(Link, bool), Err
                 vlan_filtering: conf.vlans.is_some(),
             };
             match net.add_bridge(&bridge) {
-                Ok(()) => created = true,
+                Ok(()) => changes.borrow_mut().created = true,
                 Err(error) if error.is_exists() => {}
                 Err(error) => {
                     let what = format!("cannot add bridge {:?}", conf.bridge);
@@ -90,7 +93,7 @@ pub fn ensure_bridge(net: &mut Netlink, conf: &Conf) -> Result<(Link, bool), Err
         };
         check_vlan_filtering(conf, &link)?;
         prepare_bridge(net, conf, &link)?;
-        return Ok((link, created));
+        return Ok(link);
     }
     let msg = format!("bridge {:?} disappears as often as it is made", conf.bridge);
     Err(Error::new(code::CONFLICT, msg).with_details("another program removes it: stop that one"))
@@ -173,13 +176,14 @@ pub fn undo_bridge(name: &str, changes: &RefCell<BridgeChanges>) -> Result<(), E
 }
 
 /// The interface that has the addresses of a VLAN's gateway: one end of a veth pair whose other end is a port of the bridge in
-/// that VLAN, as in the reference. The flag says whether it was made.
+/// that VLAN, as in the reference. That it was made is noted at once.
 pub fn ensure_vlan_gateway(
     net: &mut Netlink,
     conf: &Conf,
     bridge: &Link,
     name: &str,
-) -> Result<(Link, bool), Error> {
+    changes: &RefCell<BridgeChanges>,
+) -> Result<Link, Error> {
     let failed = |e| kernel_error(&format!("cannot look up {name:?}"), &e);
     let mut created = false;
     for _ in 0..TRIES {
@@ -201,6 +205,7 @@ pub fn ensure_vlan_gateway(
             );
             return Err(Error::new(code::CONFLICT, msg).with_details(details));
         };
+        changes.borrow_mut().vlan_gateway = created.then_some(link.index);
         // Also if another ADD made it: that one may still be on its way.
         join(net, &conf.bridge, bridge, &port)?;
         if let Some(id) = conf.vlans.as_ref().and_then(|vlans| vlans.access) {
@@ -209,7 +214,7 @@ pub fn ensure_vlan_gateway(
             set_vlans(net, &access, bridge, &port)?;
         }
         veth::set_up(net, &link)?;
-        return Ok((link, created));
+        return Ok(link);
     }
     let msg = format!("{name:?} disappears as often as it is made");
     Err(Error::new(code::CONFLICT, msg).with_details("another program removes it: stop that one"))

@@ -1,7 +1,7 @@
 //! DEL of `bridge`, where it differs from other plugins that make veth pairs.
 
+use cni::Error;
 use cni::plugin::Call;
-use cni::{CniResult, Error};
 use netns_tools::Netlink;
 
 use super::conf::Teardown;
@@ -12,8 +12,8 @@ use crate::teardown;
 
 /// Removes the interface, gives back the address, removes the rules: each even if another fails.
 pub fn del(call: &Call<'_>) -> Result<(), Error> {
-    let conf = Teardown::parse(call)?;
-    let done = teardown::del(call, conf.masquerade, |result| remove_host_end(&conf, result));
+    let conf = Teardown::parse(call);
+    let done = teardown::del(call, conf.masquerade, |net| master(net, &conf.bridge));
     let spoof = if conf.spoof_check {
         step("remove the rules about its MAC address", || SpoofCheck::of(call).tear_down())
     } else {
@@ -24,7 +24,7 @@ pub fn del(call: &Call<'_>) -> Result<(), Error> {
 
 /// GC: as other plugins that make veth pairs, and the rules about MAC addresses of interfaces that are gone.
 pub fn gc(call: &Call<'_>) -> Result<(), Error> {
-    let conf = Teardown::parse(call)?;
+    let conf = Teardown::parse(call);
     let done = teardown::gc(call, conf.masquerade);
     let spoof = if conf.spoof_check {
         step("remove stale rules about MAC addresses", spoof::collect_garbage)
@@ -34,27 +34,11 @@ pub fn gc(call: &Call<'_>) -> Result<(), Error> {
     teardown::first_with_others([done, spoof])
 }
 
-/// A pair that the reference made has no tag; ADD's result names the end on the host.
-fn remove_host_end(conf: &Teardown, result: &CniResult) -> Result<(), Error> {
-    let on_host = result.interfaces.iter().filter(|interface| interface.sandbox.is_empty());
-    let ends: Vec<_> = on_host.filter(|interface| interface.name != conf.bridge).collect();
-    if ends.is_empty() {
-        return Ok(());
-    }
-    let failed = |e| kernel_error("cannot remove the host's end of the veth pair", &e);
-    let mut net = Netlink::open().map_err(failed)?;
-    let Some(bridge) = net.link(&conf.bridge).map_err(failed)? else { return Ok(()) };
-    for end in ends {
-        let Some(link) = net.link(&end.name).map_err(failed)? else { continue };
-        // Only what is still what ADD made: the name may be another's by now.
-        let same_mac = link.mac.is_some_and(|mac| mac.to_string().eq_ignore_ascii_case(&end.mac));
-        if link.kind.as_deref() != Some("veth") || link.master != Some(bridge.index) || !same_mac {
-            continue;
-        }
-        match net.delete_link(link.index) {
-            Err(error) if !error.is_not_found() => return Err(failed(error)),
-            _ => {}
-        }
-    }
-    Ok(())
+/// The bridge whose port the host's end is, by its index.
+fn master(net: &mut Netlink, bridge: &str) -> Result<Option<u32>, Error> {
+    // A name that cannot be one has no ports.
+    let Ok(()) = netns_tools::link::check_name(bridge) else { return Ok(None) };
+    let link = net.link(bridge);
+    let link = link.map_err(|e| kernel_error(&format!("cannot look up {bridge:?}"), &e))?;
+    Ok(link.map(|link| link.index))
 }

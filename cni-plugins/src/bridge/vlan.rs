@@ -53,7 +53,7 @@ impl Vlans {
         Ok(Some(Self { access, trunk: merged(trunk, access), keep_default }))
     }
 
-    /// What the port must be put into, on a bridge whose default VLAN is `default`; a bridge without one has 0.
+    /// What the port must be put into.
     ///
     /// A trunk without `vlan` takes frames without a tag into VLAN 1, unless that one is in the trunk itself.
     pub fn wanted(&self) -> Vec<PortVlan> {
@@ -63,7 +63,7 @@ impl Vlans {
         native.map(PortVlan::access).into_iter().chain(self.trunk.iter().map(tagged)).collect()
     }
 
-    /// What the bridge put the port into and it must not stay in.
+    /// What the bridge put the port into and it must not stay in. `default` is the bridge's own VLAN; 0: it has none.
     pub fn unwanted(&self, default: Option<u16>) -> Option<PortVlan> {
         default.filter(|id| *id != 0 && !self.keep_default).map(PortVlan::access)
     }

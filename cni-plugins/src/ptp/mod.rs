@@ -17,9 +17,7 @@ mod plan;
 
 use cni::plugin::{Call, Plugin};
 use cni::{CniResult, Error};
-use netns_tools::Netlink;
 
-use crate::interface::kernel_error;
 use crate::{readiness, teardown};
 
 /// The `ptp` plugin.
@@ -43,12 +41,11 @@ impl Plugin for Ptp {
     }
 
     fn del(&self, call: &Call<'_>) -> Result<(), Error> {
-        let masquerade = call.conf.is_on("ipMasq")?;
-        teardown::del(call, masquerade, remove_host_end)
+        teardown::del(call, may_masquerade(call), |_| Ok(None))
     }
 
     fn gc(&self, call: &Call<'_>) -> Result<(), Error> {
-        teardown::gc(call, call.conf.is_on("ipMasq")?)
+        teardown::gc(call, may_masquerade(call))
     }
 
     fn status(&self, call: &Call<'_>) -> Result<(), Error> {
@@ -60,21 +57,7 @@ impl Plugin for Ptp {
     }
 }
 
-/// A pair that the reference made has no tag; ADD's result names the end on the host.
-fn remove_host_end(result: &CniResult) -> Result<(), Error> {
-    let failed = |e| kernel_error("cannot remove the host's end of the veth pair", &e);
-    let mut net = Netlink::open().map_err(failed)?;
-    for end in result.interfaces.iter().filter(|interface| interface.sandbox.is_empty()) {
-        let Some(link) = net.link(&end.name).map_err(failed)? else { continue };
-        // Only what is still what ADD made: the name may be another's by now.
-        let same_mac = link.mac.is_some_and(|mac| mac.to_string().eq_ignore_ascii_case(&end.mac));
-        if link.kind.as_deref() != Some("veth") || link.master.is_some() || !same_mac {
-            continue;
-        }
-        match net.delete_link(link.index) {
-            Err(error) if !error.is_not_found() => return Err(failed(error)),
-            _ => {}
-        }
-    }
-    Ok(())
+/// A key that cannot be read is no reason to leave rules behind.
+fn may_masquerade(call: &Call<'_>) -> bool {
+    call.conf.is_on("ipMasq").unwrap_or(true)
 }

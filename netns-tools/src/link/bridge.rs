@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use crate::netlink::reply::tests::attribute;
 
-    /// `linux/if_link.h`: IFLA_LINKINFO 18, IFLA_INFO_KIND 1, IFLA_INFO_DATA 2, IFLA_BR_VLAN_FILTERING 7.
+    // linux/if_link.h: IFLA_LINKINFO 18, IFLA_INFO_KIND 1, IFLA_INFO_DATA 2, IFLA_BR_VLAN_FILTERING 7.
     #[test]
     fn golden_message() {
         let message = Bridge { name: "br0", vlan_filtering: true, ..Bridge::default() }.message();

@@ -165,7 +165,7 @@ mod tests {
         bytes
     }
 
-    /// struct ifinfomsg of AF_BRIDGE (7) about link 9.
+    /// `struct ifinfomsg` of `AF_BRIDGE` (7) about link 9.
     const HEADER: [u8; 16] = [7, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
     fn spec(infos: &[[u16; 2]]) -> Vec<u8> {
@@ -175,8 +175,8 @@ mod tests {
         infos.iter().flat_map(info).collect()
     }
 
-    /// Against the kernel's `linux/if_bridge.h`: IFLA_BRIDGE_FLAGS 0, BRIDGE_FLAGS_MASTER 1, IFLA_BRIDGE_VLAN_INFO 2; flags PVID 2,
-    /// UNTAGGED 4, RANGE_BEGIN 8, RANGE_END 16.
+    // Against the kernel's linux/if_bridge.h: IFLA_BRIDGE_FLAGS 0, BRIDGE_FLAGS_MASTER 1, IFLA_BRIDGE_VLAN_INFO 2; flags PVID 2,
+    // UNTAGGED 4, RANGE_BEGIN 8, RANGE_END 16.
     #[test]
     fn golden_messages() {
         let cases = [

@@ -180,8 +180,11 @@ fn what_is_wrong_is_named() {
 #[test]
 fn del_reads_only_what_it_needs() {
     let keys = json!({ "bridge": "br9", "ipMasq": true, "ipMasqBackend": "x", "macspoofchk": true, "mtu": -1, "vlan": 5000, "hairpinMode": true, "promiscMode": true });
-    let conf = with_call("K8S_POD_NAME=x", &document(&keys), Teardown::parse).unwrap();
+    let conf = with_call("K8S_POD_NAME=x", &document(&keys), Teardown::parse);
     assert_eq!(conf, Teardown { bridge: "br9".into(), masquerade: true, spoof_check: true });
-    let conf = with_call("", &document(&json!({})), Teardown::parse).unwrap();
+    let conf = with_call("", &document(&json!({})), Teardown::parse);
     assert_eq!(conf, Teardown { bridge: "cni0".into(), masquerade: false, spoof_check: false });
+    let unreadable = json!({ "bridge": 5, "ipMasq": "perhaps", "macspoofchk": 3 });
+    let conf = with_call("", &document(&unreadable), Teardown::parse);
+    assert_eq!(conf, Teardown { bridge: "cni0".into(), masquerade: true, spoof_check: true });
 }

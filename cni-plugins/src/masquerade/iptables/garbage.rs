@@ -146,18 +146,20 @@ mod tests {
 
     #[test]
     fn only_this_network_s_and_only_what_is_not_valid() {
-        let (gone, [a, b, c]) = of("net", "gone", "10.1.0.2");
-        let (lives, [d, e, f]) = of("net", "lives", "10.1.0.3");
-        let (other, [g, h, i]) = of("net2", "gone", "10.1.0.4");
+        let (gone, of_gone) = of("net", "gone", "10.1.0.2");
+        let (lives, of_lives) = of("net", "lives", "10.1.0.3");
+        let (other, of_other) = of("net2", "gone", "10.1.0.4");
         let chains = [&gone, &lives, &other];
-        let rules = [&a, &b, &c, &d, &e, &f, &g, &h, &i];
-        let expected = sorted(&[&lives, &other, &d, &e, &f, &g, &h, &i]);
-        assert_eq!(left(&chains, &rules, &valid(&["lives"])), expected);
-        assert_eq!(
-            left(&chains, &rules, &valid(&["lives", "gone"])),
-            sorted(&[&chains[..], &rules].concat())
-        );
-        assert_eq!(left(&chains, &rules, &valid(&[])), sorted(&[&other, &g, &h, &i]));
+        let rules: Vec<_> = [&of_gone, &of_lives, &of_other].into_iter().flatten().collect();
+        let with = |chains: &[&String], rules: &[&[String; 3]]| {
+            let all: Vec<_> =
+                chains.iter().copied().chain(rules.iter().copied().flatten()).collect();
+            sorted(&all)
+        };
+        let left = |ids: &[&str]| left(&chains, &rules, &valid(ids));
+        assert_eq!(left(&["lives"]), with(&[&lives, &other], &[&of_lives, &of_other]));
+        assert_eq!(left(&["lives", "gone"]), with(&chains, &[&of_gone, &of_lives, &of_other]));
+        assert_eq!(left(&[]), with(&[&other], &[&of_other]));
     }
 
     #[test]

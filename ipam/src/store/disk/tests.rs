@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Barrier;
 
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
@@ -34,9 +35,12 @@ fn remembered(dir: &Path) -> BTreeSet<String> {
 /// The machine is started again: what was of this boot is of an earlier one.
 fn reboot(dir: &Path, earlier: char) {
     let boots = dir.join(".heddle-boot");
-    let current = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    let id: String = current.trim().replace(|c: char| c != '-', &earlier.to_string());
-    fs::rename(boots.join(current.trim()), boots.join(id)).unwrap();
+    let id: String = boot_id().replace(|c: char| c != '-', &earlier.to_string());
+    fs::rename(boots.join(boot_id()), boots.join(id)).unwrap();
+}
+
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().to_owned()
 }
 
 fn mode(path: &Path) -> u32 {
@@ -382,5 +386,52 @@ fn the_address_that_has_rested_longest_comes_first() {
     give_back("f");
     for (id, expected) in [("g", 3), ("h", 6), ("i", 5)] {
         assert_eq!(get(data.path(), &sets, id), format!("10.1.0.{expected}"));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Any history of ADD, DEL, GC and reboot gives the same on the disk as in memory, where a reboot releases everything; and
+    /// the disk remembers the boot of what is leased, and of nothing else.
+    #[test]
+    fn any_history_is_that_of_a_store_in_memory(ops in prop::collection::vec((0u8..8, 0u8..9), 0..60)) {
+        let data = TempDir::new().unwrap();
+        let (sets, dir) = (sets("10.1.0.0/29"), data.path().join("net"));
+        let mut memory = crate::MemoryStore::default();
+        for (what, id) in ops {
+            let owner = Owner::new(&format!("c{id}"), "eth0");
+            match what {
+                0..=3 => {
+                    let mut disk = DiskStore::lock(data.path(), "net").unwrap();
+                    let got = allocate(&mut disk, &sets, &owner, &[]).map_err(|e| e.to_string());
+                    let expected = allocate(&mut memory, &sets, &owner, &[]).map_err(|e| e.to_string());
+                    prop_assert_eq!(got, expected);
+                }
+                4..=5 => {
+                    let Some(mut disk) = DiskStore::lock_existing(data.path(), "net").unwrap() else { continue };
+                    prop_assert_eq!(release(&mut disk, &owner).unwrap(), release(&mut memory, &owner).unwrap());
+                }
+                6 => {
+                    let Some(mut disk) = DiskStore::lock_existing(data.path(), "net").unwrap() else { continue };
+                    let sorted = |mut freed: Vec<IpAddr>| { freed.sort(); freed };
+                    // As a directory lists them, in no order: the order of release among these is nobody's promise.
+                    let valid: Vec<_> = (0..9).filter(|n| *n != id).map(|n| Owner::new(&format!("c{n}"), "eth0")).collect();
+                    let freed = collect_garbage(&mut disk, &valid).unwrap();
+                    prop_assert_eq!(sorted(freed), collect_garbage(&mut memory, &valid).unwrap());
+                }
+                _ if dir.join(".heddle-boot").join(boot_id()).exists() => {
+                    reboot(&dir, '1');
+                    drop(DiskStore::lock(data.path(), "net").unwrap());
+                    collect_garbage(&mut memory, &[]).unwrap();
+                }
+                _ => {}
+            }
+            let mut disk = DiskStore::peek(data.path(), "net").unwrap();
+            disk.sort();
+            prop_assert_eq!(&disk, &memory.leases().unwrap());
+            let second: BTreeSet<_> = disk.iter().map(|lease| format!("lease-{}", lease.address)).collect();
+            prop_assert_eq!(remembered(&dir), second);
+        }
     }
 }
