@@ -26,7 +26,7 @@ install_packages() {
 
 # What building and running need.
 install_run_packages() {
-    install_packages containerd runc iptables nftables conntrack iproute2 protobuf-compiler libprotobuf-dev gcc libc6-dev \
+    install_packages containerd runc iptables nftables conntrack dbus-daemon iproute2 protobuf-compiler libprotobuf-dev gcc libc6-dev \
         busybox-static curl jq util-linux procps
 }
 

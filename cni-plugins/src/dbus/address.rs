@@ -5,9 +5,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 
 /// Connects to the first address of the list that can be reached.
-pub fn connect(list: &str) -> io::Result<UnixStream> {
+pub fn connect(addresses: &str) -> io::Result<UnixStream> {
     let mut last = io::Error::new(io::ErrorKind::InvalidInput, "it is not the address of a socket");
-    for address in list.split(';') {
+    for address in addresses.split(';') {
         let Some(socket) = socket(address) else { continue };
         match socket.and_then(|socket| UnixStream::connect_addr(&socket)) {
             Ok(stream) => return Ok(stream),

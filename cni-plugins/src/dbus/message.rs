@@ -110,6 +110,7 @@ impl Message {
     }
 
     /// The answer to a call: values, or with an error's name an error.
+    #[must_use]
     pub fn answer(&self, error_name: Option<&str>, args: &[Arg<'_>]) -> Self {
         let kind = if error_name.is_some() { Kind::Error } else { Kind::Return };
         Self {
