@@ -41,7 +41,7 @@ pub fn of(ns: &TestNetns) -> BTreeMap<String, Value> {
     loop {
         std::thread::sleep(Duration::from_millis(60));
         let now = look(ns);
-        let at_rest = now == last && is_settled(&now["addr"]);
+        let at_rest = now == last && is_settled(&now);
         if at_rest || start.elapsed() > PATIENCE {
             return now;
         }
@@ -49,13 +49,16 @@ pub fn of(ns: &TestNetns) -> BTreeMap<String, Value> {
     }
 }
 
-/// Whether no address is tentative and every link that is up has its link-local address.
-fn is_settled(links: &Value) -> bool {
-    links.as_array().unwrap().iter().all(|link| {
+/// Whether no address is tentative and every link that is up, and may have one, has its link-local address.
+fn is_settled(state: &BTreeMap<String, Value>) -> bool {
+    let sysctls = state["sysctl"].as_array().unwrap();
+    state["addr"].as_array().unwrap().iter().all(|link| {
         let addresses = link["addr_info"].as_array().unwrap();
         let has_own = addresses.iter().any(|address| address["local"] == "LINK-LOCAL");
+        let name = link["ifname"].as_str().unwrap_or_default();
+        let without = Value::from(format!("ipv6/conf/{name}/disable_ipv6:1"));
         addresses.iter().all(|address| address.get("tentative").is_none())
-            && (link["operstate"] != "UP" || has_own)
+            && (link["operstate"] != "UP" || has_own || sysctls.contains(&without))
     })
 }
 
