@@ -117,7 +117,7 @@ fn other_suites_are_kept_unless_forced() {
     let dir = TempDir::new().unwrap();
     fs::copy("/usr/lib/cni/bridge", dir.path().join("bridge")).unwrap();
     symlink("/usr/lib/cni/loopback", dir.path().join("loopback")).unwrap();
-    fs::write(dir.path().join("portmap"), "not ours").unwrap();
+    fs::write(dir.path().join("another"), "not ours").unwrap();
     let refused = run(dir.path(), "install", &[]);
     assert_eq!(refused.status.code(), Some(1));
     let message = text(&refused.stderr);
@@ -125,16 +125,16 @@ fn other_suites_are_kept_unless_forced() {
         message.contains("/bridge") && message.contains("/loopback") && message.contains("--force"),
         "{message}"
     );
-    assert_eq!(names(dir.path()), ["bridge", "loopback", "portmap"], "nothing changed");
+    assert_eq!(names(dir.path()), ["another", "bridge", "loopback"], "nothing changed");
 
     let kept = run(dir.path(), "uninstall", &[]);
     assert!(kept.status.success());
-    assert_eq!(names(dir.path()), ["bridge", "loopback", "portmap"]);
+    assert_eq!(names(dir.path()), ["another", "bridge", "loopback"]);
 
     assert!(run(dir.path(), "install", &["--force"]).status.success());
     assert!(fs::read_link(dir.path().join("bridge")).is_ok());
     assert!(run(dir.path(), "uninstall", &[]).status.success());
-    assert_eq!(names(dir.path()), ["portmap"]);
+    assert_eq!(names(dir.path()), ["another"]);
 }
 
 #[test]
