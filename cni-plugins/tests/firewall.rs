@@ -606,6 +606,12 @@ fn the_same_as_the_reference_with_firewalld() {
     }
 }
 
+/// Waits for what the kernel does by itself after a link is made.
+fn at_rest(node: &Node, pod: &Pod) {
+    state::of(&node.ns);
+    state::of(&pod.ns);
+}
+
 fn is_shared(line: &str) -> bool {
     let own = line.contains("/32 ") || line.contains("/128 ");
     line.contains("CNI-") && !own
@@ -617,6 +623,7 @@ fn all_or_nothing_with_iptables() {
         let node = quiet_node();
         let (pod, prev) = pod_on_bridge(&node, "c1", 0);
         let conf = conf(&node, &prev, &json!({ "ingressPolicy": "isolated" }));
+        at_rest(&node, &pod);
         Scene { node, pod, conf }
     };
     prove("firewall", scene, is_shared);
@@ -645,6 +652,7 @@ fn all_or_nothing_with_firewalld() {
         let conf =
             conf(&node, &prev, &json!({ "backend": "firewalld", "ingressPolicy": "same-bridge" }));
         *running.borrow_mut() = vec![firewalld];
+        at_rest(&node, &pod);
         Scene { node, pod, conf }
     };
     prove("firewall", scene, is_shared);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use netns_tools::testing::TestNetns;
 use node::faults::{Scene, prove};
-use node::{Answer, HIDE_SBIN, Node, Pod, Suite, traffic, with_prev};
+use node::{Answer, HIDE_SBIN, Node, Pod, Suite, state, traffic, with_prev};
 use serde_json::{Value, json};
 
 /// The node's addresses towards the client; the second one of IPv4 is for `hostIP`.
@@ -623,6 +623,9 @@ fn prove_with(extra: Value) {
         let (pod, prev) = pod_on_bridge(&node, "c1");
         let mappings = json!([mapping(8080, 80, "tcp"), mapping(53, 53, "udp")]);
         let conf = conf(&prev, &mappings, &extra);
+        // What the kernel does by itself after a link is made.
+        state::of(&node.ns);
+        state::of(&pod.ns);
         Scene { node, pod, conf }
     };
     prove("portmap", scene, is_shared);
