@@ -164,11 +164,11 @@ fn same_bridge_really_isolates_bridges() {
     let (node, client) = world();
     let pods = three_pods(&node, &json!({ "ingressPolicy": "same-bridge" }));
     let ((a, prev_a), (b, prev_b), (c, prev_c)) = (&pods[0], &pods[1], &pods[2]);
-    for family in 0..2 {
+    for (family, outside) in CLIENT.iter().enumerate() {
         assert!(reaches(&a.ns, &b.ns, &address(prev_b, family)), "within the bridge");
         assert!(!reaches(&a.ns, &c.ns, &address(prev_c, family)), "to another bridge");
         assert!(!reaches(&c.ns, &a.ns, &address(prev_a, family)), "from another bridge");
-        assert!(reaches(&a.ns, &client.ns, CLIENT[family]), "out");
+        assert!(reaches(&a.ns, &client.ns, outside), "out");
         assert!(reaches(&node.ns, &a.ns, &address(prev_a, family)), "from the node");
     }
     let same = json!({ "ingressPolicy": "same-bridge" });
@@ -184,10 +184,10 @@ fn isolated_really_isolates_within_the_bridge() {
     let isolated = json!({ "ingressPolicy": "isolated" });
     let pods = three_pods(&node, &isolated);
     let ((a, prev_a), (b, prev_b), (c, prev_c)) = (&pods[0], &pods[1], &pods[2]);
-    for family in 0..2 {
+    for (family, outside) in CLIENT.iter().enumerate() {
         assert!(!reaches(&a.ns, &b.ns, &address(prev_b, family)), "within the bridge");
         assert!(!reaches(&a.ns, &c.ns, &address(prev_c, family)), "to another bridge");
-        assert!(reaches(&a.ns, &client.ns, CLIENT[family]), "out");
+        assert!(reaches(&a.ns, &client.ns, outside), "out");
         assert!(reaches(&node.ns, &a.ns, &address(prev_a, family)), "from the node");
     }
     let check = || node.call("firewall", "CHECK", a, &conf(&node, prev_a, &isolated));
@@ -519,11 +519,11 @@ fn gc_with_firewalld() {
         let conf = conf(&node, prev, &json!({ "backend": "firewalld", "firewalldZone": "pods" }));
         assert!(node.call_with("firewall", "ADD", pod, &conf, &env).ok);
     }
-    let mut gc = conf(&node, &Value::Null, &json!({ "cniVersion": "1.1.0" }));
-    gc["cni.dev/valid-attachments"] = json!([{ "containerID": "b", "ifname": "eth0" }]);
-    let none = [("CNI_CONTAINERID", ""), ("CNI_NETNS", ""), ("CNI_IFNAME", "")];
-    let env: Vec<_> = none.into_iter().chain(env).collect();
-    let answer = node.call_with("firewall", "GC", &a, &gc, &env);
+    let mut collect = conf(&node, &Value::Null, &json!({ "cniVersion": "1.1.0" }));
+    collect["cni.dev/valid-attachments"] = json!([{ "containerID": "b", "ifname": "eth0" }]);
+    let unset = [("CNI_CONTAINERID", ""), ("CNI_NETNS", ""), ("CNI_IFNAME", "")];
+    let given: Vec<_> = unset.into_iter().chain(env).collect();
+    let answer = node.call_with("firewall", "GC", &a, &collect, &given);
     assert!(answer.ok, "{answer:#?}");
     assert_eq!(firewalld.sources(), ["pods 10.88.0.3/32", "pods fd88::3/128"]);
 }
