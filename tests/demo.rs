@@ -47,7 +47,33 @@ fn services_answer_from_everywhere() {
     assert_eq!(ask_udp(&client, &udp).expect("an answer over UDP"), "echo");
     assert_eq!(ask_udp(&node, &udp).expect("an answer over UDP"), "echo");
     server.join().expect("the server ends");
+
+    // a port of the node, by the plugin portmap
+    demo.write_manifest("port.yaml", HOST_PORT);
+    demo.running_pod("published");
+    let published = format!("{NODE_ADDRESS}:18080");
+    wait_until("the host port to answer", || {
+        (get_here(&published).ok()?.as_str() == "published").then_some(())
+    });
+    fs::remove_file(demo.manifest("port.yaml")).expect("the manifest goes");
+    wait_until("the host port's rules to be gone", || {
+        (!demo.rules().contains("18080")).then_some(())
+    });
+    assert!(get_here(&published).is_err());
 }
+
+const HOST_PORT: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: published}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: web
+    image: heddle.dev/demo/busybox:1
+    command: [sh, -c, "echo published >/www/index.html; exec httpd -f -p 8080 -h /www"]
+    ports: [{containerPort: 8080, hostPort: 18080}]
+"#;
 
 const UDP: &str = r#"
 apiVersion: v1

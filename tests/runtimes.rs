@@ -42,7 +42,13 @@ impl Host {
                 "type": "host-local", "dataDir": self.at("leases"), "ranges": [[{ "subnet": "10.89.0.0/24" }]],
             },
         });
-        json!({ "cniVersion": "0.4.0", "name": "test", "plugins": [bridge] })
+        // the list that podman makes for a network of its own
+        let portmap = json!({ "type": "portmap", "capabilities": { "portMappings": true } });
+        let firewall =
+            json!({ "type": "firewall", "backend": "iptables", "dataDir": self.at("firewall") });
+        let tuning = json!({ "type": "tuning", "dataDir": self.at("tuning") });
+        let plugins = [bridge, portmap, firewall, tuning];
+        json!({ "cniVersion": "0.4.0", "name": "test", "plugins": plugins })
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -135,13 +141,18 @@ fn podman_with_its_cni_backend() {
     let host = Host::new();
     let podman = Podman::new(&host);
     run(podman.command().args(["load", "--input"]).arg(image(host.dir.path())));
-    let serve = in_image(&["--detach", "--name", "web"], SERVE);
+    let serve = in_image(&["--detach", "--name", "web", "--publish", "18080:8080"], SERVE);
     run(podman.command().args(serve));
     let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
     let address = run(podman.command().args(["inspect", "--format", template, "web"]));
     let url = format!("{}:8080", address.trim());
     let answer = wait_until("the container to answer", || get(host.ns.ns(), &url).ok());
     assert_eq!(answer, "hello");
+    // the published port, from the host itself
+    host.ns.cmd(&["ip", "addr", "add", "198.18.91.1/32", "dev", "lo"]);
+    for address in ["127.0.0.1:18080", "198.18.91.1:18080"] {
+        assert_eq!(get(host.ns.ns(), address).expect("the published port answers"), "hello");
+    }
     let fetch = format!("wget -qO- http://{url}");
     let said = run(podman.command().args(in_image(&["--rm"], &fetch)));
     assert_eq!(said.trim(), "hello");
