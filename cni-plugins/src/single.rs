@@ -109,19 +109,6 @@ pub fn verdict(ifname: &str, differences: &[String]) -> Result<(), Error> {
     Err(Error::new(code::DRIFT, msg).with_details(differences.join("; ")))
 }
 
-/// The first error, its details extended by the others.
-pub fn first_with_others(
-    results: impl IntoIterator<Item = Result<(), Error>>,
-) -> Result<(), Error> {
-    let mut errors = results.into_iter().filter_map(Result::err);
-    let Some(mut first) = errors.next() else { return Ok(()) };
-    for other in errors {
-        let separator = if first.details.is_empty() { "" } else { "; " };
-        first.details = format!("{}{separator}also: {other}", first.details);
-    }
-    Err(first)
-}
-
 /// Refuses a name that is taken in the container, before anything is done.
 pub fn refuse_existing(inside: &mut Netlink, ifname: &str) -> Result<(), Error> {
     let link = inside.link(ifname);
