@@ -9,9 +9,10 @@ use netns_tools::{Link, NetNs, Netlink, sysctl};
 
 use super::conf::Conf;
 use super::plan::{self, AddressChange, Layer3};
-use super::port::{self, BridgeChanges, BridgeLock};
+use super::port::{self, BridgeChanges};
 use super::spoof::SpoofCheck;
 use crate::interface::{Inside, kernel_error};
+use crate::lock::NetnsLock;
 use crate::masquerade::Masquerade;
 use crate::step::step;
 use crate::undo::Undo;
@@ -81,7 +82,7 @@ impl<'a> Add<'a> {
     ) -> Result<(Link, Pair), Error> {
         let conf = self.conf;
         // From here until the bridge has our port, nobody takes it away for being empty.
-        let _lock = BridgeLock::shared()?;
+        let _lock = NetnsLock::shared()?;
         undo.push("the changes to the bridge", || port::undo_bridge(&conf.bridge, changes));
         let bridge =
             step("make sure of the bridge", || port::ensure_bridge(&mut self.host, conf, changes))?;
