@@ -6,6 +6,8 @@
 mod iptables;
 mod nftables;
 
+pub use iptables::missing as missing_iptables;
+
 use cni::plugin::{Call, ValidAttachment};
 use cni::{CniResult, Error, ErrorCode, PluginConf};
 use ipnetwork::IpNetwork;
