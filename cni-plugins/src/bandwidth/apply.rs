@@ -35,14 +35,10 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     }
     let mut undo = Undo::default();
     let mut add = Add { call, host, end, clock: clock()?, device };
-    match add.run(conf, &mut undo) {
-        Ok(ifb) => {
-            undo.disarm();
-            result.interfaces.extend(ifb);
-            Ok(result)
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    let outcome = add.run(conf, &mut undo);
+    let ifb = undo.settle(outcome)?;
+    result.interfaces.extend(ifb);
+    Ok(result)
 }
 
 /// The packet scheduler's clock.

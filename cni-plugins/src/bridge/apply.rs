@@ -28,13 +28,8 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     let ns = sandbox::open(call)?;
     let changes = RefCell::new(BridgeChanges::default());
     let mut undo = Undo::default();
-    match Add::new(call, &conf, &ns).and_then(|mut add| add.run(&changes, &mut undo)) {
-        Ok(result) => {
-            undo.disarm();
-            Ok(result)
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    let outcome = Add::new(call, &conf, &ns).and_then(|mut add| add.run(&changes, &mut undo));
+    undo.settle(outcome)
 }
 
 /// One ADD under way.

@@ -25,13 +25,7 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     } else {
         Add::new(call, &conf, &ns).and_then(|mut add| add.run(&mut undo))
     };
-    match outcome {
-        Ok(result) => {
-            undo.disarm();
-            Ok(result)
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    undo.settle(outcome)
 }
 
 /// A program drives the device: there is only an address to be got.

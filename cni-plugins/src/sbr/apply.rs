@@ -29,13 +29,9 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     let plan = plan::plan(&conf, &ips, oif, &routes, &rules);
     refuse_existing(&conf, &plan, &rules)?;
     let mut undo = Undo::default();
-    match apply(&mut net, &ns, &plan, &mut undo) {
-        Ok(()) => {
-            undo.disarm();
-            Ok(result)
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    let outcome = apply(&mut net, &ns, &plan, &mut undo);
+    undo.settle(outcome)?;
+    Ok(result)
 }
 
 /// A socket in the container's namespace.

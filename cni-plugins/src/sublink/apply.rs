@@ -21,13 +21,8 @@ pub fn add(call: &Call<'_>, wanted: &Sublink) -> Result<CniResult, Error> {
     let ns = sandbox::open(call)?;
     let name = RefCell::new(String::new());
     let mut undo = Undo::default();
-    match Add::new(call, wanted, &ns).and_then(|mut add| add.run(&name, &mut undo)) {
-        Ok(result) => {
-            undo.disarm();
-            Ok(result)
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    let outcome = Add::new(call, wanted, &ns).and_then(|mut add| add.run(&name, &mut undo));
+    undo.settle(outcome)
 }
 
 /// One ADD under way.

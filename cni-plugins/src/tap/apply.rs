@@ -17,13 +17,8 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     conf.refuse_missing_selinux(code::KERNEL)?;
     let ns = sandbox::open(call)?;
     let mut undo = Undo::default();
-    match Add::new(call, &conf, &ns).and_then(|mut add| add.run(&mut undo)) {
-        Ok(result) => {
-            undo.disarm();
-            Ok(result)
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    let outcome = Add::new(call, &conf, &ns).and_then(|mut add| add.run(&mut undo));
+    undo.settle(outcome)
 }
 
 /// One ADD under way.
