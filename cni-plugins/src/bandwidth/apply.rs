@@ -9,7 +9,7 @@ use netns_tools::{Link, Netlink, NetlinkError};
 use super::conf::{Conf, Limit};
 use super::device::Device;
 use super::host_end;
-use crate::interface::kernel_error;
+use crate::interface::{in_result, kernel_error};
 use crate::step::step;
 use crate::undo::Undo;
 use crate::{code, sandbox, tag};
@@ -71,8 +71,7 @@ impl Add<'_> {
         let ifb = step("make the ifb device", || self.make_ifb(undo))?;
         step("limit what the ifb device sends", || self.limit(&ifb, limit))?;
         step("redirect what the container sends", || self.redirect(&ifb, undo))?;
-        let mac = ifb.mac.map_or(String::new(), |mac| mac.to_string());
-        Ok(Some(Interface { name: ifb.name, mac, ..Interface::default() }))
+        Ok(Some(in_result(&ifb, String::new())))
     }
 
     fn limit_ingress(&mut self, limit: Limit, undo: &mut Undo<'_>) -> Result<(), Error> {

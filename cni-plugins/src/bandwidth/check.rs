@@ -10,7 +10,7 @@ use super::conf::{Conf, Limit};
 use super::device::Device;
 use super::host_end;
 use crate::interface::kernel_error;
-use crate::{code, sandbox};
+use crate::{code, drift, sandbox};
 
 /// Compares everything and reports every difference at once.
 pub fn check(call: &Call<'_>) -> Result<(), Error> {
@@ -102,10 +102,7 @@ impl Seen {
         match prev.interfaces.iter().find(|i| i.sandbox.is_empty() && i.name == *name) {
             None => found.push(format!("prevResult does not name {name:?}")),
             Some(promised) => {
-                let mac = ifb.mac.map_or(String::new(), |mac| mac.to_string());
-                if !promised.mac.is_empty() && !promised.mac.eq_ignore_ascii_case(&mac) {
-                    found.push(format!("{name:?} has MAC address {mac}, not {}", promised.mac));
-                }
+                drift::mac(promised, ifb, found);
             }
         }
     }

@@ -6,7 +6,7 @@ use netns_tools::{Link, NetNs, Netlink, sysctl};
 
 use super::conf::Conf;
 use super::labelled;
-use crate::interface::{Inside, kernel_error};
+use crate::interface::{Inside, in_result, kernel_error};
 use crate::step::step;
 use crate::undo::Undo;
 use crate::{code, sandbox, single};
@@ -51,7 +51,7 @@ impl<'a> Add<'a> {
             step("set it up", || self.inside_interface(&link).set_up())?;
             None
         };
-        let interface = single::interface(&self.find()?, self.ns.path().display().to_string());
+        let interface = in_result(&self.find()?, self.ns.path().display().to_string());
         single::result(self.call, interface, lease)
     }
 
