@@ -1,4 +1,6 @@
-//! CHECK of the plugins that make veth pairs: every difference between what ADD answered and what the kernel says.
+//! CHECK: every difference between what ADD answered and what the kernel says.
+//!
+//! [`Attachment`] is for the plugins that make veth pairs, the rest for all that make or change an interface.
 
 use cni::plugin::Call;
 use cni::{CniResult, Error, ErrorCode, Interface};
@@ -85,7 +87,8 @@ impl Attachment<'_> {
     }
 }
 
-fn kind(link: &Link, kind: &str, found: &mut Vec<String>) {
+/// Of what kind it is.
+pub fn kind(link: &Link, kind: &str, found: &mut Vec<String>) {
     if link.kind.as_deref() != Some(kind) {
         found.push(format!("{:?} is not a {kind}", link.name));
     }

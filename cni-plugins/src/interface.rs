@@ -8,7 +8,7 @@ mod tests;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use cni::{Error, IpConfig};
+use cni::{Error, Interface, IpConfig};
 use ipnetwork::IpNetwork;
 use netns_tools::{Address, Link, NetNs, Netlink, NetlinkError, OperState, Route, sysctl};
 
@@ -216,6 +216,12 @@ impl Observed {
         }
         found
     }
+}
+
+/// A link as it stands in a result; `sandbox` is empty on the host.
+pub fn in_result(link: &Link, sandbox: String) -> Interface {
+    let mac = link.mac.map_or(String::new(), |mac| mac.to_string());
+    Interface { name: link.name.clone(), mac, sandbox, ..Interface::default() }
 }
 
 /// A failed kernel operation: what the plugin wanted, then the kernel's answer as details.

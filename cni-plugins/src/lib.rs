@@ -2,7 +2,7 @@
 //! decisions) and `apply` (the kernel and the disk).
 //!
 //! They are one program, `heddle-cni`; see [`program`]. What plugins share is a module of its own here:
-//! [`sandbox`], [`veth`], [`interface`], [`masquerade`], [`tag`], [`drift`], [`teardown`], [`readiness`], [`step`], [`undo`].
+//! [`sandbox`], [`veth`], [`interface`], [`masquerade`], [`tag`], [`lease`], [`drift`], [`teardown`], [`readiness`], [`step`], [`undo`].
 #![warn(missing_docs)]
 
 pub mod bandwidth;
@@ -22,6 +22,7 @@ pub mod host_local;
 pub mod install;
 pub mod interface;
 pub mod ipvlan;
+pub mod lease;
 pub mod lock;
 pub mod loopback;
 pub mod macvlan;

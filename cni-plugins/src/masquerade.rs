@@ -6,11 +6,13 @@
 mod iptables;
 mod nftables;
 
+pub use iptables::missing as missing_iptables;
+
 use cni::plugin::{Call, ValidAttachment};
 use cni::{CniResult, Error, ErrorCode, PluginConf};
 use ipnetwork::IpNetwork;
 
-use crate::teardown::first_with_others;
+use crate::collect::first_with_others;
 
 /// Which kind of rules to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use netns_tools::iptables::{Family, Iptables, Rules};
 use netns_tools::nftables::Nftables;
 use netns_tools::sysctl;
 
-use crate::masquerade::Backend;
+use crate::masquerade::{self, Backend};
 
 /// The chain that jumps to services, of kube-proxy and of our own proxy alike.
 const SERVICES: &str = "KUBE-SERVICES";
@@ -31,10 +31,10 @@ pub fn check_masquerading(backend: Backend) -> Result<(), Error> {
 fn check_iptables() -> Result<(), Error> {
     match Iptables::detect(Family::V4) {
         Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(not_available(
-            "cannot set up ipMasq: no usable iptables found",
-            "install iptables (with iptables-restore and iptables-save) in the PATH of the container runtime, or set ipMasq to false",
-        )),
+        Ok(None) => {
+            let missing = masquerade::missing_iptables(Family::V4);
+            Err(Error { code: ErrorCode::NotAvailable, ..missing })
+        }
         Err(error) => Err(cannot_masquerade(&error)),
     }
 }

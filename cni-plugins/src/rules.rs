@@ -1,6 +1,6 @@
 //! The host's iptables rules, changed by plans: a plan looks at one table and says what is missing or too much.
 //!
-//! One look and one commit per address family. Our own plugins are kept apart by a lock. Other programs are not, so a chain that a
+//! One look and one commit per address family. Where chains are shared, our own plugins are kept apart by a lock. Other programs are not, so a chain that a
 //! plan finds missing is made with [`Batch::new_chain`]: if it is there by then, nothing is changed and the plan is made anew.
 
 use cni::Error;
@@ -37,8 +37,17 @@ pub fn remove(
 
 /// A table's rules; `None`: there is no iptables here.
 pub fn read(family: Family, table: &str) -> Result<Option<Table>, Error> {
-    let found = Iptables::detect_with(family, table).map_err(|e| failed(&e))?;
-    Ok(found.map(|(_, table)| table))
+    Ok(look(family, table)?.map(|(_, table)| table))
+}
+
+/// The iptables in use, with a table's rules; `None`: there is none here.
+pub fn look(family: Family, table: &str) -> Result<Option<(Iptables, Table)>, Error> {
+    Iptables::detect_with(family, table).map_err(|e| failed(&e))
+}
+
+/// Makes what a plan for a table that was looked at says, without a lock: for chains that are one container's alone.
+pub fn commit(rules: &mut Iptables, batch: &Batch) -> Result<(), Error> {
+    rules.commit(batch).map_err(|e| failed(&e))
 }
 
 /// The error of a host without iptables: what for, and which program.
@@ -67,8 +76,7 @@ fn try_change(
 ) -> Result<bool, Error> {
     let _lock = NetnsLock::exclusive()?;
     for attempt in 1.. {
-        let found = Iptables::detect_with(family, table).map_err(|e| failed(&e))?;
-        let Some((mut rules, seen)) = found else { return Ok(false) };
+        let Some((mut rules, seen)) = look(family, table)? else { return Ok(false) };
         let batch = plan(&seen)?;
         if batch.is_empty() {
             break;
@@ -106,6 +114,13 @@ impl<'a> Missing<'a> {
     pub fn chain(&mut self, chain: &str) {
         if !self.table.chains.contains_key(chain) {
             self.batch.new_chain(self.name, chain);
+        }
+    }
+
+    /// A chain that nobody else adds to.
+    pub fn own_chain(&mut self, chain: &str) {
+        if !self.table.chains.contains_key(chain) {
+            self.batch.declare_chain(self.name, chain);
         }
     }
 

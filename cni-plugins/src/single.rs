@@ -2,13 +2,12 @@
 //! promised.
 
 use cni::plugin::Call;
-use cni::{CniResult, Error, ErrorCode, Interface};
+use cni::{CniResult, Error, Interface};
 use netns_tools::{Link, Netlink};
 
-use crate::code;
 use crate::interface::{Observed, kernel_error};
-use crate::step::step;
 use crate::undo::Undo;
+use crate::{code, lease};
 
 /// The IPAM plugin's answer, every address of it on the first interface.
 pub fn lease<'a>(
@@ -16,20 +15,13 @@ pub fn lease<'a>(
     ipam: &'a str,
     undo: &mut Undo<'a>,
 ) -> Result<CniResult, Error> {
-    let mut lease = step("get an address", || {
-        let lease = call.delegate_add(ipam)?;
-        undo.push("the address allocation", move || call.delegate_del(ipam));
-        Ok(lease)
-    })?;
-    if lease.ips.is_empty() {
-        return Err(Error::new(code::CONFLICT, "IPAM plugin returned missing IP config")
-            .with_details(format!("{ipam} answered ADD without an address")));
-    }
+    let mut lease = lease::get(call, ipam, undo)?;
+    lease::refuse_empty(ipam, &lease)?;
     lease.ips.iter_mut().for_each(|ip| ip.interface = Some(0));
     Ok(lease)
 }
 
-/// The answer to ADD. The network's own name servers replace the IPAM plugin's as soon as one field is set.
+/// The answer to ADD.
 pub fn result(
     call: &Call<'_>,
     interface: Interface,
@@ -37,27 +29,10 @@ pub fn result(
 ) -> Result<CniResult, Error> {
     let mut result = lease.unwrap_or_default();
     result.interfaces = vec![interface];
-    if !call.conf.dns.is_empty() {
-        result.dns.clone_from(&call.conf.dns);
-    }
+    result.dns = lease::name_servers(&call.conf.dns, result.dns);
     // A result that this version cannot express is an error now, not after everything is done.
     result.to_json(call.conf.cni_version)?;
     Ok(result)
-}
-
-/// A link as an interface of a result.
-pub fn interface(link: &Link, sandbox: String) -> Interface {
-    let mac = link.mac.map_or(String::new(), |mac| mac.to_string());
-    Interface { name: link.name.clone(), mac, sandbox, ..Interface::default() }
-}
-
-/// The result of ADD, which CHECK needs.
-pub fn promised<'a>(call: &'a Call<'_>) -> Result<&'a CniResult, Error> {
-    call.conf.prev_result.as_ref().ok_or_else(|| {
-        Error::new(ErrorCode::InvalidConfig, "Required prevResult missing").with_details(
-            "CHECK compares with the result of ADD: the runtime must pass it as prevResult",
-        )
-    })
 }
 
 /// What differs from the result of ADD: the interface, its place, MAC address, addresses and routes. `more` compares what only the
@@ -98,28 +73,6 @@ fn check_mac(promised: &Interface, link: &Link, found: &mut Vec<String>) {
             promised.name, promised.mac
         ));
     }
-}
-
-/// CHECK's verdict.
-pub fn verdict(ifname: &str, differences: &[String]) -> Result<(), Error> {
-    if differences.is_empty() {
-        return Ok(());
-    }
-    let msg = format!("interface {ifname:?} is not as ADD left it");
-    Err(Error::new(code::DRIFT, msg).with_details(differences.join("; ")))
-}
-
-/// The first error, its details extended by the others.
-pub fn first_with_others(
-    results: impl IntoIterator<Item = Result<(), Error>>,
-) -> Result<(), Error> {
-    let mut errors = results.into_iter().filter_map(Result::err);
-    let Some(mut first) = errors.next() else { return Ok(()) };
-    for other in errors {
-        let separator = if first.details.is_empty() { "" } else { "; " };
-        first.details = format!("{}{separator}also: {other}", first.details);
-    }
-    Err(first)
 }
 
 /// Refuses a name that is taken in the container, before anything is done.

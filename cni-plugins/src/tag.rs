@@ -2,7 +2,8 @@
 //!
 //! `cni:<network>:<container>:<interface>`, as `ip link` shows it. Names of the protocol have no colon, so the text is
 //! unambiguous. The kernel takes no alias in the message that makes a link (it ignores `IFLA_IFALIAS` there), so the text is
-//! set right after, before the link is up, has an address or is a port. Whoever is killed in between leaves a pair that nothing
+//! set right after, before the link is up, has an address or is a port. `bandwidth` marks its ifb, the others the host's end of
+//! a veth pair. Whoever is killed in between leaves a pair that nothing
 //! leads to, which DEL finds in the container and which goes with the container's namespace at the latest.
 //!
 //! What carries no such text, or another network's, is nobody's that we know of, and is never removed.
@@ -18,6 +19,8 @@ use sha2::{Digest, Sha512};
 
 use crate::interface::kernel_error;
 
+/// How every text begins.
+const MARK: &str = "cni:";
 /// Of what is longer, in bytes, a digest is taken, so that the text is one that the kernel takes. Identifiers are 64
 /// characters long.
 const LONGEST: usize = 100;
@@ -34,7 +37,7 @@ pub fn of_call(call: &Call<'_>) -> String {
 
 /// How the text of every attachment of a network begins.
 fn of_network(network: &str) -> String {
-    format!("cni:{}:", word(network))
+    format!("{MARK}{}:", word(network))
 }
 
 /// `#` is in no name of the protocol, so a digest is no other name.
@@ -53,30 +56,39 @@ pub fn put(net: &mut Netlink, call: &Call<'_>, link: &Link) -> Result<(), Error>
         .map_err(|e| kernel_error(&format!("cannot mark {:?} as ours", link.name), &e))
 }
 
-/// Removes the links of this call's attachment.
+/// Removes the veth pair of this call's attachment.
 pub fn remove_own(net: &mut Netlink, call: &Call<'_>) -> Result<(), Error> {
     let own = of_call(call);
-    remove(net, |tag| tag == own)
+    remove(net, |link| link.alias.as_deref() == Some(&own))
 }
 
-/// GC: removes the links of attachments of this network that are not valid any more. (The specification rules out an ADD at
+/// GC: removes the veth pairs of attachments of this network that are not valid any more. (The specification rules out an ADD at
 /// the same time: "The runtime must ensure that no add or delete operations are in progress before executing gc".)
 pub fn collect_garbage(call: &Call<'_>) -> Result<(), Error> {
     let mut net = Netlink::open().map_err(|e| kernel_error("cannot open netlink", &e))?;
-    remove(&mut net, |tag| is_garbage(tag, &call.conf.name, &call.valid_attachments))
+    remove(&mut net, |link| is_garbage(call, link))
 }
 
-fn is_garbage(tag: &str, network: &str, valid: &[ValidAttachment]) -> bool {
+/// Whether a link says that it is an attachment's of this network that is not valid any more.
+pub fn is_garbage(call: &Call<'_>, link: &Link) -> bool {
+    let is_stale = |tag: &str| is_stale(tag, &call.conf.name, &call.valid_attachments);
+    link.alias.as_deref().is_some_and(is_stale)
+}
+
+/// Whether an alias is such a text, whosoever.
+pub fn is_tag(alias: &str) -> bool {
+    alias.strip_prefix(MARK).is_some_and(|rest| rest.split(':').count() == 3)
+}
+
+fn is_stale(tag: &str, network: &str, valid: &[ValidAttachment]) -> bool {
     tag.starts_with(&of_network(network))
         && !valid.iter().any(|one| tag == of(network, &one.container_id, &one.ifname))
 }
 
 /// Each even if another fails; the first failure is returned.
-fn remove(net: &mut Netlink, is_meant: impl Fn(&str) -> bool) -> Result<(), Error> {
+fn remove(net: &mut Netlink, is_meant: impl Fn(&Link) -> bool) -> Result<(), Error> {
     let links = net.links().map_err(|e| kernel_error("cannot list the host's links", &e))?;
-    let meant = links.iter().filter(|link| {
-        link.kind.as_deref() == Some("veth") && link.alias.as_deref().is_some_and(&is_meant)
-    });
+    let meant = links.iter().filter(|link| link.kind.as_deref() == Some("veth") && is_meant(link));
     let mut outcome = Ok(());
     for link in meant {
         match net.delete_link(link.index) {

@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use netns_tools::Netlink;
 use netns_tools::route::SCOPE_GLOBAL;
 
+use crate::collect::first_with_others;
 use crate::interface::kernel_error;
 use crate::masquerade::{self, Masquerade};
 use crate::sandbox::{self, Sandbox};
@@ -104,17 +105,4 @@ fn remove_host_end(
 
 fn promised_addresses(prev_result: Option<&CniResult>) -> Vec<IpNetwork> {
     prev_result.map(|result| result.ips.iter().map(|ip| ip.address).collect()).unwrap_or_default()
-}
-
-/// The first error, its details extended by the others.
-pub fn first_with_others(
-    results: impl IntoIterator<Item = Result<(), Error>>,
-) -> Result<(), Error> {
-    let mut errors = results.into_iter().filter_map(Result::err);
-    let Some(mut first) = errors.next() else { return Ok(()) };
-    for other in errors {
-        let separator = if first.details.is_empty() { "" } else { "; " };
-        first.details = format!("{}{separator}also: {other}", first.details);
-    }
-    Err(first)
 }

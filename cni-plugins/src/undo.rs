@@ -17,13 +17,24 @@ impl<'a> Undo<'a> {
         self.steps.push((what, Box::new(step)));
     }
 
+    /// Ends the work. If it is done, nothing will be undone; if it failed, everything is, and the error tells what could not be.
+    pub fn settle<T>(self, outcome: Result<T, cni::Error>) -> Result<T, cni::Error> {
+        match outcome {
+            Ok(done) => {
+                self.disarm();
+                Ok(done)
+            }
+            Err(cause) => Err(self.roll_back(cause)),
+        }
+    }
+
     /// The work is done: nothing will be undone.
-    pub fn disarm(mut self) {
+    fn disarm(mut self) {
         self.steps.clear();
     }
 
     /// Undoes everything and returns `cause`, its details extended by whatever could not be undone.
-    pub fn roll_back(mut self, mut cause: cni::Error) -> cni::Error {
+    fn roll_back(mut self, mut cause: cni::Error) -> cni::Error {
         for failure in self.unwind() {
             if !cause.details.is_empty() {
                 cause.details.push_str("; ");

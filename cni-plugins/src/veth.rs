@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use cni::{Error, ErrorCode, Interface, PluginConf};
+use cni::{Error, ErrorCode, PluginConf};
 use netns_tools::{Link, MacAddr, NetNs, Netlink, Veth, sysctl};
 
 use crate::code;
@@ -117,12 +117,6 @@ pub fn own_routes(name: &str) {
 pub fn set_up(net: &mut Netlink, end: &Link) -> Result<(), Error> {
     own_routes(&end.name);
     net.set_up(end.index).map_err(|e| kernel_error(&format!("cannot set {:?} up", end.name), &e))
-}
-
-/// A link as it stands in a result; `sandbox` is empty on the host.
-pub fn interface(link: &Link, sandbox: String) -> Interface {
-    let mac = link.mac.map_or(String::new(), |mac| mac.to_string());
-    Interface { name: link.name.clone(), mac, sandbox, ..Interface::default() }
 }
 
 /// The key `mtu`; 0 is the kernel's default.

@@ -78,7 +78,7 @@ fn add_check_del() {
     assert_eq!(interfaces[3], json!({ "name": ifb, "mac": link["address"] }));
     assert_eq!((&link["mtu"], &link["linkinfo"]["info_kind"]), (&1400.into(), &"ifb".into()));
     assert_eq!(link.get("txqlen").unwrap_or(&json!(0)), 0);
-    assert_eq!(link["ifalias"], "heddle-bandwidth testnet aaa eth0");
+    assert_eq!(link["ifalias"], "cni:testnet:aaa:eth0");
     assert!(link["flags"].as_array().unwrap().contains(&"UP".into()));
     assert_eq!((&result["ips"], &result["dns"]), (&prev["ips"], &prev["dns"]));
 
@@ -114,7 +114,7 @@ fn every_drift_is_found() {
         ("tc filter del dev VETH parent ffff:", "is not redirected to"),
         ("ip link set IFB down", "is down"),
         ("ip link set IFB mtu 1300", "has MTU 1300"),
-        ("ip link set IFB alias \"heddle-bandwidth testnet aaa net1\"", "is another attachment's"),
+        ("ip link set IFB alias cni:testnet:aaa:net1", "is another attachment's"),
         ("ip link del IFB", "is missing"),
     ];
     let conf = conf("1.1.0", &limits(10 * MBIT, 20 * MBIT));
@@ -293,7 +293,7 @@ fn gc_removes_what_is_proven_stale_and_nothing_else() {
         let gone: Vec<_> = before.iter().filter(|name| !names().contains(name)).cloned().collect();
         // printf testnetstale | sha512sum
         assert_eq!(gone.len(), 1, "{gone:?}");
-        assert_eq!(node.sh("ip -o link show type ifb").matches("testnet stale").count(), 0);
+        assert_eq!(node.sh("ip -o link show type ifb").matches("testnet:stale").count(), 0);
     }
     // What its container sends is not lost.
     let pings = pods[1].sh("busybox ping -c 1 -W 5 10.88.0.1");

@@ -2,17 +2,17 @@
 
 use cni::plugin::Call;
 use cni::{CniResult, Error, ErrorCode, Interface};
-use netns_tools::link::ifb::{Ifb, SeenIfb};
+use netns_tools::link::ifb::Ifb;
 use netns_tools::qdisc::Clock;
 use netns_tools::{Link, Netlink, NetlinkError};
 
 use super::conf::{Conf, Limit};
-use super::device::Owner;
+use super::device::Device;
 use super::host_end;
-use crate::interface::kernel_error;
+use crate::interface::{in_result, kernel_error};
 use crate::step::step;
 use crate::undo::Undo;
-use crate::{code, sandbox};
+use crate::{code, sandbox, tag};
 
 /// Limits what the container receives and sends. Without limits the result is passed on.
 pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
@@ -29,20 +29,16 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     let ns = sandbox::open(call)?;
     let mut host = open()?;
     let end = host_end::find(&mut host, &ns, &call.ifname, &result)?;
-    let owner = Owner::of(call);
+    let device = Device::of(call);
     if conf.egress.is_some() {
-        refuse_existing(&mut host, &owner)?;
+        refuse_existing(&mut host, &device)?;
     }
     let mut undo = Undo::default();
-    let mut add = Add { host, end, clock: clock()?, owner };
-    match add.run(conf, &mut undo) {
-        Ok(ifb) => {
-            undo.disarm();
-            result.interfaces.extend(ifb);
-            Ok(result)
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    let mut add = Add { call, host, end, clock: clock()?, device };
+    let outcome = add.run(conf, &mut undo);
+    let ifb = undo.settle(outcome)?;
+    result.interfaces.extend(ifb);
+    Ok(result)
 }
 
 /// The packet scheduler's clock.
@@ -56,15 +52,16 @@ pub fn open() -> Result<Netlink, Error> {
 }
 
 /// One ADD under way.
-struct Add {
+struct Add<'a> {
+    call: &'a Call<'a>,
     host: Netlink,
     /// The host's end of the veth pair.
     end: Link,
     clock: Clock,
-    owner: Owner,
+    device: Device,
 }
 
-impl Add {
+impl Add<'_> {
     /// The ifb, if one is needed, for the result.
     fn run(&mut self, conf: Conf, undo: &mut Undo<'_>) -> Result<Option<Interface>, Error> {
         if let Some(limit) = conf.ingress {
@@ -72,10 +69,9 @@ impl Add {
         }
         let Some(limit) = conf.egress else { return Ok(None) };
         let ifb = step("make the ifb device", || self.make_ifb(undo))?;
-        step("limit what the ifb device sends", || self.limit(&ifb.link, limit))?;
-        step("redirect what the container sends", || self.redirect(&ifb.link, undo))?;
-        let mac = ifb.link.mac.map_or(String::new(), |mac| mac.to_string());
-        Ok(Some(Interface { name: ifb.link.name, mac, ..Interface::default() }))
+        step("limit what the ifb device sends", || self.limit(&ifb, limit))?;
+        step("redirect what the container sends", || self.redirect(&ifb, undo))?;
+        Ok(Some(in_result(&ifb, String::new())))
     }
 
     fn limit_ingress(&mut self, limit: Limit, undo: &mut Undo<'_>) -> Result<(), Error> {
@@ -100,8 +96,8 @@ impl Add {
         })
     }
 
-    fn make_ifb(&mut self, undo: &mut Undo<'_>) -> Result<SeenIfb, Error> {
-        let name = self.owner.device();
+    fn make_ifb(&mut self, undo: &mut Undo<'_>) -> Result<Link, Error> {
+        let name = self.device.name.clone();
         let failed = |e| kernel_error(&format!("cannot make the ifb device {name:?}"), &e);
         let ifb = Ifb { name: &name, mtu: self.end.mtu, queue_length: 0 };
         self.host.add_ifb(&ifb).map_err(failed)?;
@@ -112,13 +108,13 @@ impl Add {
             let Some(link) = host.link(&undone).map_err(failed)? else { return Ok(()) };
             gone_or(host.delete_link(link.index), "remove", &undone)
         });
-        let seen = self.host.ifb(&name).map_err(failed)?;
-        let seen = seen.ok_or_else(|| {
+        let made = self.host.ifb(&name).map_err(failed)?;
+        let made = made.ok_or_else(|| {
             Error::new(code::KERNEL, format!("{name:?} is gone right after its making"))
         })?;
-        // The kernel takes an alias only for a link that is there.
-        self.host.set_alias_and_up(seen.link.index, &self.owner.alias()).map_err(failed)?;
-        Ok(seen)
+        tag::put(&mut self.host, self.call, &made)?;
+        self.host.set_up(made.index).map_err(failed)?;
+        Ok(made)
     }
 
     fn redirect(&mut self, ifb: &Link, undo: &mut Undo<'_>) -> Result<(), Error> {
@@ -149,13 +145,13 @@ pub fn gone_or(done: Result<(), NetlinkError>, what: &str, name: &str) -> Result
     }
 }
 
-fn refuse_existing(host: &mut Netlink, owner: &Owner) -> Result<(), Error> {
-    let name = owner.device();
+fn refuse_existing(host: &mut Netlink, device: &Device) -> Result<(), Error> {
+    let name = &device.name;
     let failed = |e| kernel_error(&format!("cannot look up {name:?}"), &e);
-    if host.link(&name).map_err(failed)?.is_none() {
+    if host.link(name).map_err(failed)?.is_none() {
         return Ok(());
     }
-    let alias = host.ifb(&name).map_err(failed)?.and_then(|ifb| ifb.alias);
+    let alias = host.ifb(name).map_err(failed)?.and_then(|ifb| ifb.alias);
     let whose = alias.map_or("somebody's (it has no alias)".into(), |alias| format!("{alias:?}"));
     let details = format!(
         "it is {whose}; call DEL for that attachment first. A container can have one limited interface in a network, because the device's name is a hash of both"

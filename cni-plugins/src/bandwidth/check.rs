@@ -2,16 +2,15 @@
 
 use cni::plugin::Call;
 use cni::{CniResult, Error, ErrorCode};
-use netns_tools::link::ifb::SeenIfb;
 use netns_tools::qdisc::{Clock, Qdisc};
 use netns_tools::{Link, Netlink, NetlinkError};
 
 use super::apply::{clock, open};
 use super::conf::{Conf, Limit};
-use super::device::Owner;
+use super::device::Device;
 use super::host_end;
 use crate::interface::kernel_error;
-use crate::{code, sandbox};
+use crate::{code, drift, sandbox};
 
 /// Compares everything and reports every difference at once.
 pub fn check(call: &Call<'_>) -> Result<(), Error> {
@@ -27,10 +26,10 @@ pub fn check(call: &Call<'_>) -> Result<(), Error> {
     let ns = sandbox::open(call)?;
     let mut host = open()?;
     let end = host_end::find(&mut host, &ns, &call.ifname, prev)?;
-    let owner = Owner::of(call);
-    let seen = Seen::look(&mut host, end, &owner)
+    let device = Device::of(call);
+    let seen = Seen::look(&mut host, end, &device)
         .map_err(|e| kernel_error("cannot look at the limits", &e))?;
-    let found = seen.differences(conf, prev, &owner, clock()?);
+    let found = seen.differences(conf, prev, &device, clock()?);
     if found.is_empty() {
         return Ok(());
     }
@@ -43,15 +42,15 @@ struct Seen {
     end: Link,
     end_qdiscs: Vec<Qdisc>,
     redirects: Vec<u32>,
-    ifb: Option<SeenIfb>,
+    ifb: Option<Link>,
     ifb_qdiscs: Vec<Qdisc>,
 }
 
 impl Seen {
-    fn look(host: &mut Netlink, end: Link, owner: &Owner) -> Result<Self, NetlinkError> {
-        let ifb = host.ifb(&owner.device())?;
+    fn look(host: &mut Netlink, end: Link, device: &Device) -> Result<Self, NetlinkError> {
+        let ifb = host.ifb(&device.name)?;
         let ifb_qdiscs = match &ifb {
-            Some(ifb) => host.qdiscs(ifb.link.index)?,
+            Some(ifb) => host.qdiscs(ifb.index)?,
             None => Vec::new(),
         };
         Ok(Self {
@@ -67,7 +66,7 @@ impl Seen {
         &self,
         conf: Conf,
         prev: &CniResult,
-        owner: &Owner,
+        device: &Device,
         clock: Clock,
     ) -> Vec<String> {
         let mut found = Vec::new();
@@ -76,38 +75,34 @@ impl Seen {
         }
         if let Some(limit) = conf.egress {
             match &self.ifb {
-                None => found.push(format!("the ifb device {:?} is missing", owner.device())),
+                None => found.push(format!("the ifb device {:?} is missing", device.name)),
                 Some(ifb) => {
-                    check_limit(&ifb.link.name, &self.ifb_qdiscs, limit, clock, &mut found);
-                    self.check_ifb(ifb, prev, owner, &mut found);
+                    check_limit(&ifb.name, &self.ifb_qdiscs, limit, clock, &mut found);
+                    self.check_ifb(ifb, prev, device, &mut found);
                 }
             }
         }
         found
     }
 
-    fn check_ifb(&self, ifb: &SeenIfb, prev: &CniResult, owner: &Owner, found: &mut Vec<String>) {
-        let (name, end) = (&ifb.link.name, &self.end);
-        if !ifb.link.up {
+    fn check_ifb(&self, ifb: &Link, prev: &CniResult, device: &Device, found: &mut Vec<String>) {
+        let (name, end) = (&ifb.name, &self.end);
+        if !ifb.up {
             found.push(format!("{name:?} is down"));
         }
-        if ifb.link.mtu != end.mtu {
-            found
-                .push(format!("{name:?} has MTU {}, {:?} has {}", ifb.link.mtu, end.name, end.mtu));
+        if ifb.mtu != end.mtu {
+            found.push(format!("{name:?} has MTU {}, {:?} has {}", ifb.mtu, end.name, end.mtu));
         }
-        if !owner.owns(ifb.alias.as_deref()) {
+        if !device.is(ifb) {
             found.push(format!("{name:?} is another attachment's: {:?}", ifb.alias));
         }
-        if !self.redirects.contains(&ifb.link.index) {
+        if !self.redirects.contains(&ifb.index) {
             found.push(format!("what comes in by {:?} is not redirected to {name:?}", end.name));
         }
         match prev.interfaces.iter().find(|i| i.sandbox.is_empty() && i.name == *name) {
             None => found.push(format!("prevResult does not name {name:?}")),
             Some(promised) => {
-                let mac = ifb.link.mac.map_or(String::new(), |mac| mac.to_string());
-                if !promised.mac.is_empty() && !promised.mac.eq_ignore_ascii_case(&mac) {
-                    found.push(format!("{name:?} has MAC address {mac}, not {}", promised.mac));
-                }
+                drift::mac(promised, ifb, found);
             }
         }
     }

@@ -2,17 +2,17 @@
 
 use cni::Error;
 use cni::plugin::Call;
-use netns_tools::link::ifb::SeenIfb;
 use netns_tools::{Link, Netlink};
 
 use super::apply::{gone_or, open};
 use super::conf::Conf;
-use super::device::{Owner, is_of_network};
+use super::device::Device;
 use super::host_end;
 use crate::collect::first_with_others;
 use crate::interface::kernel_error;
 use crate::sandbox::{self, Sandbox};
 use crate::step::step;
+use crate::tag;
 
 /// The handle `1:` of our filters.
 const HANDLE: u32 = 0x0001_0000;
@@ -22,26 +22,26 @@ const HANDLE: u32 = 0x0001_0000;
 /// The reference removes the ifb only, and so what the container still sends is lost until its interface goes, too.
 pub fn del(call: &Call<'_>) -> Result<(), Error> {
     let mut host = open()?;
-    let owner = Owner::of(call);
-    let ifb = find_ifb(&mut host, &owner)?;
+    let device = Device::of(call);
+    let ifb = find_ifb(&mut host, &device)?;
     let limits = step("remove the limits of the host's interface", || {
         remove_limits(call, &mut host, ifb.as_ref())
     });
-    let device = step("remove the ifb device", || match &ifb {
-        Some(ifb) => gone_or(host.delete_link(ifb.link.index), "remove", &ifb.link.name),
+    let removed = step("remove the ifb device", || match &ifb {
+        Some(ifb) => gone_or(host.delete_link(ifb.index), "remove", &ifb.name),
         None => Ok(()),
     });
-    first_with_others([limits, device])
+    first_with_others([limits, removed])
 }
 
 /// The attachment's ifb. One of this name that says that it is another attachment's is not.
-fn find_ifb(host: &mut Netlink, owner: &Owner) -> Result<Option<SeenIfb>, Error> {
-    let name = owner.device();
-    let ifb = host.ifb(&name).map_err(|e| kernel_error(&format!("cannot look up {name:?}"), &e))?;
-    Ok(ifb.filter(|ifb| owner.owns(ifb.alias.as_deref())))
+fn find_ifb(host: &mut Netlink, device: &Device) -> Result<Option<Link>, Error> {
+    let name = &device.name;
+    let ifb = host.ifb(name).map_err(|e| kernel_error(&format!("cannot look up {name:?}"), &e))?;
+    Ok(ifb.filter(|ifb| device.is(ifb)))
 }
 
-fn remove_limits(call: &Call<'_>, host: &mut Netlink, ifb: Option<&SeenIfb>) -> Result<(), Error> {
+fn remove_limits(call: &Call<'_>, host: &mut Netlink, ifb: Option<&Link>) -> Result<(), Error> {
     // Without the namespace there is no pair: the kernel has removed both ends, and the limits with them.
     let Sandbox::Present(ns) = sandbox::find(call)? else { return Ok(()) };
     let Some(end) = host_end::find_any(host, &ns, &call.ifname)? else { return Ok(()) };
@@ -53,7 +53,7 @@ fn remove_limits(call: &Call<'_>, host: &mut Netlink, ifb: Option<&SeenIfb>) -> 
         Ok(())
     };
     let egress = if conf.is_none_or(|conf| conf.egress.is_some()) {
-        remove_redirection(host, &end, ifb.map(|ifb| ifb.link.index))
+        remove_redirection(host, &end, ifb.map(|ifb| ifb.index))
     } else {
         Ok(())
     };
@@ -90,29 +90,20 @@ fn remove_redirection(host: &mut Netlink, end: &Link, ifb: Option<u32>) -> Resul
 /// An ifb without our alias (the reference's, or of an ADD that was killed right after making it) stays: its name does not tell
 /// which network it is of. DEL of its attachment removes it.
 pub fn gc(call: &Call<'_>) -> Result<(), Error> {
-    let network = &call.conf.name;
-    let valid = call.valid_attachments.iter();
-    let valid: Vec<_> =
-        valid.map(|it| Owner::new(network, &it.container_id, &it.ifname).alias()).collect();
     let mut host = open()?;
     let ifbs = host.ifbs().map_err(|e| kernel_error("cannot list ifb devices", &e))?;
-    let stale: Vec<_> = ifbs.into_iter().filter(|ifb| is_stale(ifb, network, &valid)).collect();
+    let stale: Vec<_> = ifbs.into_iter().filter(|ifb| tag::is_garbage(call, ifb)).collect();
     first_with_others(stale.iter().map(|ifb| collect(&mut host, ifb)))
 }
 
-fn is_stale(ifb: &SeenIfb, network: &str, valid: &[String]) -> bool {
-    ifb.alias.as_ref().is_some_and(|alias| is_of_network(alias, network) && !valid.contains(alias))
-}
-
 /// A container that is not known any more may still run: it shall not lose what it sends.
-fn collect(host: &mut Netlink, ifb: &SeenIfb) -> Result<(), Error> {
-    let failed = |e| kernel_error(&format!("cannot find who uses {:?}", ifb.link.name), &e);
+fn collect(host: &mut Netlink, ifb: &Link) -> Result<(), Error> {
+    let failed = |e| kernel_error(&format!("cannot find who uses {:?}", ifb.name), &e);
     for link in host.links().map_err(failed)? {
         let is_veth = link.kind.as_deref() == Some("veth");
-        if is_veth && host.ingress_redirects(link.index).map_err(failed)?.contains(&ifb.link.index)
-        {
+        if is_veth && host.ingress_redirects(link.index).map_err(failed)?.contains(&ifb.index) {
             gone_or(host.delete_ingress(link.index), "stop the redirection of", &link.name)?;
         }
     }
-    gone_or(host.delete_link(ifb.link.index), "remove", &ifb.link.name)
+    gone_or(host.delete_link(ifb.index), "remove", &ifb.name)
 }

@@ -9,14 +9,15 @@ use netns_tools::{Link, NetNs, Netlink, sysctl};
 
 use super::conf::Conf;
 use super::plan::{self, AddressChange, Layer3};
-use super::port::{self, BridgeChanges, BridgeLock};
+use super::port::{self, BridgeChanges};
 use super::spoof::SpoofCheck;
-use crate::interface::{Inside, kernel_error};
+use crate::interface::{Inside, in_result, kernel_error};
+use crate::lock::NetnsLock;
 use crate::masquerade::Masquerade;
 use crate::step::step;
 use crate::undo::Undo;
-use crate::veth::{self, Pair, interface};
-use crate::{code, forwarding, sandbox, tag};
+use crate::veth::{self, Pair};
+use crate::{code, forwarding, lease, sandbox, tag};
 
 /// Adds the container to the bridge.
 ///
@@ -27,13 +28,8 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     let ns = sandbox::open(call)?;
     let changes = RefCell::new(BridgeChanges::default());
     let mut undo = Undo::default();
-    match Add::new(call, &conf, &ns).and_then(|mut add| add.run(&changes, &mut undo)) {
-        Ok(result) => {
-            undo.disarm();
-            Ok(result)
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    let outcome = Add::new(call, &conf, &ns).and_then(|mut add| add.run(&changes, &mut undo));
+    undo.settle(outcome)
 }
 
 /// One ADD under way.
@@ -81,7 +77,7 @@ impl<'a> Add<'a> {
     ) -> Result<(Link, Pair), Error> {
         let conf = self.conf;
         // From here until the bridge has our port, nobody takes it away for being empty.
-        let _lock = BridgeLock::shared()?;
+        let _lock = NetnsLock::shared()?;
         undo.push("the changes to the bridge", || port::undo_bridge(&conf.bridge, changes));
         let bridge =
             step("make sure of the bridge", || port::ensure_bridge(&mut self.host, conf, changes))?;
@@ -131,11 +127,7 @@ impl<'a> Add<'a> {
         undo: &mut Undo<'a>,
     ) -> Result<Layer3, Error> {
         let call = self.call;
-        let lease = step("get an address", || {
-            let lease = call.delegate_add(ipam)?;
-            undo.push("the address allocation", move || call.delegate_del(ipam));
-            Ok(lease)
-        })?;
+        let lease = lease::get(call, ipam, undo)?;
         let plan = plan::layer3(self.conf, lease)?;
         step("give the container its addresses and routes", || {
             self.container_sysctls()?;
@@ -285,11 +277,11 @@ impl<'a> Add<'a> {
         let gone = || Error::new(code::CONFLICT, format!("bridge {:?} disappeared", bridge.name));
         let sandbox = self.ns.path().display().to_string();
         let mut interfaces = vec![
-            interface(&now.ok_or_else(gone)?, String::new()),
-            interface(&pair.host, String::new()),
-            interface(&pair.container, sandbox),
+            in_result(&now.ok_or_else(gone)?, String::new()),
+            in_result(&pair.host, String::new()),
+            in_result(&pair.container, sandbox),
         ];
-        interfaces.extend(self.vlan_gateway.iter().map(|link| interface(link, String::new())));
+        interfaces.extend(self.vlan_gateway.iter().map(|link| in_result(link, String::new())));
         Ok(interfaces)
     }
 }

@@ -9,7 +9,7 @@ use cni::{CniResult, Dns, Error, Interface, IpConfig, Route};
 use ipnetwork::IpNetwork;
 
 use super::conf::Conf;
-use crate::code;
+use crate::{code, lease};
 
 /// The container's interface is the third one of the result, after the bridge and the host's end.
 pub const CONTAINER: usize = 2;
@@ -29,11 +29,7 @@ pub struct Layer3 {
 
 /// Completes the IPAM plugin's answer: gateways that it left out, and the default routes.
 pub fn layer3(conf: &Conf, lease: CniResult) -> Result<Layer3, Error> {
-    if lease.ips.is_empty() {
-        let ipam = conf.ipam.as_deref().unwrap_or_default();
-        return Err(Error::new(code::CONFLICT, "IPAM plugin returned missing IP config")
-            .with_details(format!("{ipam} answered ADD without an address")));
-    }
+    lease::refuse_empty(conf.ipam.as_deref().unwrap_or_default(), &lease)?;
     let mut plan = Layer3 { routes: lease.routes, dns: lease.dns, ..Layer3::default() };
     for mut ip in lease.ips {
         ip.interface = Some(CONTAINER);
@@ -118,7 +114,6 @@ pub fn bridge_address(
 
 /// The answer to ADD.
 pub fn result(interfaces: Vec<Interface>, plan: Layer3, own_dns: &Dns) -> CniResult {
-    // The network's own name servers replace the IPAM plugin's as soon as one field is set.
-    let dns = if own_dns.is_empty() { plan.dns } else { own_dns.clone() };
+    let dns = lease::name_servers(own_dns, plan.dns);
     CniResult { interfaces, ips: plan.ips, routes: plan.routes, dns }
 }

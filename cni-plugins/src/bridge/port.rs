@@ -1,17 +1,16 @@
 //! The bridge and its port in the kernel: making them, and taking them away again.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::thread;
 use std::time::Duration;
 
-use cni::{Error, ErrorCode};
+use cni::Error;
 use netns_tools::{Bridge, Link, Netlink, OperState, Veth};
-use nix::fcntl::{Flock, FlockArg};
 
 use super::conf::Conf;
 use super::plan::AddressChange;
 use crate::interface::kernel_error;
+use crate::lock::NetnsLock;
 use crate::veth::own_routes;
 use crate::{code, veth};
 
@@ -30,39 +29,6 @@ pub struct BridgeChanges {
     pub vlan_gateway: Option<u32>,
     /// Addresses that this ADD gave to or took from the link with this index.
     pub addresses: Vec<(u32, AddressChange)>,
-}
-
-/// Keeps an ADD that puts a port onto a bridge and one that takes an empty bridge away (because it failed) apart.
-///
-/// It is a lock on the network namespace that the bridge is in, so it needs no file anywhere and ends with
-/// the process.
-pub struct BridgeLock(#[expect(dead_code, reason = "held, not read: unlocks on drop")] Flock<File>);
-
-impl BridgeLock {
-    /// For putting a port onto a bridge: any number at a time.
-    pub fn shared() -> Result<Self, Error> {
-        Self::lock(FlockArg::LockShared)
-    }
-
-    fn exclusive() -> Result<Self, Error> {
-        Self::lock(FlockArg::LockExclusive)
-    }
-
-    fn lock(how: FlockArg) -> Result<Self, Error> {
-        const PATH: &str = "/proc/thread-self/ns/net";
-        let failed = |error: &dyn std::error::Error| {
-            Error::new(ErrorCode::Io, format!("cannot lock the network namespace ({PATH})"))
-                .with_details(error.to_string())
-        };
-        let mut file = File::open(PATH).map_err(|e| failed(&e))?;
-        loop {
-            file = match Flock::lock(file, how) {
-                Ok(lock) => return Ok(Self(lock)),
-                Err((file, nix::Error::EINTR)) => file,
-                Err((_, errno)) => return Err(failed(&errno)),
-            }
-        }
-    }
 }
 
 /// Finds or makes the bridge, and sets it up. That it was made is noted at once, for the undoing of whatever fails next.
@@ -141,9 +107,10 @@ fn prepare_bridge(net: &mut Netlink, conf: &Conf, link: &Link) -> Result<(), Err
         .map_err(|e| kernel_error(&format!("cannot set bridge {:?} up", conf.bridge), &e))
 }
 
-/// Takes back what this ADD did to the bridge, unless another container is on it by now: that one relies on it.
+/// Takes back what this ADD did to the bridge, unless another container is on it by now: that one relies on it. The lock keeps out
+/// whoever is about to put a port onto it (`Add::connect`).
 pub fn undo_bridge(name: &str, changes: &RefCell<BridgeChanges>) -> Result<(), Error> {
-    let _lock = BridgeLock::exclusive()?;
+    let _lock = NetnsLock::exclusive()?;
     let mut net = Netlink::open().map_err(|e| kernel_error("cannot open netlink", &e))?;
     let failed = |e| kernel_error(&format!("cannot restore bridge {name:?}"), &e);
     let Some(bridge) = net.link(name).map_err(failed)? else { return Ok(()) };

@@ -6,6 +6,7 @@ use netns_tools::Netlink;
 
 use super::conf::Teardown;
 use super::spoof::{self, SpoofCheck};
+use crate::collect::first_with_others;
 use crate::interface::kernel_error;
 use crate::step::step;
 use crate::teardown;
@@ -19,7 +20,7 @@ pub fn del(call: &Call<'_>) -> Result<(), Error> {
     } else {
         Ok(())
     };
-    teardown::first_with_others([done, spoof])
+    first_with_others([done, spoof])
 }
 
 /// GC: as other plugins that make veth pairs, and the rules about MAC addresses of interfaces that are gone.
@@ -31,7 +32,7 @@ pub fn gc(call: &Call<'_>) -> Result<(), Error> {
     } else {
         Ok(())
     };
-    teardown::first_with_others([done, spoof])
+    first_with_others([done, spoof])
 }
 
 /// The bridge whose port the host's end is, by its index.

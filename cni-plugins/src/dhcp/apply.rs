@@ -33,13 +33,7 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
         undo.push("the lease", || release(call, &conf.socket));
         result(&lease, &conf)
     });
-    match outcome {
-        Ok(result) => {
-            undo.disarm();
-            Ok(result)
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    undo.settle(outcome)
 }
 
 /// The lease must be held, and be the one that ADD answered with.

@@ -28,13 +28,9 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     let firewalld = ready(&conf, &families)?;
     let mut undo = Undo::default();
     let add = Add { conf: &conf, owner: owner(call), hosts: &hosts, bridge: bridge.as_deref() };
-    match add.run(&families, firewalld, &mut undo) {
-        Ok(()) => {
-            undo.disarm();
-            Ok(result)
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    let outcome = add.run(&families, firewalld, &mut undo);
+    undo.settle(outcome)?;
+    Ok(result)
 }
 
 /// The attachment of a call.

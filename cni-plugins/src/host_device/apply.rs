@@ -10,7 +10,7 @@ use super::SYS;
 use super::conf::Conf;
 use super::moving;
 use super::past::Past;
-use crate::interface::{Inside, kernel_error};
+use crate::interface::{Inside, in_result, kernel_error};
 use crate::step::step;
 use crate::undo::Undo;
 use crate::{code, sandbox, single};
@@ -25,13 +25,7 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     } else {
         Add::new(call, &conf, &ns).and_then(|mut add| add.run(&mut undo))
     };
-    match outcome {
-        Ok(result) => {
-            undo.disarm();
-            Ok(result)
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    undo.settle(outcome)
 }
 
 /// A program drives the device: there is only an address to be got.
@@ -96,7 +90,7 @@ impl<'a> Add<'a> {
             None
         };
         let sandbox = self.ns.path().display().to_string();
-        single::result(self.call, single::interface(&moved, sandbox), lease)
+        single::result(self.call, in_result(&moved, sandbox), lease)
     }
 
     fn move_in(&mut self, link: &Link) -> Result<Link, Error> {

@@ -9,7 +9,7 @@ use netns_tools::Netlink;
 use super::SYS;
 use super::conf::Conf;
 use crate::interface::{Observed, kernel_error};
-use crate::{sandbox, single};
+use crate::{drift, sandbox, single};
 
 /// Compares everything and reports every difference at once.
 pub fn check(call: &Call<'_>) -> Result<(), Error> {
@@ -17,7 +17,7 @@ pub fn check(call: &Call<'_>) -> Result<(), Error> {
     if let Some(ipam) = call.conf.ipam_type.as_deref() {
         call.delegate_check(ipam)?;
     }
-    let prev = single::promised(call)?;
+    let prev = drift::promised(call)?;
     let ns = sandbox::open(call)?;
     if conf.userspace {
         return Ok(());
@@ -31,5 +31,5 @@ pub fn check(call: &Call<'_>) -> Result<(), Error> {
             found.push(format!("{:?} {lost}", link.name));
         }
     });
-    single::verdict(&call.ifname, &found)
+    drift::answer(&call.ifname, &found)
 }

@@ -19,9 +19,9 @@ use super::SYS;
 use super::conf::{Conf, Selector};
 use super::moving;
 use crate::code;
+use crate::collect::first_with_others;
 use crate::interface::kernel_error;
 use crate::sandbox::{self, Sandbox};
-use crate::single::first_with_others;
 use crate::step::step;
 
 /// Gives the device back, and the address.

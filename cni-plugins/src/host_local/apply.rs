@@ -29,10 +29,7 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     });
     let mut undo = Undo::default();
     undo.push("the address allocation", || give_back(&mut store, &taken));
-    if let Err(error) = outcome {
-        return Err(undo.roll_back(error));
-    }
-    undo.disarm();
+    undo.settle(outcome)?;
     Ok(plan::result(&taken, conf.routes, dns))
 }
 

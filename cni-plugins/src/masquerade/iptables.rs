@@ -15,12 +15,10 @@ mod tests;
 use cni::Error;
 use data_encoding::HEXLOWER;
 use ipnetwork::IpNetwork;
-use netns_tools::iptables::{
-    Batch, Family, Iptables, IptablesError, Rules, Table, quote, split_words,
-};
+use netns_tools::iptables::{Batch, Family, Iptables, Table, quote, split_words};
 use sha2::{Digest, Sha512};
 
-use crate::code;
+use crate::rules::{self, FAMILIES, Missing, value_of};
 
 const TABLE: &str = "nat";
 const HOOK: &str = "POSTROUTING";
@@ -63,13 +61,13 @@ impl Masquerade {
     /// Reads what there is, for every family that `addresses` has: if that works, iptables can be used.
     pub fn look(addresses: &[IpNetwork]) -> Result<Vec<Found>, Error> {
         let mut all = Vec::new();
-        for family in [Family::V4, Family::V6] {
+        for family in FAMILIES {
             let addresses = of_family(addresses, family);
             if addresses.is_empty() {
                 continue;
             }
-            let mut rules = open(family)?.ok_or_else(|| missing(family))?;
-            let table = rules.save(TABLE).map_err(|e| failed(&e))?;
+            let found = rules::look(family, TABLE)?;
+            let (rules, table) = found.ok_or_else(|| missing(family))?;
             all.push(Found { rules, table, addresses });
         }
         Ok(all)
@@ -78,10 +76,7 @@ impl Masquerade {
     /// Makes what is missing: one commit per address family.
     pub fn set_up(&self, found: Vec<Found>) -> Result<(), Error> {
         for Found { mut rules, table, addresses } in found {
-            let batch = self.additions(&table, &addresses);
-            if !batch.is_empty() {
-                rules.commit(&batch).map_err(|e| failed(&e))?;
-            }
+            rules::commit(&mut rules, &self.additions(&table, &addresses))?;
         }
         Ok(())
     }
@@ -97,7 +92,7 @@ impl Masquerade {
     /// A host without iptables has no rules to remove.
     pub fn tear_down(&self, addresses: &[IpNetwork]) -> Result<(), Error> {
         let mut result = Ok(());
-        for family in [Family::V4, Family::V6] {
+        for family in FAMILIES {
             let of_family = of_family(addresses, family);
             if !addresses.is_empty() && of_family.is_empty() {
                 continue;
@@ -108,36 +103,27 @@ impl Masquerade {
     }
 
     fn tear_down_family(&self, family: Family, addresses: &[IpNetwork]) -> Result<(), Error> {
-        let Some(mut rules) = open(family)? else { return Ok(()) };
-        let table = rules.save(TABLE).map_err(|e| failed(&e))?;
-        let batch = self.removals(&table, addresses);
-        if batch.is_empty() { Ok(()) } else { rules.commit(&batch).map_err(|e| failed(&e)) }
+        let Some((mut rules, table)) = rules::look(family, TABLE)? else { return Ok(()) };
+        rules::commit(&mut rules, &self.removals(&table, addresses))
     }
 
     /// What is missing in `table`. Addresses are of one family.
     fn additions(&self, table: &Table, addresses: &[IpNetwork]) -> Batch {
-        let mut batch = Batch::default();
-        if !table.chains.contains_key(&self.chain) {
-            batch.declare_chain(TABLE, &self.chain);
-        }
-        let mut add = |chain: &str, rule: String| {
-            if !table.contains_rule(chain, &rule) {
-                batch.append(TABLE, chain, &rule);
-            }
-        };
+        let mut missing = Missing::new(TABLE, table);
+        missing.own_chain(&self.chain);
         let comment = format!("-m comment --comment {}", quote(&self.comment));
         // Every network's exception comes before the rule for the rest of the world.
         for net in addresses {
             let (network, prefix) = (net.network(), net.prefix());
-            add(&self.chain, format!("-d {network}/{prefix} {comment} -j ACCEPT"));
+            missing.last(&self.chain, &format!("-d {network}/{prefix} {comment} -j ACCEPT"));
         }
         let multicast = if addresses[0].is_ipv4() { "224.0.0.0/4" } else { "ff00::/8" };
-        add(&self.chain, format!("! -d {multicast} {comment} -j MASQUERADE"));
+        missing.last(&self.chain, &format!("! -d {multicast} {comment} -j MASQUERADE"));
         for net in addresses {
             let host = IpNetwork::from(net.ip());
-            add(HOOK, format!("-s {host} {comment} -j {}", self.chain));
+            missing.last(HOOK, &format!("-s {host} {comment} -j {}", self.chain));
         }
-        batch
+        missing.batch
     }
 
     /// What is there in `table` and belongs to `addresses`, all of one family; to everybody if there are none.
@@ -146,7 +132,7 @@ impl Masquerade {
         let mut others = false;
         for rule in table.rules(HOOK) {
             let words = split_words(&rule);
-            if value_of(&words, "-j") != Some(&self.chain) {
+            if value_of(&words, "-j") != Some(self.chain.as_str()) {
                 continue;
             }
             // Old versions of the reference wrote the address with its network's prefix length.
@@ -167,32 +153,14 @@ impl Masquerade {
     }
 }
 
-fn value_of<'a>(words: &'a [String], option: &str) -> Option<&'a String> {
-    let at = words.iter().position(|word| word == option)?;
-    words.get(at + 1)
-}
-
 fn of_family(addresses: &[IpNetwork], family: Family) -> Vec<IpNetwork> {
     let wanted = matches!(family, Family::V4);
     addresses.iter().filter(|net| net.is_ipv4() == wanted).copied().collect()
 }
 
-fn open(family: Family) -> Result<Option<Iptables>, Error> {
-    Iptables::detect(family).map_err(|e| failed(&e))
-}
-
-fn missing(family: Family) -> Error {
-    let program = match family {
-        Family::V4 => "iptables",
-        Family::V6 => "ip6tables",
-    };
-    let msg = format!("cannot set up ipMasq: no usable {program} found");
-    let details = format!(
-        "install {program} (with {program}-restore and {program}-save) in the PATH of the container runtime, or set ipMasq to false"
-    );
-    Error::new(code::RULES, msg).with_details(details)
-}
-
-fn failed(error: &IptablesError) -> Error {
-    Error::from_source(code::RULES, error)
+/// The error of a host without iptables.
+pub fn missing(family: Family) -> Error {
+    let mut error = rules::missing(family, "set up ipMasq");
+    error.details.push_str(", or set ipMasq to false");
+    error
 }

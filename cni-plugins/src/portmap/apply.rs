@@ -30,13 +30,9 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
         conf.refuse_unreadable_conditions()?;
     }
     let mut undo = Undo::default();
-    match map(call, &conf, backend, &mut undo) {
-        Ok(()) => {
-            undo.disarm();
-            Ok(result)
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    let outcome = map(call, &conf, backend, &mut undo);
+    undo.settle(outcome)?;
+    Ok(result)
 }
 
 /// Not undone after a failure, because others may rely on it by then: chains that all containers share, and that the link

@@ -1,23 +1,18 @@
 //! CHECK of `portmap`: what ADD promised against what the kernel says now.
 
 use cni::plugin::Call;
-use cni::{Error, ErrorCode};
+use cni::Error;
 use ipnetwork::IpNetwork;
 
 use super::chains::{Names, TABLE, Wanted};
 use super::conf::{Backend, Conf, family_of};
 use super::{localnet, nftables};
-use crate::{code, rules};
+use crate::{code, drift, rules};
 
 /// Compares everything and reports every difference at once.
 pub fn check(call: &Call<'_>) -> Result<(), Error> {
     let conf = Conf::parse(call)?;
-    if call.conf.prev_result.is_none() {
-        return Err(Error::new(ErrorCode::InvalidConfig, "Required prevResult missing")
-            .with_details(
-                "CHECK compares with the result of ADD: the runtime must pass it as prevResult",
-            ));
-    }
+    drift::promised(call)?;
     if conf.mappings.is_empty() {
         return Ok(());
     }

@@ -7,25 +7,20 @@ use netns_tools::{NetNs, Netlink, NetlinkError, Route, sysctl};
 
 use super::conf::Conf;
 use super::plan::{Path, Plan};
-use crate::interface::{Inside, kernel_error};
+use crate::interface::{Inside, in_result, kernel_error};
 use crate::masquerade::{Backend, Masquerade};
 use crate::step::step;
 use crate::undo::Undo;
-use crate::veth::{self, Pair, interface};
-use crate::{forwarding, sandbox, tag};
+use crate::veth::{self, Pair};
+use crate::{forwarding, lease, sandbox, tag};
 
 /// Connects the container to the host.
 pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     let conf = Conf::parse(call)?;
     let ns = sandbox::open(call)?;
     let mut undo = Undo::default();
-    match Add::new(call, &conf, &ns).and_then(|mut add| add.run(&mut undo)) {
-        Ok(result) => {
-            undo.disarm();
-            Ok(result)
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    let outcome = Add::new(call, &conf, &ns).and_then(|mut add| add.run(&mut undo));
+    undo.settle(outcome)
 }
 
 /// One ADD under way.
@@ -49,11 +44,7 @@ impl<'a> Add<'a> {
 
     fn run(&mut self, undo: &mut Undo<'a>) -> Result<CniResult, Error> {
         let (call, conf) = (self.call, self.conf);
-        let lease = step("get an address", || {
-            let lease = call.delegate_add(&conf.ipam)?;
-            undo.push("the address allocation", move || call.delegate_del(&conf.ipam));
-            Ok(lease)
-        })?;
+        let lease = lease::get(call, &conf.ipam, undo)?;
         let plan = Plan::new(&conf.ipam, lease)?;
         let pair = step("make the veth pair", || self.connect(undo))?;
         step("give the container its addresses and routes", || {
@@ -64,7 +55,7 @@ impl<'a> Add<'a> {
             self.masquerade(backend, &plan, undo)?;
         }
         let sandbox = self.ns.path().display().to_string();
-        let ends = [interface(&pair.host, String::new()), interface(&pair.container, sandbox)];
+        let ends = [in_result(&pair.host, String::new()), in_result(&pair.container, sandbox)];
         let result = plan.result(ends, &call.conf.dns);
         // A result that this version cannot express is an error now, not after everything is done.
         result.to_json(call.conf.cni_version)?;

@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 use netns_tools::Route;
 use netns_tools::route::{SCOPE_HOST, SCOPE_LINK};
 
-use crate::code;
+use crate::{code, lease};
 
 /// The container's interface is the second one of the result, after the host's end.
 const CONTAINER: usize = 1;
@@ -49,19 +49,15 @@ pub struct Path {
 impl Plan {
     /// Every address needs a gateway: it is the host's end.
     pub fn new(ipam: &str, lease: CniResult) -> Result<Self, Error> {
-        if lease.ips.is_empty() {
-            return Err(Error::new(code::CONFLICT, "IPAM plugin returned missing IP config")
-                .with_details(format!("{ipam} answered ADD without an address")));
-        }
+        lease::refuse_empty(ipam, &lease)?;
         let paths = lease.ips.iter().map(|ip| Path::new(ipam, ip)).collect::<Result<_, _>>()?;
         let ips = lease.ips.into_iter().map(|ip| IpConfig { interface: Some(CONTAINER), ..ip });
         Ok(Self { ips: ips.collect(), routes: lease.routes, dns: lease.dns, paths })
     }
 
-    /// The answer to ADD: host's end, container's end. The network's own name servers replace the IPAM plugin's as soon as one
-    /// field is set.
+    /// The answer to ADD: host's end, container's end.
     pub fn result(self, interfaces: [Interface; 2], own_dns: &Dns) -> CniResult {
-        let dns = if own_dns.is_empty() { self.dns } else { own_dns.clone() };
+        let dns = lease::name_servers(own_dns, self.dns);
         CniResult { interfaces: interfaces.into(), ips: self.ips, routes: self.routes, dns }
     }
 }

@@ -1,15 +1,13 @@
 //! ADD of `sbr`.
 
-use std::fs::File;
-
 use cni::plugin::Call;
 use cni::{CniResult, Error, ErrorCode};
 use netns_tools::{NetNs, Netlink, NetlinkError, Route, Rule};
-use nix::fcntl::{Flock, FlockArg};
 
 use super::conf::Conf;
 use super::plan::{self, Plan};
 use crate::interface::kernel_error;
+use crate::lock::NetnsLock;
 use crate::step::step;
 use crate::undo::Undo;
 use crate::{code, sandbox};
@@ -23,37 +21,17 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     })?;
     let ips = plan::addresses(&result, &call.ifname)?;
     let ns = sandbox::open(call)?;
-    let _lock = lock(&ns)?;
+    // From looking for a free table until it is used. The reference locks the same file.
+    let _lock = NetnsLock::of(&ns)?;
     let mut net = open(&ns)?;
     let oif = interface(&mut net, &call.ifname)?.ok_or_else(|| missing(&call.ifname))?;
     let (routes, rules) = state(&mut net)?;
     let plan = plan::plan(&conf, &ips, oif, &routes, &rules);
     refuse_existing(&conf, &plan, &rules)?;
     let mut undo = Undo::default();
-    match apply(&mut net, &ns, &plan, &mut undo) {
-        Ok(()) => {
-            undo.disarm();
-            Ok(result)
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
-}
-
-/// Keeps two calls for one container apart: between looking for a free table and using it. The reference locks the same file.
-pub fn lock(ns: &NetNs) -> Result<Flock<File>, Error> {
-    let path = ns.path();
-    let failed = |error: &dyn std::error::Error| {
-        Error::new(ErrorCode::Io, format!("cannot lock {}", path.display()))
-            .with_details(error.to_string())
-    };
-    let mut file = File::open(path).map_err(|e| failed(&e))?;
-    loop {
-        file = match Flock::lock(file, FlockArg::LockExclusive) {
-            Ok(lock) => return Ok(lock),
-            Err((file, nix::Error::EINTR)) => file,
-            Err((_, errno)) => return Err(failed(&errno)),
-        }
-    }
+    let outcome = apply(&mut net, &ns, &plan, &mut undo);
+    undo.settle(outcome)?;
+    Ok(result)
 }
 
 /// A socket in the container's namespace.

@@ -6,11 +6,12 @@ use ipnetwork::IpNetwork;
 use netns_tools::route::{SCOPE_GLOBAL, TABLE_MAIN};
 use netns_tools::{Netlink, Route, RouteKind, Rule};
 
-use super::apply::{interface, lock, open, restore, state, unless_gone};
+use super::apply::{interface, open, restore, state, unless_gone};
 use super::conf;
 use super::plan::{addresses, in_main, is_kernel_s, is_link_local};
 use crate::collect::first_with_others;
 use crate::interface::kernel_error;
+use crate::lock::NetnsLock;
 use crate::sandbox::{self, Sandbox};
 use crate::step::step;
 
@@ -19,7 +20,7 @@ use crate::step::step;
 /// addresses of prevResult.)
 pub fn del(call: &Call<'_>) -> Result<(), Error> {
     let Sandbox::Present(ns) = sandbox::find(call)? else { return Ok(()) };
-    let _lock = lock(&ns)?;
+    let _lock = NetnsLock::of(&ns)?;
     let mut net = open(&ns)?;
     let oif = interface(&mut net, &call.ifname)?;
     let sources = sources(call, &mut net, oif)?;

@@ -7,10 +7,10 @@ use cni::{CniResult, Error};
 use netns_tools::{Link, NetNs, Netlink, NewLink};
 
 use super::{Addresses, Sublink, parent, plan, teardown};
-use crate::interface::{Inside, kernel_error};
+use crate::interface::{Inside, in_result, kernel_error};
 use crate::step::step;
 use crate::undo::Undo;
-use crate::{code, sandbox};
+use crate::{code, lease, sandbox};
 
 /// Adds an interface to the container.
 pub fn add(call: &Call<'_>, wanted: &Sublink) -> Result<CniResult, Error> {
@@ -21,13 +21,8 @@ pub fn add(call: &Call<'_>, wanted: &Sublink) -> Result<CniResult, Error> {
     let ns = sandbox::open(call)?;
     let name = RefCell::new(String::new());
     let mut undo = Undo::default();
-    match Add::new(call, wanted, &ns).and_then(|mut add| add.run(&name, &mut undo)) {
-        Ok(result) => {
-            undo.disarm();
-            Ok(result)
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    let outcome = Add::new(call, wanted, &ns).and_then(|mut add| add.run(&name, &mut undo));
+    undo.settle(outcome)
 }
 
 /// One ADD under way.
@@ -62,7 +57,7 @@ impl<'a> Add<'a> {
         let link = self.make(name, undo)?;
         let lease = self.lease(undo)?;
         let sandbox = self.ns.path().display().to_string();
-        let interface = plan::interface(&link, sandbox);
+        let interface = in_result(&link, sandbox);
         let result = plan::result(interface, lease, &self.call.conf.dns);
         result.to_json(self.call.conf.cni_version)?;
         step("set the interface up", || self.configure(&link, &result))?;
@@ -142,11 +137,10 @@ impl<'a> Add<'a> {
         match &wanted.addresses {
             Addresses::None => Ok(CniResult::default()),
             Addresses::Given(result) => Ok(CniResult::clone(result)),
-            Addresses::Ipam(ipam) => step("get an address", || {
-                let lease = call.delegate_add(ipam)?;
-                undo.push("the address allocation", move || call.delegate_del(ipam));
-                plan::refuse_empty(ipam, lease)
-            }),
+            Addresses::Ipam(ipam) => {
+                let lease = lease::get(call, ipam, undo)?;
+                lease::refuse_empty(ipam, &lease).map(|()| lease)
+            }
         }
     }
 

@@ -4,32 +4,24 @@
 mod tests;
 
 use cni::plugin::Call;
-use cni::{CniResult, Error, ErrorCode, Interface};
+use cni::{CniResult, Error, Interface};
 use netns_tools::{Link, NetNs, Netlink};
 
 use super::{Addresses, Master, Sublink, parent, plan};
 use crate::interface::{Observed, kernel_error};
-use crate::{code, sandbox};
+use crate::{drift, sandbox};
 
 /// Compares everything and reports every difference at once.
 pub fn check(call: &Call<'_>, wanted: &Sublink) -> Result<(), Error> {
     if let Addresses::Ipam(ipam) = &wanted.addresses {
         call.delegate_check(ipam)?;
     }
-    let prev = call.conf.prev_result.as_ref().ok_or_else(|| {
-        Error::new(ErrorCode::InvalidConfig, "Required prevResult missing").with_details(
-            "CHECK compares with the result of ADD: the runtime must pass it as prevResult",
-        )
-    })?;
+    let prev = drift::promised(call)?;
     let ns = sandbox::open(call)?;
     let seen = Seen::look(wanted, &ns, &call.ifname)?;
     let sandbox = ns.path().display().to_string();
     let differences = differences(wanted, prev, &seen, &call.ifname, &sandbox);
-    if differences.is_empty() {
-        return Ok(());
-    }
-    let msg = format!("interface {:?} is not as ADD left it", call.ifname);
-    Err(Error::new(code::DRIFT, msg).with_details(differences.join("; ")))
+    drift::answer(&call.ifname, &differences)
 }
 
 /// What the kernel says.
@@ -126,17 +118,12 @@ fn differences(
 }
 
 fn compare_link(wanted: &Sublink, promised: &Interface, link: &Link, found: &mut Vec<String>) {
-    let (name, kind) = (&link.name, wanted.kind.name());
-    if link.kind.as_deref() != Some(kind) {
-        found.push(format!("{name:?} is not a {kind}"));
-    }
+    let name = &link.name;
+    drift::kind(link, wanted.kind.name(), found);
     if !link.up {
         found.push(format!("{name:?} is down"));
     }
-    let mac = link.mac.map_or(String::new(), |mac| mac.to_string());
-    if !promised.mac.is_empty() && !promised.mac.eq_ignore_ascii_case(&mac) {
-        found.push(format!("{name:?} has MAC address {mac}, not {}", promised.mac));
-    }
+    drift::mac(promised, link, found);
     if wanted.mtu != 0 && i64::from(link.mtu) != wanted.mtu {
         found.push(format!("{name:?} has MTU {}, not {}", link.mtu, wanted.mtu));
     }

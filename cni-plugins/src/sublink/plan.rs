@@ -1,12 +1,12 @@
 //! Pure decisions: the temporary name, and what the answers mean for the interface.
 
-use cni::{CniResult, Dns, Error, Interface};
+use cni::{CniResult, Dns, Interface};
 use data_encoding::HEXLOWER;
 use netns_tools::route::TABLE_MAIN;
-use netns_tools::{Link, Route, RouteKind};
+use netns_tools::{Route, RouteKind};
 use sha2::{Digest, Sha256};
 
-use crate::code;
+use crate::lease;
 
 /// The name that the link has until it is in the container and can have its own: older kernels want the name of a new link to
 /// be free on the host, too. It is the same each time, so that what an ADD leaves that is killed meanwhile is found again.
@@ -32,24 +32,8 @@ pub fn result(interface: Interface, mut lease: CniResult, own_dns: &Dns) -> CniR
     for ip in &mut lease.ips {
         ip.interface = Some(0);
     }
-    // The network's own name servers replace the IPAM plugin's as soon as one field is set.
-    let dns = if own_dns.is_empty() { lease.dns } else { own_dns.clone() };
+    let dns = lease::name_servers(own_dns, lease.dns);
     CniResult { interfaces: vec![interface], ips: lease.ips, routes: lease.routes, dns }
-}
-
-/// Refuses an IPAM plugin's answer without addresses.
-pub fn refuse_empty(ipam: &str, lease: CniResult) -> Result<CniResult, Error> {
-    if lease.ips.is_empty() {
-        return Err(Error::new(code::CONFLICT, "IPAM plugin returned missing IP config")
-            .with_details(format!("{ipam} answered ADD without an address")));
-    }
-    Ok(lease)
-}
-
-/// What a promised interface is in the kernel.
-pub fn interface(link: &Link, sandbox: String) -> Interface {
-    let mac = link.mac.map_or(String::new(), |mac| mac.to_string());
-    Interface { name: link.name.clone(), mac, sandbox, ..Interface::default() }
 }
 
 /// The addresses of a result that are on the interface with this number; one without a number is on it.

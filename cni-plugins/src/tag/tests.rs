@@ -26,6 +26,18 @@ fn the_text() {
 }
 
 #[test]
+fn what_is_such_a_text() {
+    let long = "x".repeat(300);
+    for tag in [of("net", "c1", "eth0"), of(&long, &long, "eth0")] {
+        assert!(is_tag(&tag), "{tag}");
+    }
+    for other in ["", "cni:", "cni:net", "cni:net:c1", "cni:a:b:c:d", "uplink to cni:a:b:c", "net"]
+    {
+        assert!(!is_tag(other), "{other}");
+    }
+}
+
+#[test]
 fn garbage_is_this_network_s_and_not_valid() {
     let valid = valid(&[("c1", "eth0"), ("c2", "net1")]);
     let cases = [
@@ -42,10 +54,10 @@ fn garbage_is_this_network_s_and_not_valid() {
         ("", false),
     ];
     for (tag, expected) in cases {
-        assert_eq!(is_garbage(tag, "net", &valid), expected, "{tag}");
+        assert_eq!(is_stale(tag, "net", &valid), expected, "{tag}");
     }
     let long = "x".repeat(300);
-    assert!(is_garbage(&of(&long, "c", "eth0"), &long, &valid));
-    assert!(!is_garbage(&of("net", &long, "eth0"), "net", &self::valid(&[(&long, "eth0")])));
-    assert!(is_garbage(&of("net", &long, "eth0"), "net", &valid));
+    assert!(is_stale(&of(&long, "c", "eth0"), &long, &valid));
+    assert!(!is_stale(&of("net", &long, "eth0"), "net", &self::valid(&[(&long, "eth0")])));
+    assert!(is_stale(&of("net", &long, "eth0"), "net", &valid));
 }

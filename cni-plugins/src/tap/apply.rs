@@ -6,7 +6,7 @@ use netns_tools::{Link, NetNs, Netlink, sysctl};
 
 use super::conf::Conf;
 use super::labelled;
-use crate::interface::{Inside, kernel_error};
+use crate::interface::{Inside, in_result, kernel_error};
 use crate::step::step;
 use crate::undo::Undo;
 use crate::{code, sandbox, single};
@@ -17,13 +17,8 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     conf.refuse_missing_selinux(code::KERNEL)?;
     let ns = sandbox::open(call)?;
     let mut undo = Undo::default();
-    match Add::new(call, &conf, &ns).and_then(|mut add| add.run(&mut undo)) {
-        Ok(result) => {
-            undo.disarm();
-            Ok(result)
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    let outcome = Add::new(call, &conf, &ns).and_then(|mut add| add.run(&mut undo));
+    undo.settle(outcome)
 }
 
 /// One ADD under way.
@@ -56,7 +51,7 @@ impl<'a> Add<'a> {
             step("set it up", || self.inside_interface(&link).set_up())?;
             None
         };
-        let interface = single::interface(&self.find()?, self.ns.path().display().to_string());
+        let interface = in_result(&self.find()?, self.ns.path().display().to_string());
         single::result(self.call, interface, lease)
     }
 

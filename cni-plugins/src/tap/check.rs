@@ -6,7 +6,7 @@ use netns_tools::{Link, Netlink};
 
 use super::conf::Conf;
 use crate::interface::{Observed, kernel_error};
-use crate::{sandbox, single};
+use crate::{drift, sandbox, single};
 
 /// Compares everything and reports every difference at once.
 pub fn check(call: &Call<'_>) -> Result<(), Error> {
@@ -14,7 +14,7 @@ pub fn check(call: &Call<'_>) -> Result<(), Error> {
     if let Some(ipam) = &conf.ipam {
         call.delegate_check(ipam)?;
     }
-    let prev = single::promised(call)?;
+    let prev = drift::promised(call)?;
     let ns = sandbox::open(call)?;
     let mut inside = Netlink::open_in(&ns).map_err(|e| kernel_error("cannot open netlink", &e))?;
     let seen = Observed::look(&mut inside, &call.ifname)?;
@@ -28,7 +28,7 @@ pub fn check(call: &Call<'_>) -> Result<(), Error> {
     let found = single::differences(prev, &call.ifname, &sandbox, &seen, |link, found| {
         compare(&conf, link, bridge.as_ref(), found);
     });
-    single::verdict(&call.ifname, &found)
+    drift::answer(&call.ifname, &found)
 }
 
 fn compare(conf: &Conf, link: &Link, bridge: Option<&Link>, found: &mut Vec<String>) {

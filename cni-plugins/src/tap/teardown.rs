@@ -4,8 +4,8 @@ use cni::Error;
 use cni::plugin::Call;
 
 use super::apply;
+use crate::collect::first_with_others;
 use crate::sandbox::{self, Sandbox};
-use crate::single::first_with_others;
 use crate::step::step;
 
 /// Removes the device and gives back the address. Of the configuration only the IPAM plugin's name counts.

@@ -21,13 +21,9 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     allowlist::check(&conf.sysctls)?;
     let ns = sandbox::open(call)?;
     let mut undo = Undo::default();
-    match Add::new(call, &conf, &ns).and_then(|mut add| add.run(&mut undo)) {
-        Ok(()) => {
-            undo.disarm();
-            Ok(updated(prev.clone(), &call.ifname, &conf.changes))
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    let outcome = Add::new(call, &conf, &ns).and_then(|mut add| add.run(&mut undo));
+    undo.settle(outcome)?;
+    Ok(updated(prev.clone(), &call.ifname, &conf.changes))
 }
 
 /// What the chain made before, which ADD and CHECK need.

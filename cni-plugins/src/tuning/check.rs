@@ -9,7 +9,7 @@ use super::change::Change;
 use super::conf::Conf;
 use super::sysctls::Sysctl;
 use crate::interface::kernel_error;
-use crate::{sandbox, single};
+use crate::{drift, sandbox};
 
 /// Compares everything and reports every difference at once.
 pub fn check(call: &Call<'_>) -> Result<(), Error> {
@@ -28,7 +28,7 @@ pub fn check(call: &Call<'_>) -> Result<(), Error> {
         wanted.push(Change::Promisc(false));
     }
     found.extend(wanted.iter().filter_map(|change| change.difference(&link)));
-    single::verdict(&call.ifname, &found)
+    drift::answer(&call.ifname, &found)
 }
 
 fn difference(ns: &NetNs, sysctl: &Sysctl, ifname: &str) -> Result<Option<String>, Error> {

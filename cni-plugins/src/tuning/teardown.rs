@@ -6,9 +6,9 @@ use netns_tools::{NetNs, Netlink};
 
 use super::backup::{Backup, BackupFile};
 use super::conf::data_dir;
+use crate::collect::first_with_others;
 use crate::interface::kernel_error;
 use crate::sandbox::{self, Sandbox};
-use crate::single::first_with_others;
 use crate::step::step;
 
 /// Restores what can be restored. Never fails, as in the reference: the interface is about to go in nearly every case, and a DEL

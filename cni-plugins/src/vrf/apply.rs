@@ -21,13 +21,9 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     let prev = conf::promised(call)?;
     let ns = sandbox::open(call)?;
     let mut undo = Undo::default();
-    match Add::new(call, &conf, &ns).and_then(|mut add| add.run(&mut undo)) {
-        Ok(()) => {
-            undo.disarm();
-            Ok(prev.clone())
-        }
-        Err(error) => Err(undo.roll_back(error)),
-    }
+    let outcome = Add::new(call, &conf, &ns).and_then(|mut add| add.run(&mut undo));
+    undo.settle(outcome)?;
+    Ok(prev.clone())
 }
 
 /// One ADD under way.

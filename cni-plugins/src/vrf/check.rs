@@ -7,7 +7,7 @@ use netns_tools::Netlink;
 use super::conf::{self, Conf};
 use super::plan;
 use crate::interface::{Observed, kernel_error};
-use crate::{sandbox, single};
+use crate::{drift, sandbox};
 
 /// Compares everything and reports every difference at once.
 pub fn check(call: &Call<'_>) -> Result<(), Error> {
@@ -34,7 +34,7 @@ pub fn check(call: &Call<'_>) -> Result<(), Error> {
     }
     // Without its address a route is missing as well; with it, routes are looked for in every table.
     found.extend(seen.differences(&own(call, prev), &prev.routes));
-    single::verdict(&call.ifname, &found)
+    drift::answer(&call.ifname, &found)
 }
 
 /// The addresses of the interface: the chain may have others.

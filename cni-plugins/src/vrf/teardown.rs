@@ -5,9 +5,9 @@ use cni::plugin::Call;
 use netns_tools::{NetNs, Netlink};
 
 use super::{apply, conf, plan};
+use crate::collect::first_with_others;
 use crate::interface::kernel_error;
 use crate::sandbox::{self, Sandbox};
-use crate::single::first_with_others;
 use crate::step::step;
 
 /// Takes out what is in. What is missing, the interface or the VRF, is no error.

@@ -112,12 +112,13 @@ fn a_filter_of_somebody_else_s_is_not_taken_for_a_redirection() {
 fn an_ifb_and_its_alias() {
     let (ns, mut netlink, _, f) = namespace();
     let seen = netlink.ifb("f").unwrap().unwrap();
-    assert_eq!((seen.link.mtu, seen.queue_length, seen.link.up), (1400, 0, false));
-    assert_eq!((seen.alias, seen.link.kind.as_deref()), (None, Some("ifb")));
-    netlink.set_alias_and_up(f, "whose it is").unwrap();
+    assert_eq!((seen.mtu, seen.txqlen, seen.up), (1400, 0, false));
+    assert_eq!((seen.alias, seen.kind.as_deref()), (None, Some("ifb")));
+    netlink.set_alias(f, "whose it is").unwrap();
+    netlink.set_up(f).unwrap();
     let listed = netlink.ifbs().unwrap();
     assert_eq!(listed.len(), 1, "the veth pair is no ifb: {listed:?}");
-    assert_eq!((listed[0].alias.as_deref(), listed[0].link.up), (Some("whose it is"), true));
+    assert_eq!((listed[0].alias.as_deref(), listed[0].up), (Some("whose it is"), true));
     assert_eq!(ns.json(&["ip", "-j", "link", "show", "f"])[0]["ifalias"], "whose it is");
     assert_eq!(netlink.ifb("a").unwrap(), None, "another kind");
     assert_eq!(netlink.ifb("nosuch").unwrap(), None);

@@ -8,31 +8,25 @@ use std::collections::BTreeSet;
 
 use cni::Error;
 use cni::plugin::ValidAttachment;
-use netns_tools::iptables::{Batch, Family, Iptables, IptablesError, Rules, Table, join_words};
+use netns_tools::iptables::{Batch, Family, Table, join_words};
 
 use super::{HOOK, Masquerade, TABLE};
-use crate::code;
+use crate::rules::{self, FAMILIES, value_of};
 
 const PREFIX: &str = "CNI-";
 
 /// Removes the rules of `network` that are no valid attachment's. A host without iptables has none.
 pub fn collect(network: &str, valid: &[ValidAttachment]) -> Result<(), Error> {
     let mut outcome = Ok(());
-    for family in [Family::V4, Family::V6] {
-        let done = collect_family(network, valid, family);
-        outcome = outcome.and(done.map_err(|e| Error::from_source(code::RULES, &e)));
+    for family in FAMILIES {
+        outcome = outcome.and(collect_family(network, valid, family));
     }
     outcome
 }
 
-fn collect_family(
-    network: &str,
-    valid: &[ValidAttachment],
-    family: Family,
-) -> Result<(), IptablesError> {
-    let Some(mut rules) = Iptables::detect(family)? else { return Ok(()) };
-    let batch = removals(&rules.save(TABLE)?, network, valid);
-    if batch.is_empty() { Ok(()) } else { rules.commit(&batch) }
+fn collect_family(network: &str, valid: &[ValidAttachment], family: Family) -> Result<(), Error> {
+    let Some((mut rules, table)) = rules::look(family, TABLE)? else { return Ok(()) };
+    rules::commit(&mut rules, &removals(&table, network, valid))
 }
 
 fn removals(table: &Table, network: &str, valid: &[ValidAttachment]) -> Batch {
@@ -63,37 +57,33 @@ fn removals(table: &Table, network: &str, valid: &[ValidAttachment]) -> Batch {
 
 /// The rules of a network that lead to its containers' chains, each with the chain.
 fn jumps(table: &Table, network: &str) -> Vec<(String, String)> {
-    let rules = rules(table, HOOK).iter().filter(|rule| says(rule, network));
+    let rules = rules_of(table, HOOK).iter().filter(|rule| says(rule, network));
     let with_target = rules.filter_map(|rule| {
-        let target = after(rule, "-j").filter(|target| target.starts_with(PREFIX))?;
-        Some((join_words(rule), target.clone()))
+        let target = value_of(rule, "-j").filter(|target| target.starts_with(PREFIX))?;
+        Some((join_words(rule), target.to_owned()))
     });
     with_target.collect()
 }
 
 /// Whether a chain has rules and all of them are of the network.
 fn is_of(table: &Table, chain: &str, network: &str) -> bool {
-    let rules = rules(table, chain);
+    let rules = rules_of(table, chain);
     !rules.is_empty() && rules.iter().all(|rule| says(rule, network))
 }
 
-fn rules<'a>(table: &'a Table, chain: &str) -> &'a [Vec<String>] {
+fn rules_of<'a>(table: &'a Table, chain: &str) -> &'a [Vec<String>] {
     table.chains.get(chain).map_or(&[], |chain| &chain.rules)
 }
 
 /// Whether a rule's comment names the network. Nobody else's comments have this form: `portmap`'s begin with another word.
 fn says(rule: &[String], network: &str) -> bool {
     let start = format!("name: \"{network}\" id: \"");
-    after(rule, "--comment").is_some_and(|comment| comment.starts_with(&start))
-}
-
-fn after<'a>(rule: &'a [String], option: &str) -> Option<&'a String> {
-    rule.iter().skip_while(|word| *word != option).nth(1)
+    value_of(rule, "--comment").is_some_and(|comment| comment.starts_with(&start))
 }
 
 #[cfg(test)]
 mod tests {
-    use netns_tools::iptables::FakeRules;
+    use netns_tools::iptables::{FakeRules, Rules};
 
     use super::*;
 

@@ -1,4 +1,4 @@
-use netns_tools::iptables::FakeRules;
+use netns_tools::iptables::{FakeRules, Rules};
 
 use super::*;
 
