@@ -5,6 +5,7 @@
 //! [`sandbox`], [`veth`], [`interface`], [`masquerade`], [`tag`], [`lease`], [`drift`], [`teardown`], [`readiness`], [`step`], [`undo`].
 #![warn(missing_docs)]
 
+mod asked;
 pub mod bandwidth;
 pub mod bridge;
 pub mod call_log;
