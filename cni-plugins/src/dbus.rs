@@ -176,7 +176,6 @@ fn io_error(step: &'static str) -> impl Fn(io::Error) -> DbusError {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader};
     use std::os::unix::net::UnixListener;
     use std::thread;
 
@@ -189,17 +188,13 @@ mod tests {
         let listener = UnixListener::bind(&path).unwrap();
         thread::spawn(move || {
             let (stream, _) = listener.accept().unwrap();
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let mut line = String::new();
-            reader.read_line(&mut line).unwrap();
-            assert!(line.starts_with("\0AUTH EXTERNAL "), "{line:?}");
-            (&stream).write_all(answer.as_bytes()).unwrap();
-            line.clear();
-            if reader.read_line(&mut line).unwrap_or(0) == 0 {
-                return;
-            }
-            assert_eq!(line, "BEGIN\r\n");
+            // Line by line and no further: the first message may follow at once.
             let mut bus = Bus { stream, serial: 0 };
+            let hello = bus.line().unwrap();
+            assert!(hello.starts_with("\0AUTH EXTERNAL "), "{hello:?}");
+            bus.stream.write_all(answer.as_bytes()).unwrap();
+            let Ok(begin) = bus.line() else { return };
+            assert_eq!(begin, "BEGIN");
             while let Ok(message) = bus.receive() {
                 for reply in replies(&message) {
                     bus.send(&reply).unwrap();
