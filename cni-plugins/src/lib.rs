@@ -28,6 +28,7 @@ pub mod lock;
 pub mod loopback;
 pub mod macvlan;
 pub mod masquerade;
+mod nft;
 pub mod portmap;
 pub mod program;
 pub mod ptp;
