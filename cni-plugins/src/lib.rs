@@ -5,6 +5,7 @@
 //! [`sandbox`], [`veth`], [`interface`], [`masquerade`], [`tag`], [`lease`], [`drift`], [`teardown`], [`readiness`], [`step`], [`undo`].
 #![warn(missing_docs)]
 
+mod asked;
 pub mod bandwidth;
 pub mod bridge;
 pub mod call_log;
@@ -27,6 +28,7 @@ pub mod lock;
 pub mod loopback;
 pub mod macvlan;
 pub mod masquerade;
+mod nft;
 pub mod portmap;
 pub mod program;
 pub mod ptp;

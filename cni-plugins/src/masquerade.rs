@@ -13,6 +13,7 @@ use cni::{CniResult, Error, ErrorCode, PluginConf};
 use ipnetwork::IpNetwork;
 
 use crate::collect::first_with_others;
+use crate::nft;
 
 /// Which kind of rules to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl Masquerade {
             Backend::Nftables => return self.nftables.set_up(addresses),
             Backend::Iptables => iptables::Masquerade::look(addresses)?,
             Backend::Auto => match iptables::Masquerade::look(addresses) {
-                Err(_) if nftables::is_usable() => return self.nftables.set_up(addresses),
+                Err(_) if nft::is_usable() => return self.nftables.set_up(addresses),
                 found => found?,
             },
         };

@@ -15,6 +15,11 @@ pub fn not_available(msg: impl Into<String>, details: impl Into<String>) -> Erro
     Error::new(ErrorCode::NotAvailable, msg).with_details(details)
 }
 
+/// Whatever keeps ADD from being served has this code in the answer to STATUS.
+pub fn unavailable(error: Error) -> Error {
+    Error { code: ErrorCode::NotAvailable, ..error }
+}
+
 /// `ipMasq` needs a packet filter; which families is not known before there is an address, so IPv4 counts.
 pub fn check_masquerading(backend: Backend) -> Result<(), Error> {
     let nftables = || {
@@ -31,10 +36,7 @@ pub fn check_masquerading(backend: Backend) -> Result<(), Error> {
 fn check_iptables() -> Result<(), Error> {
     match Iptables::detect(Family::V4) {
         Ok(Some(_)) => Ok(()),
-        Ok(None) => {
-            let missing = masquerade::missing_iptables(Family::V4);
-            Err(Error { code: ErrorCode::NotAvailable, ..missing })
-        }
+        Ok(None) => Err(unavailable(masquerade::missing_iptables(Family::V4))),
         Err(error) => Err(cannot_masquerade(&error)),
     }
 }

@@ -4,7 +4,7 @@ mod node;
 
 use std::collections::BTreeSet;
 
-use node::{Answer, Node, Pod, state, traffic, with_prev};
+use node::{Answer, Node, Pod, assert_error, state, traffic, with_prev};
 use serde_json::{Value, json};
 
 fn conf(node: &Node, extra: &Value) -> Value {
@@ -45,17 +45,6 @@ fn inventory(node: &Node, pod: &Pod) -> Value {
         .unwrap()
         .retain(|line| line.as_str().unwrap().starts_with('-'));
     json!({ "node": node_state, "pod": json!(state::of(&pod.ns)), "leases": node.leases("testnet") })
-}
-
-fn assert_same(before: &Value, after: &Value) {
-    let found = state::differences("", after, before);
-    assert!(found.is_empty(), "left behind (\"reference\" is before): {found:#?}");
-}
-
-fn assert_error(answer: &Answer, code: u64, msg: &str) {
-    let (found, text) = answer.error();
-    assert!(text.contains(msg), "{answer:#?}");
-    assert_eq!(found, code, "{answer:#?}");
 }
 
 #[test]
@@ -138,7 +127,7 @@ fn del_is_idempotent_and_leaves_nothing_but_the_bridge() {
     let result = node.add("bridge", &pod, &conf);
     for conf in [with_prev(&conf, &result), conf.clone(), conf.clone()] {
         node.del("bridge", &pod, &conf);
-        assert_same(&before, &inventory(&node, &pod));
+        state::assert_same(&before, &inventory(&node, &pod));
     }
     node.del("bridge", &first, &conf);
     assert_eq!(node.leases("testnet"), [""; 0]);
@@ -257,7 +246,7 @@ fn a_failed_add_leaves_nothing() {
         let (found, text) = answer.error();
         assert!(text.contains(msg), "{name}: {answer:#?}");
         assert!(code == 0 || code == found, "{name}: {answer:#?}");
-        assert_same(&before, &inventory(&node, &pod));
+        state::assert_same(&before, &inventory(&node, &pod));
         assert!(!node.sh("ip -o link").contains("br0"), "{name}: the bridge is left");
     }
 }
@@ -292,7 +281,7 @@ fn a_failed_add_takes_nothing_from_the_pods_that_are_there() {
     wrong["ipam"]["routes"] = json!([{ "dst": "10.99.0.0/16", "gw": "10.77.0.1" }]);
     let before = inventory(&node, &b);
     assert_error(&node.call("bridge", "ADD", &b, &wrong), 112, "10.99.0.0/16");
-    assert_same(&before, &inventory(&node, &b));
+    state::assert_same(&before, &inventory(&node, &b));
     traffic::serve(&node.ns, "10.88.0.1:80", 1);
     assert!(a.fetch("10.88.0.1:80").is_some());
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use cni_plugins::dbus::{Arg, Bus, Kind, Message, bus_method};
 use netns_tools::testing::TestNetns;
 use node::faults::{Scene, prove};
-use node::{Answer, HIDE_SBIN, Node, Pod, Suite, state, traffic, with_prev};
+use node::{HIDE_SBIN, Node, Pod, Suite, assert_error, state, traffic, with_prev};
 use serde_json::{Value, json};
 
 const HOST: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
@@ -102,12 +102,6 @@ fn rules(node: &Node) -> Vec<String> {
 fn own_rules(node: &Node) -> Vec<String> {
     let names_one = |rule: &String| rule.contains("/32 ") || rule.contains("/128 ");
     rules(node).into_iter().filter(names_one).collect()
-}
-
-fn assert_error(answer: &Answer, code: u64, msg: &str) {
-    let (found, text) = answer.error();
-    assert!(text.contains(msg), "{answer:#?}");
-    assert_eq!(found, code, "{answer:#?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod node;
 use std::os::unix::fs::PermissionsExt;
 
 use node::uplink::{MASTER, OUTSIDE, Uplink, reaches};
-use node::{Answer, Pod, Suite, state, with_prev};
+use node::{Pod, Suite, assert_error, state, with_prev};
 use serde_json::{Value, json};
 
 fn heddle() -> Uplink {
@@ -13,21 +13,9 @@ fn heddle() -> Uplink {
 }
 
 #[track_caller]
-fn assert_error(answer: &Answer, code: u64, msg: &str) {
-    let (found, text) = answer.error();
-    assert!(text.contains(msg), "{answer:#?}");
-    assert_eq!(found, code, "{answer:#?}");
-}
-
 /// What must be the same before and after.
 fn inventory(up: &Uplink, pod: &Pod) -> Value {
     json!({ "node": state::of(&up.node.ns), "pod": state::of(&pod.ns), "leases": up.node.leases("testnet") })
-}
-
-#[track_caller]
-fn assert_same(before: &Value, after: &Value) {
-    let found = state::differences("", after, before);
-    assert!(found.is_empty(), "left behind (\"reference\" is before): {found:#?}");
 }
 
 fn eth0(pod: &Pod) -> Value {
@@ -44,7 +32,7 @@ fn del_is_idempotent_and_leaves_nothing() {
     let result = node.add("macvlan", &pod, &conf);
     for conf in [with_prev(&conf, &result), conf.clone(), conf.clone()] {
         node.del("macvlan", &pod, &conf);
-        assert_same(&before, &inventory(&up, &pod));
+        state::assert_same(&before, &inventory(&up, &pod));
     }
 }
 
@@ -101,7 +89,7 @@ fn without_ipam_it_is_layer_2() {
     let answer = node.call_with("macvlan", "ADD", &pod, &old, &[("CNI_LOG", "stderr")]);
     assert_error(&answer, 1, "cannot convert: no valid IP addresses");
     assert!(answer.stderr.contains("\"steps\":[]"), "{answer:#?}");
-    assert_same(&before, &inventory(&up, &pod));
+    state::assert_same(&before, &inventory(&up, &pod));
 }
 
 #[test]
@@ -115,7 +103,7 @@ fn the_default_routes_interface_is_the_default_master() {
         111,
         "no default route interface found",
     );
-    assert_same(&before, &inventory(&up, &pod));
+    state::assert_same(&before, &inventory(&up, &pod));
     let status = node.call("macvlan", "STATUS", &pod, &conf);
     assert_error(&status, 50, "no default route interface found");
 
@@ -203,7 +191,7 @@ fn mtu_and_queue_and_mac() {
         assert_error(&node.call("macvlan", "ADD", &pod, &conf), 7, &msg);
         assert_error(&node.call("macvlan", "STATUS", &pod, &conf), 50, &msg);
     }
-    assert_same(&before, &inventory(&up, &pod));
+    state::assert_same(&before, &inventory(&up, &pod));
 }
 
 #[test]
@@ -217,7 +205,7 @@ fn a_name_in_use_is_told_and_left_alone() {
     assert_error(&answer, 111, "container interface name (\"eth0\") already exists");
     // The DEL that follows a failed ADD does not take what is another's.
     node.del("macvlan", &pod, &conf);
-    assert_same(&before, &inventory(&up, &pod));
+    state::assert_same(&before, &inventory(&up, &pod));
 }
 
 /// Older kernels look for the name of a new link on the host, too.
@@ -458,7 +446,7 @@ fn status_says_what_is_missing() {
     assert!(status(&up.conf("macvlan", &json!({ "ipam": null }))).ok);
     let wrong = status(&up.conf("macvlan", &json!({ "mode": "x" })));
     assert_error(&wrong, 7, "unknown macvlan mode: \"x\"");
-    assert_same(&before, &inventory(&up, &pod));
+    state::assert_same(&before, &inventory(&up, &pod));
 
     let full = up.conf("macvlan", &json!({ "ipam": node.ipam(&["10.77.0.0/30"]) }));
     node.add("macvlan", &pod, &full);

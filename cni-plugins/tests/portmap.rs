@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use netns_tools::testing::TestNetns;
 use node::faults::{Scene, prove};
-use node::{Answer, HIDE_SBIN, Node, Pod, Suite, state, traffic, with_prev};
+use node::{HIDE_SBIN, Node, Pod, Suite, assert_error, state, traffic, with_prev};
 use serde_json::{Value, json};
 
 /// The node's addresses towards the client; the second one of IPv4 is for `hostIP`.
@@ -164,12 +164,6 @@ fn rules(node: &Node) -> Vec<String> {
 /// Rules that are a container's own.
 fn own_rules(node: &Node) -> Vec<String> {
     rules(node).into_iter().filter(|rule| rule.contains("CNI-DN-")).collect()
-}
-
-fn assert_error(answer: &Answer, code: u64, msg: &str) {
-    let (found, text) = answer.error();
-    assert!(text.contains(msg), "{answer:#?}");
-    assert_eq!(found, code, "{answer:#?}");
 }
 
 #[test]

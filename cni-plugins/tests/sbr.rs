@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use node::faults::{Scene, prove};
+use node::oracle::{DUAL, V4, V6};
 use node::{Node, Pod, Suite, state, with_prev};
 use serde_json::{Value, json};
 
@@ -24,10 +25,6 @@ fn conf(version: &str, extra: &Value) -> Value {
     conf.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
     conf
 }
-
-const V4: &[&str] = &["10.88.0.0/24"];
-const V6: &[&str] = &["fd88::/64"];
-const DUAL: &[&str] = &["10.88.0.0/24", "fd88::/64"];
 
 /// A node with a pod whose `eth0` is on its bridge, and what bridge answered.
 fn attached(suite: Suite, version: &str, subnets: &[&str]) -> (Node, Pod, Value) {

@@ -3,7 +3,7 @@
 mod node;
 
 use node::uplink::{FAR, MASTER, OUTSIDE, OUTSIDE_V6, Uplink, pings, proven_here, reaches};
-use node::{Answer, Pod, Suite, traffic, with_prev};
+use node::{Pod, Suite, assert_error, traffic, with_prev};
 use serde_json::{Value, json};
 
 /// An uplink, unless the kernel cannot make such interfaces.
@@ -13,12 +13,6 @@ fn proven(kind: &str) -> Option<Uplink> {
 }
 
 #[track_caller]
-fn assert_error(answer: &Answer, code: u64, msg: &str) {
-    let (found, text) = answer.error();
-    assert!(text.contains(msg), "{answer:#?}");
-    assert_eq!(found, code, "{answer:#?}");
-}
-
 /// ADD and CHECK.
 fn attach(up: &Uplink, plugin: &str, pod: &Pod, conf: &Value) -> Value {
     let result = up.node.add(plugin, pod, conf);

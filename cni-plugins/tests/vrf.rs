@@ -34,7 +34,7 @@ fn pod(node: &Node) -> Pod {
 
 /// Whether this kernel has VRFs; says so if not.
 fn kernel_has_vrfs(node: &Node, what: &str) -> bool {
-    let has = node.ns.netlink().has_vrf().unwrap();
+    let has = node.ns.netlink().has_link_kind("vrf").unwrap();
     if !has {
         println!("not proven on this kernel: {what} (it has no VRF devices)");
     }
@@ -130,7 +130,7 @@ fn status() {
     let node = Node::heddle();
     let pod = node.pod("c");
     let status = node.call("vrf", "STATUS", &pod, &conf(&json!({})));
-    if node.ns.netlink().has_vrf().unwrap() {
+    if node.ns.netlink().has_link_kind("vrf").unwrap() {
         assert!(status.ok, "{status:#?}");
     } else {
         assert_eq!(status.error(), (50, "this kernel has no VRFs".into()));

@@ -1,9 +1,11 @@
 //! STATUS of `bandwidth`: whether the kernel can shape traffic, tried out in a network namespace of its own.
 
-use cni::{Error, ErrorCode};
+use cni::Error;
 use netns_tools::link::ifb::Ifb;
 use netns_tools::qdisc::{Clock, Tbf};
 use netns_tools::{NetNs, Netlink, NetlinkError, cause};
+
+use crate::readiness::not_available;
 
 const DEVICE: &str = "bwprobe";
 
@@ -32,5 +34,5 @@ fn try_out(clock: Clock) -> Result<(), Error> {
 
 fn unavailable(what: &str, error: &(dyn std::error::Error + 'static)) -> Error {
     let msg = format!("bandwidth cannot limit anything: the kernel {what}");
-    Error::new(ErrorCode::NotAvailable, msg).with_details(cause::one_line(error))
+    not_available(msg, cause::one_line(error))
 }

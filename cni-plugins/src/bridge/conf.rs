@@ -4,18 +4,21 @@
 mod tests;
 
 use cni::plugin::Call;
-use cni::{Error, ErrorCode, PluginConf};
+use cni::{Error, ErrorCode};
 use netns_tools::{MacAddr, link};
 
 use super::spoof;
 use super::vlan::Vlans;
+use crate::asked::{self, CNI_ARGS_MAC, Mac};
 use crate::masquerade::{self, Backend};
 use crate::veth;
 
 const DEFAULT_BRIDGE: &str = "cni0";
-/// What `CNI_ARGS` may hold without `IgnoreUnknown`. The reference knows `MAC` only, so `IP=…`, which is for the IPAM plugin,
-/// makes it fail; a quirk that is not copied.
-const KNOWN_ARGS: [&str; 3] = ["GATEWAY", "IP", "MAC"];
+/// Where the container's MAC address comes from.
+const MAC: Mac = Mac {
+    sources: &[CNI_ARGS_MAC, "args.cni.mac", "runtimeConfig.mac"],
+    refusal: asked::not_a_mac,
+};
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +59,7 @@ pub struct Conf {
 impl Conf {
     /// Reads and checks everything, before anything is done.
     pub fn parse(call: &Call<'_>) -> Result<Self, Error> {
-        call.args.refuse_unknown(&KNOWN_ARGS)?;
+        asked::refuse_unknown_args(call)?;
         let keys = &call.conf;
         let default_gateway = keys.is_on("isDefaultGateway")?;
         let conf = Self {
@@ -71,7 +74,7 @@ impl Conf {
             isolated: keys.is_on("portIsolation")?,
             spoof_check: keys.is_on("macspoofchk")?,
             vlans: Vlans::parse(keys)?,
-            mac: mac(keys, call.args.get("MAC"))?,
+            mac: MAC.asked(call)?,
             dad: keys.is_on("enabledad")?,
             container_down: keys.is_on("disableContainerInterface")?,
             ipam: call.conf.ipam_type.clone(),
@@ -143,26 +146,6 @@ fn bridge_name(name: Option<String>) -> Result<String, Error> {
         invalid(&format!("bridge {name:?} cannot be the name of an interface"))
             .with_details(error.to_string())
     })
-}
-
-/// The last one given wins: `CNI_ARGS`, then `args.cni`, then `runtimeConfig`.
-fn mac(keys: &PluginConf, from_args: Option<&str>) -> Result<Option<MacAddr>, Error> {
-    let mut given = from_args.filter(|mac| !mac.is_empty()).map(str::to_owned);
-    for path in ["args.cni.mac", "runtimeConfig.mac"] {
-        given = keys.text(path)?.or(given);
-    }
-    let Some(text) = given else { return Ok(None) };
-    let source = "it comes from CNI_ARGS MAC, args.cni.mac or runtimeConfig.mac";
-    let mac: MacAddr = text.parse().map_err(|_| {
-        invalid(&format!("{text:?} is not a MAC address such as \"0a:58:0a:01:00:02\""))
-            .with_details(source)
-    })?;
-    if !mac.is_unicast() {
-        let msg =
-            format!("MAC address {mac} cannot be an interface's: it is a group's or all zero");
-        return Err(invalid(&msg).with_details(source));
-    }
-    Ok(Some(mac))
 }
 
 fn invalid(msg: &str) -> Error {

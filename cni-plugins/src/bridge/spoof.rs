@@ -30,6 +30,7 @@ use netns_tools::{MacAddr, Netlink};
 
 use crate::code;
 use crate::interface::kernel_error;
+use crate::nft::{failed, open};
 
 const TABLE: Table<'static> = Table::new(Family::Bridge, "nat");
 const BASE: &str = "PREROUTING";
@@ -210,21 +211,8 @@ fn change(mut plan: impl FnMut(&mut Nftables) -> Result<Batch, NftError>) -> Res
     }
 }
 
-/// `None`: this kernel has no nftables.
-fn open() -> Result<Option<Nftables>, Error> {
-    match Nftables::open().and_then(|mut nft| nft.generation().map(|_| nft)) {
-        Ok(nft) => Ok(Some(nft)),
-        Err(error) if error.is_unsupported() => Ok(None),
-        Err(error) => Err(failed(&error)),
-    }
-}
-
 fn unsupported() -> Error {
     let details = "this kernel has no nf_tables for bridges (CONFIG_NF_TABLES, CONFIG_NF_TABLES_BRIDGE; `modprobe nf_tables`): remove macspoofchk, or use another kernel";
     Error::new(code::RULES, "cannot set up macspoofchk: nftables cannot be used")
         .with_details(details)
-}
-
-fn failed(error: &NftError) -> Error {
-    Error::from_source(code::RULES, error)
 }

@@ -8,7 +8,7 @@ use netns_tools::link::port_vlan;
 use super::conf::Conf;
 use super::{port, spoof};
 use crate::interface::kernel_error;
-use crate::readiness::{check_bridged_services, check_masquerading, not_available};
+use crate::readiness::{check_bridged_services, check_masquerading, not_available, unavailable};
 
 /// What keeps every ADD from succeeding comes first, then what only limits containers.
 pub fn status(call: &Call<'_>) -> Result<(), Error> {
@@ -17,7 +17,7 @@ pub fn status(call: &Call<'_>) -> Result<(), Error> {
     let bridge = port::find_bridge(&mut net, &conf.bridge).and_then(|bridge| {
         bridge.map_or(Ok(None), |link| port::check_vlan_filtering(&conf, &link).map(Some))
     });
-    let bridge = bridge.map_err(|error| not_available(error.msg, error.details))?;
+    let bridge = bridge.map_err(unavailable)?;
     if bridge.is_none() && conf.vlans.is_some() {
         check_vlans()?;
     }
@@ -25,7 +25,7 @@ pub fn status(call: &Call<'_>) -> Result<(), Error> {
         check_masquerading(backend)?;
     }
     if conf.spoof_check {
-        spoof::check_supported().map_err(|error| not_available(error.msg, error.details))?;
+        spoof::check_supported().map_err(unavailable)?;
     }
     if let Some(ipam) = &conf.ipam {
         call.delegate_status(ipam)?;

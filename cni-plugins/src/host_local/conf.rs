@@ -11,9 +11,7 @@ use cni::{Error, ErrorCode, PluginConf, Route, Version};
 use ipam::{DEFAULT_DATA_DIR, RangeConf, RangeSet, range_sets};
 use serde_json::{Map, Value};
 
-/// What `CNI_ARGS` may hold without `IgnoreUnknown`. The reference knows `IP` only, so `MAC=…`, which is for the plugin that
-/// delegates to this one, makes it fail; a quirk that is not copied.
-const KNOWN_ARGS: [&str; 3] = ["GATEWAY", "IP", "MAC"];
+use crate::asked;
 
 /// Where the leases of a network are: all that DEL and GC need, so that they work with a
 /// configuration whose ranges are wrong by now.
@@ -57,7 +55,7 @@ impl Place {
 impl Conf {
     /// Reads and checks everything.
     pub fn parse(call: &Call<'_>) -> Result<Self, Error> {
-        call.args.refuse_unknown(&KNOWN_ARGS)?;
+        asked::refuse_unknown_args(call)?;
         let keys = &call.conf;
         Ok(Self {
             place: Place::parse(call)?,

@@ -20,27 +20,19 @@
 
 use cni::Error;
 use cni::plugin::ValidAttachment;
-use data_encoding::HEXLOWER;
 use ipnetwork::IpNetwork;
 use netns_tools::nftables::{
-    Batch, COMMENT_MAX, Chain, ChainKind, Family, Hook, ListedRule, NftError, Nftables, Rule,
-    Table, priority,
+    Batch, COMMENT_MAX, Chain, ChainKind, Family, Hook, ListedRule, Rule, Table, priority,
 };
-use sha2::{Digest, Sha512};
 
 use crate::code;
+use crate::nft::{failed, hash, open};
 
 const TABLE: Table<'static> = Table::new(Family::Inet, "cni_plugins_masquerade");
 const CHECKS: &str = "masq_checks";
 const POSTROUTING: &str = "postrouting";
-const HASH_LEN: usize = 16;
 /// How often rules are looked for again when others change them meanwhile.
 const TRIES: usize = 20;
-
-/// Whether rules can be made here.
-pub fn is_usable() -> bool {
-    Nftables::open().is_ok_and(|mut nft| nft.generation().is_ok())
-}
 
 /// The rules of one attachment.
 pub struct Masquerade {
@@ -179,16 +171,6 @@ fn change(mut plan: impl FnMut(&[ListedRule]) -> Batch) -> Result<bool, Error> {
     }
 }
 
-/// `None`: this kernel has no nftables.
-fn open() -> Result<Option<Nftables>, Error> {
-    let opened = Nftables::open().and_then(|mut nft| nft.generation().map(|_| nft));
-    match opened {
-        Ok(nft) => Ok(Some(nft)),
-        Err(error) if error.is_unsupported() => Ok(None),
-        Err(error) => Err(failed(&error)),
-    }
-}
-
 fn is_in(listed: &[ListedRule], rule: &Rule) -> bool {
     listed.iter().any(|listed| listed.does(rule))
 }
@@ -202,19 +184,9 @@ fn of_network(network: &str) -> String {
     format!("{}-", hash(network))
 }
 
-fn hash(text: &str) -> String {
-    let mut hash = HEXLOWER.encode(&Sha512::digest(text));
-    hash.truncate(HASH_LEN);
-    hash
-}
-
 fn unsupported() -> Error {
     let details = "this kernel has no nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET; `modprobe nf_tables`): set ipMasqBackend to \"iptables\", or ipMasq to false";
     Error::new(code::RULES, "cannot set up ipMasq: nftables cannot be used").with_details(details)
-}
-
-fn failed(error: &NftError) -> Error {
-    Error::from_source(code::RULES, error)
 }
 
 #[cfg(test)]

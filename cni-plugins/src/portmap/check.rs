@@ -1,7 +1,7 @@
 //! CHECK of `portmap`: what ADD promised against what the kernel says now.
 
-use cni::plugin::Call;
 use cni::Error;
+use cni::plugin::Call;
 use ipnetwork::IpNetwork;
 
 use super::chains::{Names, TABLE, Wanted};

@@ -176,12 +176,12 @@ impl Conf {
         };
         let lacking = families.into_iter().find(|family| !Iptables::is_installed(*family));
         let chosen = match (self.backend, lacking) {
-            (Some(Backend::Nftables), _) if !nftables::is_usable() => {
+            (Some(Backend::Nftables), _) if !crate::nft::is_usable() => {
                 return Err(nftables::unsupported());
             }
             (Some(Backend::Nftables), _) => Backend::Nftables,
             (_, None) => Backend::Iptables,
-            (None, Some(_)) if nftables::is_usable() => Backend::Nftables,
+            (None, Some(_)) if crate::nft::is_usable() => Backend::Nftables,
             (_, Some(family)) => return Err(rules::missing(family, "map ports")),
         };
         self.suits(chosen)?;

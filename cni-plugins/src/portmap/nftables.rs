@@ -33,19 +33,18 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use cni::Error;
-use data_encoding::HEXLOWER;
 use ipnetwork::IpNetwork;
 use netns_tools::iptables;
 use netns_tools::nftables::{
     Batch, COMMENT_MAX, Chain, ChainKind, Expr, Family, Hook, ListedChain, ListedRule, NatKind,
     NftError, Nftables, Rule, Table, Transport, priority,
 };
-use sha2::{Digest, Sha512};
 
 use super::condition;
 use super::conf::{Conf, Mapping, Protocol, family_of};
 use super::flows::Stale;
 use crate::code;
+use crate::nft::{failed, hash, open};
 
 const NAME: &str = "cni_hostport";
 const COMMENT: &str = "CNI portmap plugin";
@@ -57,7 +56,6 @@ const MASQUERADING: &str = "masquerading";
 /// The chains that hold containers' rules.
 const HOLDERS: [&str; 3] = [MAPPINGS, OLD_MAPPINGS, MASQUERADING];
 const HOOKS: [(&str, Hook); 2] = [("prerouting", Hook::Prerouting), ("output", Hook::Output)];
-const HASH_LEN: usize = 16;
 /// How often a change is planned anew when others change rules meanwhile.
 const TRIES: usize = 50;
 
@@ -83,17 +81,6 @@ impl Names {
 /// How the names of a network's owner chains begin.
 fn owners_of(network: &str) -> String {
     format!("of-{}-", hash(network))
-}
-
-fn hash(text: &str) -> String {
-    let mut hash = HEXLOWER.encode(&Sha512::digest(text));
-    hash.truncate(HASH_LEN);
-    hash
-}
-
-/// Whether rules can be made here.
-pub fn is_usable() -> bool {
-    Nftables::open().is_ok_and(|mut nft| nft.generation().is_ok())
 }
 
 fn table(family: iptables::Family) -> Table<'static> {
@@ -392,24 +379,10 @@ fn change(table: Table<'_>, mut plan: impl FnMut(&Listed) -> Batch) -> Result<Op
     Ok(Some(()))
 }
 
-/// `None`: this kernel has no nftables.
-fn open() -> Result<Option<Nftables>, Error> {
-    let opened = Nftables::open().and_then(|mut nft| nft.generation().map(|_| nft));
-    match opened {
-        Ok(nft) => Ok(Some(nft)),
-        Err(error) if error.is_unsupported() => Ok(None),
-        Err(error) => Err(failed(&error)),
-    }
-}
-
 /// The error of a host without nftables.
 pub fn unsupported() -> Error {
     let details = "this kernel has no nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_IPV4; `modprobe nf_tables`): use the backend \"iptables\"";
     Error::new(code::RULES, "cannot map ports: nftables cannot be used").with_details(details)
-}
-
-fn failed(error: &NftError) -> Error {
-    Error::from_source(code::RULES, error)
 }
 
 /// Removes the rules of a network's containers that are not among the valid ones (`valid`: their names), and adds the UDP ports

@@ -21,9 +21,10 @@ mod plan;
 mod teardown;
 
 use cni::plugin::{Call, Plugin};
-use cni::{CniResult, Error, ErrorCode};
+use cni::{CniResult, Error};
 
 use crate::interface::kernel_error;
+use crate::readiness::{not_available, unavailable};
 
 /// The `sbr` plugin.
 pub struct Sbr;
@@ -52,16 +53,14 @@ impl Plugin for Sbr {
     fn status(&self, call: &Call<'_>) -> Result<(), Error> {
         conf::Conf::parse(&call.conf)?;
         let rules = netns_tools::Netlink::open().and_then(|mut net| net.rules());
-        let rules = rules.map_err(|e| {
-            let error = kernel_error("sbr cannot list policy rules", &e);
-            Error { code: ErrorCode::NotAvailable, ..error }
-        })?;
+        let rules =
+            rules.map_err(|e| unavailable(kernel_error("sbr cannot list policy rules", &e)))?;
         // A kernel that knows them has its own three.
         if rules.iter().any(|rule| rule.v4) {
             return Ok(());
         }
         let msg = "sbr cannot route by source: the kernel has no policy rules";
-        Err(Error::new(ErrorCode::NotAvailable, msg)
-            .with_details("it needs CONFIG_IP_MULTIPLE_TABLES and CONFIG_IPV6_MULTIPLE_TABLES"))
+        let details = "it needs CONFIG_IP_MULTIPLE_TABLES and CONFIG_IPV6_MULTIPLE_TABLES";
+        Err(not_available(msg, details))
     }
 }

@@ -11,9 +11,7 @@ use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// What `CNI_ARGS` may hold without `IgnoreUnknown`. The reference does not know `MAC`, which is for the plugin that delegates
-/// to this one; a quirk that is not copied.
-const KNOWN_ARGS: [&str; 3] = ["GATEWAY", "IP", "MAC"];
+use crate::asked;
 
 /// A checked configuration.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,7 +35,7 @@ struct Entry {
 impl Conf {
     /// Reads and checks everything.
     pub fn parse(call: &Call<'_>) -> Result<Self, Error> {
-        call.args.refuse_unknown(&KNOWN_ARGS)?;
+        asked::refuse_unknown_args(call)?;
         let keys = &call.conf;
         if keys.get::<Map<String, Value>>("ipam")?.is_none() {
             return Err(invalid("IPAM config missing 'ipam' key"));

@@ -1,11 +1,12 @@
 //! STATUS: could ADD be served now?
 
+use cni::Error;
 use cni::plugin::Call;
-use cni::{Error, ErrorCode};
 use netns_tools::Netlink;
 
 use super::{Kind, Sublink, parent};
 use crate::interface::kernel_error;
+use crate::readiness::{not_available, unavailable};
 
 /// Asks the kernel for the kind of link, looks for the master if it is on the host, and asks the IPAM plugin.
 pub fn status(call: &Call<'_>, wanted: &Sublink) -> Result<(), Error> {
@@ -32,10 +33,5 @@ fn ask_for_kind(net: &mut Netlink, kind: Kind) -> Result<(), Error> {
     let details = format!(
         "its module {module} is not there: try \"modprobe {module}\", or install the kernel's further modules"
     );
-    Err(Error::new(ErrorCode::NotAvailable, msg).with_details(details))
-}
-
-/// Whatever keeps ADD from being served is code 50 here.
-fn unavailable(error: Error) -> Error {
-    Error { code: ErrorCode::NotAvailable, ..error }
+    Err(not_available(msg, details))
 }

@@ -7,10 +7,14 @@ use cni::plugin::Call;
 use cni::{Error, ErrorCode, PluginConf};
 use netns_tools::{MacAddr, link, selinux};
 
-/// What `CNI_ARGS` may hold without `IgnoreUnknown`; as in `bridge`, what is for the IPAM plugin is no error.
-const KNOWN_ARGS: [&str; 3] = ["GATEWAY", "IP", "MAC"];
+use crate::asked::{self, CNI_ARGS_MAC, Mac};
+
 /// The kernel's limits for tap devices (`tun_set_iff` in drivers/net/tun.c): 65535 less the Ethernet header.
 const MTU: std::ops::RangeInclusive<i64> = 68..=65521;
+
+/// Where the container's MAC address comes from.
+const MAC: Mac =
+    Mac { sources: &["mac", CNI_ARGS_MAC, "runtimeConfig.mac"], refusal: asked::invalid_args };
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,12 +40,12 @@ pub struct Conf {
 impl Conf {
     /// Reads and checks everything, before anything is done.
     pub fn parse(call: &Call<'_>) -> Result<Self, Error> {
-        call.args.refuse_unknown(&KNOWN_ARGS)?;
+        asked::refuse_unknown_args(call)?;
         let keys = &call.conf;
         Ok(Self {
             multi_queue: keys.is_on("multiQueue")?,
             mtu: mtu(keys.get("mtu")?.unwrap_or(0))?,
-            mac: mac(keys, call.args.get("MAC"))?,
+            mac: MAC.asked(call)?,
             owner: keys.get("owner")?,
             group: keys.get("group")?,
             selinux_context: selinux_context(keys)?,
@@ -100,24 +104,6 @@ fn mtu(mtu: i64) -> Result<Option<u32>, Error> {
             Err(invalid(format!("invalid MTU {mtu}, must be 0 or [{least}, {most}]")))
         }
     }
-}
-
-/// The last one given wins: `mac`, then `CNI_ARGS`, then `runtimeConfig`.
-fn mac(keys: &PluginConf, from_args: Option<&str>) -> Result<Option<MacAddr>, Error> {
-    let from_args = from_args.filter(|mac| !mac.is_empty()).map(str::to_owned);
-    let given = keys.text("runtimeConfig.mac")?.or(from_args).or(keys.text("mac")?);
-    let Some(text) = given else { return Ok(None) };
-    let source = "it comes from mac, CNI_ARGS MAC or runtimeConfig.mac";
-    let mac: MacAddr = text.parse().map_err(|_| {
-        invalid(format!("invalid args {text} for MAC addr: it is not a MAC address"))
-            .with_details(source)
-    })?;
-    if !mac.is_unicast() {
-        let msg =
-            format!("MAC address {mac} cannot be an interface's: it is a group's or all zero");
-        return Err(invalid(msg).with_details(source));
-    }
-    Ok(Some(mac))
 }
 
 fn invalid(msg: impl Into<String>) -> Error {

@@ -11,11 +11,16 @@ use netns_tools::MacAddr;
 
 use super::change::Change;
 use super::sysctls::{self, Sysctl};
+use crate::asked::{self, CNI_ARGS_MAC, Mac};
 
 /// The same folder as the reference's.
 const DATA_DIR: &str = "/run/cni/tuning";
-/// As in `bridge`: what is for the IPAM plugin is no error.
-const KNOWN_ARGS: [&str; 3] = ["GATEWAY", "IP", "MAC"];
+
+/// Where the interface's MAC address comes from.
+const MAC: Mac = Mac {
+    sources: &["mac", CNI_ARGS_MAC, "runtimeConfig.mac", "args.cni.mac"],
+    refusal: asked::invalid_args,
+};
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +36,7 @@ pub struct Conf {
 impl Conf {
     /// Reads and checks everything, before anything is done.
     pub fn parse(call: &Call<'_>) -> Result<Self, Error> {
-        call.args.refuse_unknown(&KNOWN_ARGS)?;
+        asked::refuse_unknown_args(call)?;
         let keys = &call.conf;
         let sysctls = sysctls::read(&call.stdin)?;
         for sysctl in &sysctls {
@@ -41,7 +46,7 @@ impl Conf {
         }
         Ok(Self {
             sysctls,
-            changes: changes(keys, call.args.get("MAC"))?,
+            changes: changes(call)?,
             data_dir: keys.text("dataDir")?.unwrap_or_else(|| DATA_DIR.to_owned()).into(),
         })
     }
@@ -53,19 +58,28 @@ pub fn data_dir(keys: &PluginConf) -> PathBuf {
 }
 
 /// Every property that is configured. The order is the reference's.
-fn changes(keys: &PluginConf, mac_from_args: Option<&str>) -> Result<Vec<Change>, Error> {
+fn changes(call: &Call<'_>) -> Result<Vec<Change>, Error> {
+    let keys = &call.conf;
     let promisc = keys.get("args.cni.promisc")?.or(keys.get("promisc")?).unwrap_or(false);
     let mtu = number(keys, "mtu", 1)?.filter(|mtu| *mtu != 0);
     let txqlen = number(keys, "txQLen", 0)?;
     let allmulti = keys.get("args.cni.allmulti")?.or(keys.get("allmulti")?);
     let changes = [
-        mac(keys, mac_from_args)?.map(Change::Mac),
+        mac(call)?.map(Change::Mac),
         promisc.then_some(Change::Promisc(true)),
         mtu.map(Change::Mtu),
         txqlen.map(Change::TxQLen),
         allmulti.map(Change::Allmulti),
     ];
     Ok(changes.into_iter().flatten().collect())
+}
+
+/// An empty one in `args.cni` takes the others back.
+fn mac(call: &Call<'_>) -> Result<Option<MacAddr>, Error> {
+    match call.conf.get::<String>("args.cni.mac")? {
+        Some(empty) if empty.is_empty() => Ok(None),
+        _ => MAC.asked(call),
+    }
 }
 
 /// A number of the configuration, or of `args.cni`, which wins.
@@ -77,22 +91,4 @@ fn number(keys: &PluginConf, key: &str, least: i64) -> Result<Option<u32>, Error
         let msg = format!("invalid {key} {value}, must be [{least}, {}]", u32::MAX);
         Error::new(ErrorCode::InvalidConfig, msg)
     })
-}
-
-/// The last one given wins: `mac`, `CNI_ARGS`, `runtimeConfig`, `args.cni`. An empty one in `args.cni` takes the others back.
-fn mac(keys: &PluginConf, from_args: Option<&str>) -> Result<Option<MacAddr>, Error> {
-    let from_args = from_args.filter(|mac| !mac.is_empty()).map(str::to_owned);
-    let own = keys.text("runtimeConfig.mac")?.or(from_args).or(keys.text("mac")?);
-    let given = keys.get::<String>("args.cni.mac")?.or(own).filter(|mac| !mac.is_empty());
-    let Some(text) = given else { return Ok(None) };
-    let source = "it comes from mac, CNI_ARGS MAC, runtimeConfig.mac or args.cni.mac";
-    let refuse = |why: &str| {
-        let msg = format!("invalid args {text} for MAC addr: {why}");
-        Error::new(ErrorCode::InvalidConfig, msg).with_details(source)
-    };
-    let mac: MacAddr = text.parse().map_err(|_| refuse("it is not a MAC address"))?;
-    if !mac.is_unicast() {
-        return Err(refuse("it is a group's or all zero"));
-    }
-    Ok(Some(mac))
 }

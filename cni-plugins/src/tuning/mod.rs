@@ -21,7 +21,9 @@ mod sysctls;
 mod teardown;
 
 use cni::plugin::{Call, Plugin};
-use cni::{CniResult, Error, ErrorCode};
+use cni::{CniResult, Error};
+
+use crate::readiness;
 
 /// The `tuning` plugin.
 pub struct Tuning;
@@ -53,8 +55,7 @@ impl Plugin for Tuning {
     }
 
     fn status(&self, call: &Call<'_>) -> Result<(), Error> {
-        let unavailable = |error: Error| Error { code: ErrorCode::NotAvailable, ..error };
         let conf = conf::Conf::parse(call)?;
-        allowlist::check(&conf.sysctls).map_err(unavailable)
+        allowlist::check(&conf.sysctls).map_err(readiness::unavailable)
     }
 }

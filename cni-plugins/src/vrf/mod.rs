@@ -15,10 +15,12 @@ mod plan;
 mod teardown;
 
 use cni::plugin::{Call, Plugin};
-use cni::{CniResult, Error, ErrorCode, Version};
+use cni::{CniResult, Error, Version};
 use netns_tools::Netlink;
+use netns_tools::link::vrf::KIND;
 
 use crate::interface::kernel_error;
+use crate::readiness::not_available;
 
 /// The versions since there are chains of plugins.
 static VERSIONS: [Version; 4] =
@@ -56,11 +58,11 @@ impl Plugin for Vrf {
 
     fn status(&self, call: &Call<'_>) -> Result<(), Error> {
         conf::Conf::parse(call)?;
-        let asked = Netlink::open().and_then(|mut host| host.has_vrf());
+        let asked = Netlink::open().and_then(|mut host| host.has_link_kind(KIND));
         if asked.map_err(|e| kernel_error("cannot ask the kernel for VRFs", &e))? {
             return Ok(());
         }
-        Err(Error::new(ErrorCode::NotAvailable, "this kernel has no VRFs")
-            .with_details("it needs CONFIG_NET_VRF: load the kernel module vrf (modprobe vrf)"))
+        let details = "it needs CONFIG_NET_VRF: load the kernel module vrf (modprobe vrf)";
+        Err(not_available("this kernel has no VRFs", details))
     }
 }

@@ -7,6 +7,7 @@
 )]
 
 pub mod faults;
+pub mod oracle;
 pub mod state;
 pub mod uplink;
 
@@ -253,6 +254,14 @@ impl Answer {
         let json = self.json();
         (json["code"].as_u64().unwrap(), json["msg"].as_str().unwrap().to_owned())
     }
+}
+
+/// The answer must be this error, with `msg` in its message.
+#[track_caller]
+pub fn assert_error(answer: &Answer, code: u64, msg: &str) {
+    let (found, text) = answer.error();
+    assert!(text.contains(msg), "{answer:#?}");
+    assert_eq!(found, code, "{answer:#?}");
 }
 
 /// The configuration with ADD's answer in it, as a runtime passes it to CHECK and DEL.

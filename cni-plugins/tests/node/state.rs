@@ -209,3 +209,10 @@ pub fn differences(path: &str, ours: &Value, theirs: &Value) -> Vec<String> {
         (a, b) => vec![format!("{path}: ours {a}, reference {b}")],
     }
 }
+
+/// Nothing is left behind, and nothing is missing. In what is told, "reference" is before.
+#[track_caller]
+pub fn assert_same(before: &Value, after: &Value) {
+    let found = differences("", after, before);
+    assert!(found.is_empty(), "left behind (\"reference\" is before): {found:#?}");
+}

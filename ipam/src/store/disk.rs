@@ -24,7 +24,7 @@
 mod tests;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -263,7 +263,18 @@ fn read_leases(dir: &Path) -> Result<Vec<Lease>, StoreError> {
     let files = address_files(dir)?;
     // A file that cannot be read or is gone again is nobody's lease that we could name. If it is there, it
     // still keeps its address taken, because linking fails.
-    Ok(files.into_iter().filter_map(|(ip, path)| parse_lease(ip, &fs::read(path).ok()?)).collect())
+    Ok(files
+        .into_iter()
+        .filter_map(|(ip, path)| parse_lease(ip, &read_small(&path).ok()?))
+        .collect())
+}
+
+/// As `fs::read`, but with two system calls less for a file of a few dozen bytes: an ADD reads every lease of its network while
+/// the others wait for the lock.
+fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    let mut buffer = [0; 512];
+    let count = File::open(path)?.read(&mut buffer)?;
+    if count == buffer.len() { fs::read(path) } else { Ok(buffer[..count].to_vec()) }
 }
 
 /// `None`: an empty file, which is nobody's.

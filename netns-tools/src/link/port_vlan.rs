@@ -3,7 +3,6 @@
 //! They count only on a bridge that filters VLANs ([`crate::Bridge::vlan_filtering`]).
 
 use std::fmt;
-use std::thread;
 
 use netlink_packet_core::parse_u16;
 use netlink_packet_route::link::{
@@ -11,12 +10,12 @@ use netlink_packet_route::link::{
     LinkHeader, LinkMessage,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use nix::sched::{CloneFlags, unshare};
 
 use super::{HEADER_LEN, about};
 use crate::Bridge;
 use crate::netlink::reply::{Malformed, attributes};
 use crate::netlink::{Netlink, Result, body};
+use crate::netns::NetNs;
 
 /// `IFLA_BRIDGE_VLAN_INFO` (`linux/if_bridge.h`).
 const VLAN_INFO: u16 = 2;
@@ -128,26 +127,14 @@ fn read(bytes: &[u8]) -> std::result::Result<(u32, Vec<PortVlan>), Malformed> {
 /// Whether this kernel's bridges can filter VLANs (`CONFIG_BRIDGE_VLAN_FILTERING`), found out in a namespace that nobody sees
 /// and that ends with the question.
 pub fn is_supported() -> Result<bool> {
-    let ask = || -> Result<bool> {
-        unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| crate::NetlinkError::Socket {
-            action: crate::netlink::Action {
-                operation: "find out whether bridges filter VLANs".into(),
-                object: String::new(),
-            },
-            step: "make a network namespace",
-            source: errno.into(),
-        })?;
+    NetNs::scratch(|| {
         let bridge = Bridge { name: "probe", vlan_filtering: true, ..Bridge::default() };
         match Netlink::open()?.add_bridge(&bridge) {
             Ok(()) => Ok(true),
             Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => Ok(false),
             Err(error) => Err(error),
         }
-    };
-    // The namespace is the thread's and goes with it.
-    thread::scope(|scope| {
-        scope.spawn(ask).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    })?
 }
 
 #[cfg(test)]

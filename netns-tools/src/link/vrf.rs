@@ -9,7 +9,7 @@ use netlink_packet_route::link::{
 use super::check_name;
 use super::veth::end;
 use crate::netlink::reply::attributes;
-use crate::netlink::{Netlink, NetlinkError, Result};
+use crate::netlink::{Netlink, Result};
 
 /// `IFLA_INFO_KIND` of a VRF.
 pub const KIND: &str = "vrf";
@@ -36,14 +36,6 @@ impl Vrf<'_> {
     }
 }
 
-/// A VRF without a table, which the kernel refuses to make: `vrf_newlink` (drivers/net/vrf.c) answers `EINVAL`, a kernel
-/// without VRFs `EOPNOTSUPP`.
-fn probe() -> LinkMessage {
-    let mut message = end("vrf-probe", None, None);
-    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vrf)]));
-    message
-}
-
 /// The table in a VRF's `IFLA_INFO_DATA`.
 pub(super) fn read_table(data: &[u8]) -> Option<u32> {
     attributes(data).find(|(kind, _)| *kind == TABLE).and_then(|(_, value)| parse_u32(value).ok())
@@ -59,23 +51,6 @@ impl Netlink {
             RouteNetlinkMessage::NewLink(vrf.message()),
             NLM_F_CREATE | NLM_F_EXCL,
         )
-    }
-
-    /// Whether this kernel has VRFs, or a module that has. Makes nothing.
-    pub fn has_vrf(&mut self) -> Result<bool> {
-        let asked = self.change(
-            "ask for VRFs",
-            "",
-            RouteNetlinkMessage::NewLink(probe()),
-            NLM_F_CREATE | NLM_F_EXCL,
-        );
-        match asked {
-            Err(NetlinkError::Refused { errno: libc::EOPNOTSUPP, .. }) => Ok(false),
-            Err(NetlinkError::Refused { errno: libc::EINVAL | libc::EEXIST, .. }) | Ok(()) => {
-                Ok(true)
-            }
-            Err(error) => Err(error),
-        }
     }
 }
 
@@ -102,9 +77,6 @@ mod tests {
         let info = attribute(18, &[attribute(1, b"vrf\0"), data].concat());
         let wanted = [vec![0; 16], attribute(libc::IFLA_IFNAME, b"blue\0"), info].concat();
         assert_eq!(bytes(&Vrf { name: "blue", table: 1001 }.message()), wanted);
-        let info = attribute(18, &attribute(1, b"vrf\0"));
-        let wanted = [vec![0; 16], attribute(libc::IFLA_IFNAME, b"vrf-probe\0"), info].concat();
-        assert_eq!(bytes(&probe()), wanted);
     }
 
     #[test]
@@ -126,7 +98,7 @@ mod tests {
         let ns = TestNetns::new("vrf");
         let mut netlink = ns.netlink();
         let made = netlink.add_vrf(&Vrf { name: "blue", table: 1001 });
-        assert_eq!(netlink.has_vrf().unwrap(), made.is_ok());
+        assert_eq!(netlink.has_link_kind(KIND).unwrap(), made.is_ok());
         match made {
             Ok(()) => assert_eq!(ns.link("blue").vrf_table, Some(1001)),
             Err(error) => {
@@ -134,6 +106,7 @@ mod tests {
                 println!("not proven on this kernel: a VRF device is made and read back ({error})");
             }
         }
-        assert!(ns.netlink().link("vrf-probe").unwrap().is_none());
+        let left = ns.netlink().links().unwrap();
+        assert!(!left.iter().any(|link| link.name.starts_with("probe")), "{left:?}");
     }
 }

@@ -1,5 +1,7 @@
 use serde_json::{Value, json};
 
+use netns_tools::MacAddr;
+
 use super::*;
 use crate::testcall::with_call;
 
