@@ -100,8 +100,9 @@ fn same(
 
 /// The inventory as soon as the kernel has done what it does in the background after a scene was made.
 fn at_rest(node: &Node, pod: &Pod) -> Inventory {
-    state::of(&node.ns);
-    state::of(&pod.ns);
+    // Either's rest may need the other's.
+    state::come_to_rest(&node.ns);
+    state::come_to_rest(&pod.ns);
     inventory(node, pod)
 }
 
