@@ -24,11 +24,12 @@ mount_all() {
         mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /run && mkdir /run/netns
 }
 
-# The kernel calls /sbin/modprobe for what it is asked for and has not loaded. A device file of a module asks for nothing.
+# The kernel calls /sbin/modprobe for what it is asked for and has not loaded. Two that ask at the same time are not both told when
+# it is there (busybox), so what all need is loaded before; and a device file of a module asks for nothing.
 find_modules() {
     folder=/lib/modules/$(uname -r)
     mkdir -p "$folder" && mount --bind "$OTHER_MODULES" "$folder" &&
-        ln -sf "$(command -v busybox)" /sbin/modprobe && modprobe tun
+        ln -sf "$(command -v busybox)" /sbin/modprobe && modprobe -a ipv6 veth bridge macvlan ipvlan 8021q dummy vrf tun nf_tables
 }
 
 # Loading a module of tunnels makes a device in every namespace, in the middle of some test, unless told not to.

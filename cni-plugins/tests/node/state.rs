@@ -154,7 +154,9 @@ fn sysctls(ns: &TestNetns, names: &Names) -> Value {
             .extend(["ipv4/ip_forward", "ipv6/conf/all/forwarding"].into_iter().filter_map(sysctl));
         lines
     });
-    lines.iter_mut().for_each(|line| *line = names.in_text(line));
+    for line in &mut lines {
+        *line = names.in_text(line);
+    }
     lines.sort();
     lines.into()
 }
