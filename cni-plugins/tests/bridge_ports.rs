@@ -89,6 +89,30 @@ fn vlans() {
     assert_eq!(node.sh("ip -o link show type veth"), "");
 }
 
+fn vlans_all_or_nothing(extra: &Value) {
+    if !netns_tools::link::port_vlan::is_supported().unwrap() {
+        println!(
+            "not proven on this kernel: an ADD with VLANs that fails or dies (CONFIG_BRIDGE_VLAN_FILTERING is off)"
+        );
+        return;
+    }
+    // The bridge stays, and what it has itself: its VLAN's interface with the gateway's address.
+    prove("bridge", || scene(|node| conf(node, extra)), |line| line.contains("br0"));
+}
+
+#[test]
+fn vlans_all_or_nothing_with_a_gateway() {
+    vlans_all_or_nothing(&json!({ "vlan": 100 }));
+}
+
+#[test]
+fn vlans_all_or_nothing_with_a_trunk() {
+    let trunk = json!([{ "minID": 200, "maxID": 202 }, { "id": 300 }]);
+    vlans_all_or_nothing(
+        &json!({ "vlanTrunk": trunk, "preserveDefaultVlan": true, "isDefaultGateway": false, "ipam": {} }),
+    );
+}
+
 /// The host knows the MAC address of the pod that had an address before; the next pod under that address is reached at once.
 #[test]
 fn an_address_that_comes_back_is_not_looked_for_at_the_old_mac() {

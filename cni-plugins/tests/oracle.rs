@@ -90,6 +90,25 @@ fn versions() {
     compare(&["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0"].map(of));
 }
 
+#[test]
+fn vlans() {
+    if !netns_tools::link::port_vlan::is_supported().unwrap() {
+        println!(
+            "not proven on this kernel: VLANs as the reference's (CONFIG_BRIDGE_VLAN_FILTERING is off)"
+        );
+        return;
+    }
+    let trunk = json!([{ "minID": 200, "maxID": 202 }, { "id": 300 }]);
+    compare(&[
+        case("access", V4, json!({ "vlan": 100 })),
+        case("access with a gateway", V4, json!({ "vlan": 100, "isGateway": true })),
+        case("access and default", &[], json!({ "vlan": 100, "preserveDefaultVlan": true })),
+        case("trunk", &[], json!({ "vlanTrunk": trunk })),
+        case("trunk and access", &[], json!({ "vlan": 100, "vlanTrunk": trunk })),
+        case("trunk and default", &[], json!({ "vlanTrunk": trunk, "preserveDefaultVlan": true })),
+    ]);
+}
+
 fn default_route() -> Value {
     json!([{ "dst": "0.0.0.0/0" }])
 }
@@ -132,7 +151,9 @@ fn story(suite: Suite, case: &Case) -> Value {
         result.as_object_mut().unwrap().retain(|_, value| *value != json!({}));
         names.normalise(result);
     }
-    let up = json!({ "node": state::of(&node.ns), "a": state::of(&a.ns), "leases": node.leases("testnet") });
+    let up = json!({
+        "node": state::of(&node.ns), "a": state::of(&a.ns), "leases": node.leases("testnet"), "vlans": vlans_of_ports(&node, case),
+    });
     // The reference's bridge takes over its ports' MAC addresses unless it is a gateway, and then does not pass its own CHECK;
     // its CHECK needs IPAM, and it does not find routes that it added without a gateway.
     let checks =
@@ -149,6 +170,16 @@ fn story(suite: Suite, case: &Case) -> Value {
     wait_until(|| node.sh("ip -o link show br0").contains("NO-CARRIER"));
     let down = json!({ "node": state::of(&node.ns), "a": state::of(&a.ns), "leases": node.leases("testnet") });
     json!({ "results": told, "up": up, "down": down })
+}
+
+/// Which VLANs the ports are in, where that is what the case is about.
+fn vlans_of_ports(node: &Node, case: &Case) -> Value {
+    if case.extra.get("vlan").or(case.extra.get("vlanTrunk")).is_none() {
+        return Value::Null;
+    }
+    let mut vlans = node.ns.json(&["bridge", "-j", "vlan", "show"]);
+    state::Names::default().normalise(&mut vlans);
+    vlans
 }
 
 fn wait_until(so: impl Fn() -> bool) {

@@ -6,7 +6,7 @@ mod node;
 use netns_tools::testing::TestNetns;
 use node::faults::{Scene, prove};
 use node::uplink::{FAR, OUTSIDE, OUTSIDE_V6, Uplink, conf, proven_here};
-use node::{Pod, Suite, state};
+use node::{Pod, Suite};
 use serde_json::{Value, json};
 
 /// A node with an uplink whose other end is in the pod's namespace: a scene has no place for a third.
@@ -21,9 +21,6 @@ fn scene(plugin: &str, extra: &Value) -> Scene {
     if !conf["ipam"].is_null() {
         conf["ipam"]["routes"] = json!([{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }]);
     }
-    // The kernel comes to rest: addresses of its own, and whether there is a carrier.
-    state::of(&node.ns);
-    state::of(&pod.ns);
     Scene { node, pod, conf }
 }
 

@@ -2,7 +2,7 @@
 
 mod node;
 
-use node::faults::{prove, scene};
+use node::faults::{prove_but, scene};
 use node::{Node, Pod, Suite, with_prev};
 use serde_json::{Value, json};
 
@@ -82,7 +82,9 @@ fn faults() {
         scene.conf = with_prev(&scene.conf, &prev(&scene.pod));
         scene
     };
-    prove("vrf", make, |_| false);
+    // The kernel drops the interface's routes on the way into the VRF and out of it; DEL gives none back, because the interface
+    // goes next.
+    prove_but("vrf", make, |_| false, |line| line.contains("10.9.0.0/16"));
 }
 
 #[test]

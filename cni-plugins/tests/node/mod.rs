@@ -109,7 +109,7 @@ impl Node {
         let dir = TempDir::new().unwrap();
         let bin = bin_dir(dir.path(), suite);
         let ns = TestNetns::new("hnode");
-        ns.cmd(&["ip", "link", "set", "lo", "up"]);
+        ns.configure("lo", &[]);
         Self { ns, dir, bin }
     }
 

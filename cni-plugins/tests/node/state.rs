@@ -1,9 +1,13 @@
 //! What the kernel says about a node and a pod, in a form in which two nodes can be compared.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use netns_tools::testing::TestNetns;
+use netns_tools::{Address, Link, OperState, sysctl};
 use serde_json::Value;
 
 /// Fields of `ip -j -d` that differ between two runs of the same program, or tick.
@@ -30,36 +34,56 @@ const VOLATILE: [&str; 20] = [
     "no",
 ];
 
+/// Sysctls of each interface that plugins set.
+const SYSCTLS: [(&str, &[&str]); 2] = [
+    ("ipv4/conf", &["arp_notify"]),
+    (
+        "ipv6/conf",
+        &["accept_ra", "accept_dad", "disable_ipv6", "keep_addr_on_down", "enhanced_dad"],
+    ),
+];
+
 /// How long the kernel may take to bring its own link-local addresses and routes into order.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Everything about a namespace: links, addresses, routes, rules, and the sysctls that plugins set; as soon as the kernel has
 /// come to rest, which it does behind the back of whoever changes a link.
 pub fn of(ns: &TestNetns) -> BTreeMap<String, Value> {
+    come_to_rest(ns);
+    look(ns)
+}
+
+/// Waits until the kernel leaves its addresses and routes alone, with a limit. Programs are for looking, once that is over: they
+/// take long in some kernels.
+pub fn come_to_rest(ns: &TestNetns) {
+    let mut net = ns.netlink();
+    let mut seen = || (net.links().unwrap(), net.addresses(None).unwrap(), net.routes().unwrap());
     let start = Instant::now();
-    let mut last = look(ns);
-    loop {
+    let mut last = seen();
+    while start.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(60));
-        let now = look(ns);
-        let at_rest = now == last && is_settled(&now);
-        if at_rest || start.elapsed() > PATIENCE {
-            return now;
+        let now = seen();
+        if now == last && is_settled(ns, &now.0, &now.1) {
+            return;
         }
         last = now;
     }
 }
 
 /// Whether no address is tentative and every link that is up, and may have one, has its link-local address.
-fn is_settled(state: &BTreeMap<String, Value>) -> bool {
-    let sysctls = state["sysctl"].as_array().unwrap();
-    state["addr"].as_array().unwrap().iter().all(|link| {
-        let addresses = link["addr_info"].as_array().unwrap();
-        let has_own = addresses.iter().any(|address| address["local"] == "LINK-LOCAL");
-        let name = link["ifname"].as_str().unwrap_or_default();
-        let without = Value::from(format!("ipv6/conf/{name}/disable_ipv6:1"));
-        addresses.iter().all(|address| address.get("tentative").is_none())
-            && (link["operstate"] != "UP" || has_own || sysctls.contains(&without))
-    })
+fn is_settled(ns: &TestNetns, links: &[Link], addresses: &[Address]) -> bool {
+    let has_own = |link: &Link| {
+        let mut own = addresses.iter().filter(|address| address.index == link.index);
+        own.any(|address| matches!(address.net.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local()))
+    };
+    let is_without = |link: &Link| {
+        let key = format!("net/ipv6/conf/{}/disable_ipv6", link.name);
+        ns.run(|| sysctl::read(&key)).is_ok_and(|value| value == "1")
+    };
+    !addresses.iter().any(Address::is_tentative)
+        && links
+            .iter()
+            .all(|link| link.oper_state != OperState::Up || has_own(link) || is_without(link))
 }
 
 /// The same at this moment, whatever the kernel is still about to do.
@@ -67,31 +91,43 @@ pub fn look(ns: &TestNetns) -> BTreeMap<String, Value> {
     let mut names = Names::default();
     let mut state = BTreeMap::new();
     for what in ["-d link", "addr", "-4 route show table all", "-6 route show table all"] {
-        let text = super::sh(ns, &format!("ip -j {what}"));
-        let text = if text.trim().is_empty() { "[]".to_owned() } else { text };
-        let mut json: Value = serde_json::from_str(&text).unwrap();
+        let words: Vec<_> = ["ip", "-j"].into_iter().chain(what.split(' ')).collect();
+        let mut json = ns.json(&words);
         names.normalise(&mut json);
         sort_routes(&mut json);
         state.insert(what.to_owned(), json);
     }
+    let ruleset = ns.json(&["nft", "-s", "-j", "list", "ruleset"]);
+    let has_rules = has_tables(ns, &ruleset);
     for program in ["iptables-save", "ip6tables-save"] {
-        let text = super::sh(ns, &format!("{program} 2>/dev/null"));
-        let rules: Vec<_> = text
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-            .map(|line| Value::from(line.split(" [").next().unwrap_or_default()))
-            .collect();
+        let rules = if has_rules { iptables(ns, program) } else { Vec::new() };
         state.insert(program.to_owned(), rules.into());
     }
-    state.insert("nftables".to_owned(), nftables(ns, &names));
+    state.insert("nftables".to_owned(), nftables(&ruleset, &names));
     state.insert("sysctl".to_owned(), sysctls(ns, &names));
     state
 }
 
+/// Whether iptables of either kind may have anything to tell.
+fn has_tables(ns: &TestNetns, ruleset: &Value) -> bool {
+    let names = |file: &str| fs::read_to_string(Path::new("/proc/thread-self/net").join(file));
+    let legacy = ["ip_tables_names", "ip6_tables_names"]
+        .map(|file| ns.run(|| names(file)).is_ok_and(|text| !text.trim().is_empty()));
+    let list = ruleset["nftables"].as_array().unwrap();
+    legacy.contains(&true) || list.iter().any(|object| object.get("metainfo").is_none())
+}
+
+fn iptables(ns: &TestNetns, program: &str) -> Vec<Value> {
+    let text = String::from_utf8(ns.output(&[program]).stdout).unwrap();
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| Value::from(line.split(" [").next().unwrap_or_default()))
+        .collect()
+}
+
 /// Tables, chains, rules and sets, but not those that are iptables' own.
-fn nftables(ns: &TestNetns, names: &Names) -> Value {
-    let json = ns.json(&["nft", "-s", "-j", "list", "ruleset"]);
-    let list = json["nftables"].as_array().unwrap().iter().flat_map(|o| o.as_object().unwrap());
+fn nftables(ruleset: &Value, names: &Names) -> Value {
+    let list = ruleset["nftables"].as_array().unwrap().iter().flat_map(|o| o.as_object().unwrap());
     let kept = list.filter(|(kind, object)| {
         let table = if *kind == "table" { &object["name"] } else { &object["table"] };
         let of_iptables = matches!(object["family"].as_str(), Some("ip" | "ip6"))
@@ -108,14 +144,33 @@ fn nftables(ns: &TestNetns, names: &Names) -> Value {
     lines.collect()
 }
 
-/// Those that the bridge plugin touches, per interface and for the namespace.
+/// Those that the bridge plugin touches, per interface and for the namespace: `ipv4/conf/eth0/arp_notify:0`.
 fn sysctls(ns: &TestNetns, names: &Names) -> Value {
-    let line = "cd /proc/sys/net && grep -H . ipv4/ip_forward ipv6/conf/all/forwarding \
-        ipv6/conf/*/accept_ra ipv6/conf/*/accept_dad ipv6/conf/*/disable_ipv6 \
-        ipv6/conf/*/keep_addr_on_down ipv6/conf/*/enhanced_dad ipv4/conf/*/arp_notify";
-    let mut lines: Vec<_> = super::sh(ns, line).lines().map(|line| names.in_text(line)).collect();
+    let mut lines = ns.run(|| {
+        let mut lines = Vec::new();
+        for (folder, keys) in SYSCTLS {
+            for interface in fs::read_dir(Path::new("/proc/sys/net").join(folder)).unwrap() {
+                let name = interface.unwrap().file_name().into_string().unwrap();
+                lines.extend(
+                    keys.iter().filter_map(|key| sysctl(&format!("{folder}/{name}/{key}"))),
+                );
+            }
+        }
+        lines
+            .extend(["ipv4/ip_forward", "ipv6/conf/all/forwarding"].into_iter().filter_map(sysctl));
+        lines
+    });
+    for line in &mut lines {
+        *line = names.in_text(line);
+    }
     lines.sort();
     lines.into()
+}
+
+/// `None`: there is no such one, or its interface went away meanwhile.
+fn sysctl(key: &str) -> Option<String> {
+    let value = fs::read_to_string(Path::new("/proc/sys/net").join(key)).ok()?;
+    Some(format!("{key}:{}", value.trim_end()))
 }
 
 fn sort_routes(json: &mut Value) {

@@ -1,9 +1,10 @@
 //! A node with an interface to the outside, which `macvlan` and its like make theirs on.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
-use netns_tools::OperState;
 use netns_tools::testing::TestNetns;
+use netns_tools::{OperState, Veth};
 use serde_json::{Value, json};
 
 use super::{Node, Pod, Suite};
@@ -30,12 +31,11 @@ impl Uplink {
     pub fn new(suite: Suite) -> Self {
         let (node, outside) = (Node::new(suite), TestNetns::new("hout"));
         // Duplicate address detection is the kernel's and takes seconds.
-        for ns in [&node.ns, &outside] {
-            ns.cmd(&["sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad"]);
-        }
-        let make =
-            format!("ip link add {MASTER} type veth peer name {FAR} netns {}", outside.name());
-        node.sh(&format!("{make} && ip link set {MASTER} up"));
+        without_dad(&node.ns);
+        without_dad(&outside);
+        let veth = Veth { peer_ns: Some(outside.ns()), ..Veth::new(MASTER, FAR) };
+        node.ns.netlink().add_veth(&veth).unwrap();
+        node.ns.configure(MASTER, &[]);
         outside.configure(FAR, &[&format!("{OUTSIDE}/24"), &format!("{OUTSIDE_V6}/64")]);
         for (ns, name) in [(&node.ns, MASTER), (&outside, FAR)] {
             let start = Instant::now();
@@ -50,7 +50,7 @@ impl Uplink {
     /// A pod in which IPv6 addresses can be used at once.
     pub fn pod(&self, id: &str) -> Pod {
         let pod = self.node.pod(id);
-        pod.sh("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
+        without_dad(&pod.ns);
         pod
     }
 
@@ -58,6 +58,11 @@ impl Uplink {
     pub fn conf(&self, plugin: &str, extra: &Value) -> Value {
         conf(&self.node, plugin, extra)
     }
+}
+
+/// Links to come have their IPv6 addresses at once.
+fn without_dad(ns: &TestNetns) {
+    ns.run(|| fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").unwrap());
 }
 
 /// A configuration of both families on `up0`; `null` takes a key away.
