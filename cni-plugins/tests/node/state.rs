@@ -70,13 +70,17 @@ pub fn come_to_rest(ns: &TestNetns) {
     }
 }
 
-/// Whether no address is tentative and every link that is up has its link-local address.
+/// Whether no address is tentative, every link that is up has its link-local address, and every VLAN's link knows whether it is up:
+/// the kernel tells it that of its parent a little later.
 fn is_settled(links: &[Link], addresses: &[Address]) -> bool {
     let has_own = |link: &Link| {
         let mut own = addresses.iter().filter(|address| address.index == link.index);
         own.any(|address| matches!(address.net.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local()))
     };
+    let waits =
+        |link: &Link| link.kind.as_deref() == Some("vlan") && link.oper_state == OperState::Unknown;
     !addresses.iter().any(Address::is_tentative)
+        && !links.iter().any(waits)
         && links.iter().all(|link| link.oper_state != OperState::Up || has_own(link))
 }
 
