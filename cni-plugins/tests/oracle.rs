@@ -29,7 +29,7 @@ const MEANT: [(&[&str], &str); 7] = [
         "a gateway takes no other router's word, whichever interface it is",
     ),
     (
-        &["/up/vlans/3/vlans", "reference [{\"flags\":[\"Egress Untagged\"],\"vlan\":1}"],
+        &["/up/vlans/2/vlans", "reference [{\"flags\":[\"Egress Untagged\"],\"vlan\":1}"],
         "the port of a VLAN's gateway is in its VLAN only",
     ),
     (&["ifalias: ours \"cni:testnet:"], "the text by which GC and DEL find the host's end"),
