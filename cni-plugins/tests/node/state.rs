@@ -70,8 +70,8 @@ pub fn come_to_rest(ns: &TestNetns) {
     }
 }
 
-/// Whether no address is tentative, every link that is up has its link-local address, and every VLAN's link and bridge knows whether
-/// it is up: the kernel tells it what its parent or its ports are a little later.
+/// Whether no address is tentative, every link that is up has its link-local address, and every VLAN's link knows whether it is up:
+/// the kernel tells it that of its parent a little later.
 fn is_settled(links: &[Link], addresses: &[Address]) -> bool {
     let has_own = |link: &Link| {
         let mut own = addresses.iter().filter(|address| address.index == link.index);
