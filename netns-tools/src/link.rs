@@ -111,6 +111,8 @@ pub struct Link {
     pub up: bool,
     /// Whether traffic passes.
     pub oper_state: OperState,
+    /// Whether its driver sees a carrier (`IFF_LOWER_UP`); `oper_state` follows a little later.
+    pub carrier: bool,
     /// The bridge (or other master) whose port it is.
     pub master: Option<u32>,
     /// `IFLA_LINK`: the other end of a veth pair, the link below a vxlan or macvlan. Counts in the namespace that
@@ -156,6 +158,7 @@ impl Link {
         let mut link = Self {
             index: header.index,
             up: header.flags.contains(LinkFlags::Up),
+            carrier: header.flags.contains(LinkFlags::LowerUp),
             promisc: header.flags.contains(LinkFlags::Promisc),
             loopback: header.flags.contains(LinkFlags::Loopback),
             allmulti: header.flags.contains(LinkFlags::Allmulti),

@@ -70,7 +70,8 @@ pub fn come_to_rest(ns: &TestNetns) {
     }
 }
 
-/// Whether no address is tentative and every link that is up, and may have one, has its link-local address.
+/// Whether no address is tentative, every link that is up, and may have one, has its link-local address, and every link knows
+/// whether it is up: the kernel looks at carriers, and at the links below, a little later (`net/core/link_watch.c`).
 fn is_settled(ns: &TestNetns, links: &[Link], addresses: &[Address]) -> bool {
     let has_own = |link: &Link| {
         let mut own = addresses.iter().filter(|address| address.index == link.index);
@@ -80,10 +81,12 @@ fn is_settled(ns: &TestNetns, links: &[Link], addresses: &[Address]) -> bool {
         let key = format!("net/ipv6/conf/{}/disable_ipv6", link.name);
         ns.run(|| sysctl::read(&key)).is_ok_and(|value| value == "1")
     };
-    !addresses.iter().any(Address::is_tentative)
-        && links
-            .iter()
-            .all(|link| link.oper_state != OperState::Up || has_own(link) || is_without(link))
+    let waits = |link: &Link| match link.oper_state {
+        OperState::Up => !has_own(link) && !is_without(link),
+        OperState::Unknown => link.kind.as_deref() == Some("vlan"),
+        _ => link.up && link.carrier,
+    };
+    !addresses.iter().any(Address::is_tentative) && !links.iter().any(waits)
 }
 
 /// The same at this moment, whatever the kernel is still about to do.
