@@ -278,10 +278,10 @@ fn sh(ns: &TestNetns, line: &str) -> String {
 pub mod traffic {
     //! Real packets: a server that tells its caller's address, and its caller.
 
-    use std::io::{Read, Write};
+    use std::io::{ErrorKind, Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::sync::mpsc;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use netns_tools::testing::TestNetns;
 
@@ -292,7 +292,7 @@ pub mod traffic {
     pub fn serve(ns: &TestNetns, address: &str, connections: usize) {
         let address: SocketAddr = address.parse().unwrap();
         // The socket stays in the namespace that it was made in, wherever it is used.
-        let listener = ns.run(move || TcpListener::bind(address).unwrap());
+        let listener = ns.run(move || bind(address));
         std::thread::spawn(move || {
             for stream in listener.incoming().take(connections) {
                 let mut stream = stream.unwrap();
@@ -300,6 +300,21 @@ pub mod traffic {
                 stream.write_all(peer.as_bytes()).unwrap();
             }
         });
+    }
+
+    /// An earlier server may have answered and not yet gone.
+    fn bind(address: SocketAddr) -> TcpListener {
+        let start = Instant::now();
+        loop {
+            match TcpListener::bind(address) {
+                Err(error)
+                    if error.kind() == ErrorKind::AddrInUse && start.elapsed() < PATIENCE =>
+                {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                listener => return listener.unwrap(),
+            }
+        }
     }
 
     /// What a server tells; `None` if it cannot be reached.
