@@ -81,6 +81,8 @@ impl Drop for Containerd {
         for suffix in ["", ".ttrpc"] {
             fs::remove_file(format!("{}{suffix}", self.address.display())).ok();
         }
+        // runc's, of the namespace that ctr uses: it is the same for every containerd of a machine, and goes only when empty
+        fs::remove_dir("/run/containerd/runc/default").ok();
     }
 }
 
