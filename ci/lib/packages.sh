@@ -26,14 +26,14 @@ install_packages() {
 
 # What building and running need.
 install_run_packages() {
-    install_packages containerd runc iptables nftables conntrack dbus-daemon iproute2 protobuf-compiler libprotobuf-dev gcc libc6-dev \
+    install_packages containerd runc iptables nftables conntrack iproute2 protobuf-compiler libprotobuf-dev gcc libc6-dev \
         busybox-static curl jq util-linux procps
 }
 
-# What the tests need besides: the reference plugins to compare with, another runtime that calls plugins, a DHCP server, the
+# What the tests need besides: the reference plugins to compare with, another runtime that calls plugins, a DHCP server, a bus, the
 # checkers of scripts and units, and the compiler of libFuzzer.
 install_test_packages() {
-    install_packages containernetworking-plugins dnsmasq-base g++ podman shellcheck systemd
+    install_packages containernetworking-plugins dbus-daemon dnsmasq-base g++ podman shellcheck systemd
 }
 
 # The home of the person behind sudo, whose Rust toolchain is as good as root's.
