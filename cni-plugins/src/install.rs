@@ -152,8 +152,8 @@ pub fn uninstall(bin_dir: &Path) -> Result<Vec<Report>, InstallError> {
         let found = look(&path)?;
         if found == Found::Foreign {
             // An installation that was killed between the backup and the replacement.
-            if same_inode(&path, &backup(&path)) {
-                let second = backup(&path);
+            let second = backup(&path);
+            if same_inode(&path, &second) {
                 fs::remove_file(&second).map_err(|source| failed("remove", &second, source))?;
             }
             reports.push(Report::Kept(path));
