@@ -15,7 +15,7 @@ use netns_tools::cause::one_line;
 use crate::pod::plan::PodPlan;
 use crate::pod::status::{PodStatus, StatusBoard};
 use crate::proxy::allocate::ServiceAllocator;
-use crate::proxy::model::{PodEndpoint, service_ports};
+use crate::proxy::pods::{PodEndpoint, service_ports};
 use crate::proxy::{Desired, Proxy};
 use crate::source::{SourceError, Sourced};
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use data_encoding::BASE32;
 use sha2::{Digest, Sha256};
 
-use super::model::Protocol;
+use super::pods::Protocol;
 
 /// The chains that every node has, of table `nat`.
 pub const NAT_CHAINS: [&str; 4] =

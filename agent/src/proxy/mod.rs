@@ -4,9 +4,12 @@
 //! committed is one transaction ([`changes`]). After any error the next sync reads the kernel anew.
 
 pub mod allocate;
+pub mod backend;
 pub mod chain;
 pub mod changes;
 pub mod model;
+pub mod options;
+pub mod pods;
 pub mod rules;
 pub mod validate;
 
@@ -18,7 +21,7 @@ use netns_tools::iptables::{Batch, IptablesError, Rules};
 use netns_tools::sysctl;
 
 use changes::Committed;
-use model::PodEndpoint;
+use pods::PodEndpoint;
 
 /// What should hold.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -76,7 +79,7 @@ impl Proxy {
 
     /// Makes the rules what they should be. Blocking.
     pub fn sync(&mut self, desired: &Desired) -> Result<SyncReport, ProxyError> {
-        let ports = model::service_ports(&desired.services, &desired.pods);
+        let ports = pods::service_ports(&desired.services, &desired.pods);
         let wanted = rules::generate(&self.config, &ports);
         let before = match self.committed.take() {
             Some(known) => known,

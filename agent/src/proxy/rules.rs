@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::model::ServicePort;
+use super::pods::ServicePort;
 use super::{Chains, ProxyConfig, chain};
 
 /// The rules that should hold.

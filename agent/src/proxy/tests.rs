@@ -4,7 +4,7 @@ use netns_tools::iptables::{FakeRules, Family, split_words};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::model::{NamedPort, Protocol};
+use super::pods::{NamedPort, Protocol};
 use super::*;
 
 fn service(name: &str, spec: Value) -> Service {
@@ -57,8 +57,7 @@ fn config() -> ProxyConfig {
 }
 
 fn lines(desired: &Desired) -> BTreeSet<String> {
-    let wanted =
-        rules::generate(&config(), &model::service_ports(&desired.services, &desired.pods));
+    let wanted = rules::generate(&config(), &pods::service_ports(&desired.services, &desired.pods));
     let chains = wanted.nat.iter().chain(&wanted.filter);
     chains
         .flat_map(|(name, rules)| rules.iter().map(move |rule| format!("-A {name} {rule}")))
@@ -105,8 +104,7 @@ fn the_rules_of_one_service() {
             PodEndpoint { ready: false, ..pod("web", "10.244.0.4") },
         ],
     };
-    let wanted =
-        rules::generate(&config(), &model::service_ports(&desired.services, &desired.pods));
+    let wanted = rules::generate(&config(), &pods::service_ports(&desired.services, &desired.pods));
     insta::assert_snapshot!(text(&wanted.nat), @r#"
     KUBE-EXT-LOLE4ISW44XBNF3G -m comment --comment "masquerade traffic for default/web external destinations" -j KUBE-MARK-MASQ
     KUBE-EXT-LOLE4ISW44XBNF3G -j KUBE-SVC-LOLE4ISW44XBNF3G
@@ -211,8 +209,7 @@ fn cleanup_leaves_foreign_rules_and_nothing_else() {
 #[test]
 fn every_chain_that_is_jumped_to_exists_and_every_chain_is_jumped_to() {
     let desired = recorded();
-    let wanted =
-        rules::generate(&config(), &model::service_ports(&desired.services, &desired.pods));
+    let wanted = rules::generate(&config(), &pods::service_ports(&desired.services, &desired.pods));
     for (table, chains) in [("nat", &wanted.nat), ("filter", &wanted.filter)] {
         let mut targets: BTreeSet<String> = rules::JUMPS
             .iter()
@@ -233,7 +230,7 @@ fn every_chain_that_is_jumped_to_exists_and_every_chain_is_jumped_to() {
 fn headless_external_and_foreign_services_have_no_rules() {
     let mut labelled = service("l", json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80}]}));
     labelled.metadata.labels =
-        Some([(model::PROXY_NAME_LABEL.to_owned(), "other".to_owned())].into());
+        Some([(pods::PROXY_NAME_LABEL.to_owned(), "other".to_owned())].into());
     let desired = Desired {
         services: vec![
             service("h", json!({"clusterIP": "None", "ports": [{"port": 80}]})),

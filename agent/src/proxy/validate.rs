@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
-use super::model::Protocol;
+use super::pods::Protocol;
 
 /// Every mistake of a service, each with its field.
 pub fn service(service: &Service) -> Result<(), Vec<String>> {
