@@ -11,6 +11,7 @@ pub mod model;
 pub mod options;
 pub mod pods;
 pub mod rules;
+pub mod run;
 pub mod validate;
 
 use std::collections::BTreeMap;
