@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use netns_tools::netns::NetNs;
 use netns_tools::nftables::Monitor;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, watch};
 
@@ -32,7 +33,9 @@ impl Alarm {
     }
 
     fn with(monitor: Monitor) -> io::Result<Self> {
-        let monitor = AsyncFd::new(monitor)?;
+        // SAFETY: the monitor's socket stays open, and stays the same, as long as the monitor lives.
+        let monitor = unsafe { AsyncFd::register_with_interest(monitor, Interest::READABLE) };
+        let monitor = monitor.map_err(|error| error.into_parts().1)?;
         let (alarm, rang, listen, alive) = Self::unconnected();
         tokio::spawn(async move {
             let _alive = alive;

@@ -1,13 +1,18 @@
 //! A backend without a kernel: it does what a test tells it and remembers what it was asked.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use netns_tools::NetlinkError;
+use netns_tools::conntrack::{Filter, Flow};
 use netns_tools::iptables::Family;
+use netns_tools::netlink::Action;
 
-use super::{FamilyParts, FlowCleaner, Predecessor};
+use super::{FamilyParts, Predecessor};
 use crate::proxy::backend::{Backend, BackendError, Comparison, Scope, SyncReport};
-use crate::proxy::model::{Changed, PortId, Ports};
+use crate::proxy::conntrack::Flows;
+use crate::proxy::model::{PortId, Ports};
 use crate::proxy::options::RuleOptions;
 
 /// One sync, as it was asked for.
@@ -40,10 +45,10 @@ pub struct FakeState {
     pub locked: bool,
     /// Somebody took the rules away.
     pub flushed: bool,
-    /// What cleaners were told, by call.
-    pub cleaned: Vec<Changed>,
-    /// The next cleaning fails.
-    pub cleaner_fails: bool,
+    /// How often tracked flows were listed.
+    pub listings: usize,
+    /// The next listing fails.
+    pub listing_fails: bool,
     /// Predecessors that were removed, and how many ports were in force then.
     pub removed: Vec<usize>,
 }
@@ -77,7 +82,7 @@ impl Fake {
     pub fn parts(&self) -> FamilyParts {
         FamilyParts {
             backend: Box::new(self.clone()),
-            cleaner: Box::new(self.clone()),
+            flows: Box::new(self.clone()),
             predecessors: vec![Box::new(self.clone())],
         }
     }
@@ -143,17 +148,24 @@ impl Backend for Fake {
     }
 }
 
-impl FlowCleaner for Fake {
-    fn clean(
-        &mut self,
-        _: Family,
-        changed: &Changed,
-        _: &Ports,
-        _: &RuleOptions,
-    ) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
+/// Nothing is tracked.
+impl Flows for Fake {
+    fn list(&mut self, _: &Filter, _: &dyn Fn(&Flow) -> bool) -> Result<Vec<Flow>, NetlinkError> {
         let mut state = self.state();
-        state.cleaned.push(changed.clone());
-        if std::mem::take(&mut state.cleaner_fails) { Err("no table".into()) } else { Ok(0) }
+        state.listings += 1;
+        if std::mem::take(&mut state.listing_fails) {
+            let action = Action { operation: "list flows".into(), object: String::new() };
+            return Err(NetlinkError::Refused { action, errno: 1, text: None });
+        }
+        Ok(Vec::new())
+    }
+
+    fn delete(&mut self, _: &Flow) -> Result<bool, NetlinkError> {
+        Ok(false)
+    }
+
+    fn is_local(&mut self, _: IpAddr) -> Result<bool, NetlinkError> {
+        Ok(false)
     }
 }
 

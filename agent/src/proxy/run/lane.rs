@@ -79,6 +79,7 @@ pub struct Lane {
     poll_at: Instant,
     failures: u32,
     told: Option<String>,
+    complaints: Vec<String>,
 }
 
 impl Lane {
@@ -99,6 +100,7 @@ impl Lane {
             poll_at: now,
             failures: 0,
             told: None,
+            complaints: Vec::new(),
         }
     }
 
@@ -142,6 +144,13 @@ impl Lane {
     /// Rules of somebody changed.
     pub fn want_look(&mut self) {
         self.look = true;
+    }
+
+    /// Of what went wrong beside the rules, that which did not the last time.
+    pub fn new_complaints(&mut self, complaints: Vec<String>) -> Vec<String> {
+        let new = complaints.iter().filter(|one| !self.complaints.contains(one)).cloned().collect();
+        self.complaints = complaints;
+        new
     }
 
     /// What is next; `None`: first the task that is under way must end.

@@ -43,31 +43,19 @@ pub use predecessor::{OtherMode, Predecessor};
 use worker::{Done, Outcome, Worker};
 
 use super::backend::Backend;
-use super::model::{Changed, Changes, Event, HealthCheck, Model, Node, Ports, ServiceName};
+use super::conntrack::Flows;
+use super::model::{Changes, Event, HealthCheck, Model, Node, ServiceName};
 use super::options::{Pace, RuleOptions};
 
 /// How many events are taken in before something is started: a source that never pauses must not keep rules from being written.
 const TAKEN_AT_ONCE: usize = 4096;
 
-/// Deletes flows of conntrack that lead where nobody serves any more. Blocking.
-pub trait FlowCleaner: Send {
-    /// `changed` tells what each port was when flows were cleaned the last time (`None`: not there); `ports` what the kernel's rules
-    /// now say. Returns how many flows were deleted. After an error the same changes come again, together with later ones.
-    fn clean(
-        &mut self,
-        family: Family,
-        changed: &Changed,
-        ports: &Ports,
-        options: &RuleOptions,
-    ) -> Result<usize, Box<dyn std::error::Error + Send + Sync>>;
-}
-
 /// One family.
 pub struct FamilyParts {
     /// What writes its rules.
     pub backend: Box<dyn Backend>,
-    /// What cleans its flows.
-    pub cleaner: Box<dyn FlowCleaner>,
+    /// The connections that are tracked, of which stale ones are forgotten.
+    pub flows: Box<dyn Flows>,
     /// What goes once its rules are in force.
     pub predecessors: Vec<Box<dyn Predecessor>>,
 }
@@ -144,6 +132,7 @@ pub struct Runner {
 struct State {
     model: Model,
     gate: Gate,
+    started: SystemTime,
     lanes: Vec<Lane>,
     observer: Arc<dyn Observer>,
     health_checks: BTreeMap<ServiceName, HealthCheck>,
@@ -160,6 +149,7 @@ impl Runner {
         let state = State {
             gate: Gate::new(node.is_some()),
             model: Model::new(node.unwrap_or_default()),
+            started: SystemTime::now(),
             lanes: families.into_iter().map(lane).collect(),
             observer,
             health_checks: BTreeMap::new(),
@@ -253,8 +243,10 @@ impl State {
         let (services, slices) = self.model.pending();
         self.judge_health |= services + slices > 0;
         let changes = self.model.take_changes();
-        let Changes { v4, v6, triggered, services, slices } = changes;
+        let Changes { v4, v6, mut triggered, services, slices } = changes;
         let now = SystemTime::now();
+        // how long the node followed late before this proxy was there says nothing of it
+        triggered.retain(|cause| *cause >= self.started);
         for (family, changed) in [(Family::V4, v4), (Family::V6, v6)] {
             let lane = self.lanes.iter_mut().find(|lane| lane.family() == family);
             let Some(lane) = lane.filter(|_| !changed.is_empty()) else { continue };
@@ -288,12 +280,14 @@ impl State {
             return;
         };
         let family = done.family;
-        for error in &done.complaints {
-            tracing::warn!(?family, "{error}");
+        if matches!(done.outcome, Outcome::Synced { .. }) {
+            for error in lane.new_complaints(done.complaints) {
+                tracing::warn!(?family, "{error}");
+            }
         }
-        if done.flows > 0 {
-            tracing::info!(?family, flows = done.flows, "stale flows deleted");
-            self.observer.flows_deleted(family, done.flows);
+        if let Some((flows, took)) = done.flows {
+            tracing::debug!(?family, flows, ?took, "stale flows are forgotten");
+            self.observer.flows_forgotten(family, flows, took);
         }
         let ended = lane.finish(done.worker, &done.outcome, now);
         match done.outcome {

@@ -48,8 +48,8 @@ pub trait Observer: Send + Sync {
     fn failed(&self, family: Family, failure: &Failure) {}
     /// Somebody took rules away; a full sync follows at once.
     fn lost(&self, family: Family) {}
-    /// Stale flows were deleted.
-    fn flows_deleted(&self, family: Family, count: usize) {}
+    /// After a sync so many stale flows were forgotten, and that took so long.
+    fn flows_forgotten(&self, family: Family, count: usize, took: Duration) {}
     /// The health checks of load balancers are others: all that there are. Rules for them are in force.
     fn health_checks(&self, checks: &BTreeMap<ServiceName, HealthCheck>) {}
     /// This node is another.
@@ -83,8 +83,8 @@ impl Observer for Observers {
         self.0.iter().for_each(|one| one.lost(family));
     }
 
-    fn flows_deleted(&self, family: Family, count: usize) {
-        self.0.iter().for_each(|one| one.flows_deleted(family, count));
+    fn flows_forgotten(&self, family: Family, count: usize, took: Duration) {
+        self.0.iter().for_each(|one| one.flows_forgotten(family, count, took));
     }
 
     fn health_checks(&self, checks: &BTreeMap<ServiceName, HealthCheck>) {

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use netns_tools::cause::one_line;
 use netns_tools::iptables::Family;
 
+use super::FamilyParts;
 use super::predecessor::Predecessor;
-use super::{FamilyParts, FlowCleaner};
 use crate::proxy::backend::{Backend, Scope, SyncReport};
+use crate::proxy::conntrack::{self, Flows};
 use crate::proxy::model::{Changed, PortId, Ports, ServicePort};
 use crate::proxy::options::RuleOptions;
 
@@ -63,8 +64,8 @@ pub struct Done {
     pub family: Family,
     pub worker: Box<Worker>,
     pub outcome: Outcome,
-    /// Flows that were deleted.
-    pub flows: usize,
+    /// Flows that were forgotten, and how long that took, if it was tried.
+    pub flows: Option<(usize, Duration)>,
     /// What else went wrong, in words.
     pub complaints: Vec<String>,
 }
@@ -72,13 +73,13 @@ pub struct Done {
 /// The state of one family. The ports are kept here too, so that a task carries only what changed.
 pub struct Worker {
     backend: Box<dyn Backend>,
-    cleaner: Box<dyn FlowCleaner>,
+    flows: Box<dyn Flows>,
     predecessors: Vec<Box<dyn Predecessor>>,
     options: RuleOptions,
     ports: Ports,
-    /// What changed since flows were cleaned.
-    uncleaned: Changed,
-    flows: usize,
+    /// Whether the flows agree with the rules, so that only changes matter.
+    flows_agree: bool,
+    forgotten: Option<(usize, Duration)>,
     complaints: Vec<String>,
 }
 
@@ -89,15 +90,15 @@ struct Panic(String);
 
 impl Worker {
     pub fn new(parts: FamilyParts, options: RuleOptions) -> Box<Self> {
-        let FamilyParts { backend, cleaner, predecessors } = parts;
+        let FamilyParts { backend, flows, predecessors } = parts;
         Box::new(Self {
             backend,
-            cleaner,
+            flows,
             predecessors,
             options,
             ports: Ports::new(),
-            uncleaned: Changed::new(),
-            flows: 0,
+            flows_agree: false,
+            forgotten: None,
             complaints: Vec::new(),
         })
     }
@@ -119,15 +120,14 @@ impl Worker {
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
             Outcome::Failed { error: Box::new(Panic(text.to_owned())), full }
         });
-        let (flows, complaints) =
-            (std::mem::take(&mut self.flows), std::mem::take(&mut self.complaints));
+        let (flows, complaints) = (self.forgotten.take(), std::mem::take(&mut self.complaints));
         Done { family: self.family(), worker: self, outcome, flows, complaints }
     }
 
     fn execute(&mut self, task: Task) -> Outcome {
         match task {
             Task::Sync { updates, changed, options, full } => {
-                self.take_in(updates, &changed, options);
+                self.take_in(updates, options);
                 self.sync(&changed, full)
             }
             Task::Look => match self.backend.is_intact() {
@@ -141,7 +141,6 @@ impl Worker {
     fn take_in(
         &mut self,
         updates: Vec<(PortId, Option<Arc<ServicePort>>)>,
-        changed: &Changed,
         options: Option<RuleOptions>,
     ) {
         for (id, port) in updates {
@@ -149,9 +148,6 @@ impl Worker {
                 Some(port) => drop(self.ports.insert(id, port)),
                 None => drop(self.ports.remove(&id)),
             }
-        }
-        for (id, before) in changed {
-            self.uncleaned.entry(id.clone()).or_insert_with(|| before.clone());
         }
         if let Some(options) = options {
             self.options = options;
@@ -164,29 +160,39 @@ impl Worker {
         match self.backend.sync(&self.ports, &self.options, scope) {
             Ok(report) => {
                 let took = start.elapsed();
-                self.clean_flows();
+                // a full one may have put back what was lost for a while
+                self.flows_agree &= !report.full;
+                self.forget_flows(changed);
                 self.remove_predecessors();
                 Outcome::Synced { report, took }
             }
-            Err(error) => Outcome::Failed { error: Box::new(error), full },
+            Err(error) => {
+                self.flows_agree = false;
+                Outcome::Failed { error: Box::new(error), full }
+            }
         }
     }
 
-    fn clean_flows(&mut self) {
-        if self.uncleaned.is_empty() {
+    fn forget_flows(&mut self, changed: &Changed) {
+        if self.flows_agree && changed.is_empty() {
             return;
         }
-        let family = self.family();
-        match self.cleaner.clean(family, &self.uncleaned, &self.ports, &self.options) {
-            Ok(count) => {
-                self.flows += count;
-                self.uncleaned.clear();
-            }
+        let (family, start) = (self.family(), Instant::now());
+        let (ports, options, flows) = (&self.ports, &self.options, self.flows.as_mut());
+        let forgotten = if self.flows_agree {
+            conntrack::forget_stale(family, changed, ports, options, flows)
+        } else {
+            conntrack::reconcile(family, ports, options, flows)
+        };
+        self.flows_agree = forgotten.is_ok();
+        let count = match forgotten {
+            Ok(report) => report.deleted,
             Err(error) => {
-                let reason = one_line(error.as_ref());
-                self.complaints.push(format!("cannot delete stale flows: {reason}"));
+                self.complaints.push(one_line(&error));
+                error.deleted
             }
-        }
+        };
+        self.forgotten = Some((count, start.elapsed()));
     }
 
     /// One that fails is tried again after the next full sync.
