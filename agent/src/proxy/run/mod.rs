@@ -243,6 +243,7 @@ impl State {
         let (services, slices) = self.model.pending();
         self.judge_health |= services + slices > 0;
         let changes = self.model.take_changes();
+        self.observer.changed(&self.model, &changes);
         let Changes { v4, v6, mut triggered, services, slices } = changes;
         let now = SystemTime::now();
         // how long the node followed late before this proxy was there says nothing of it
