@@ -40,7 +40,7 @@ fn at(seconds: u64) -> SystemTime {
 
 fn ops(mode: Mode) -> (Ops, HandClock) {
     let clock = HandClock::default();
-    let health_timeout = Duration::from_secs(60);
+    let health_timeout = Duration::from_mins(1);
     let settings = Settings { mode, health_timeout, configuration: json!({"mode": mode.name()}) };
     (Ops::with_clock(settings, Box::new(clock.clone())), clock)
 }
@@ -153,7 +153,7 @@ fn a_change_may_wait_for_a_minute() {
 
 #[test]
 fn a_clock_that_jumps_makes_nothing_late() {
-    let mut health = Health::new(Duration::from_secs(60));
+    let mut health = Health::new(Duration::from_mins(1));
     let moment = |wall, steady| Moment { wall: at(wall), steady: Duration::from_secs(steady) };
     health.updated(Family::V4, None, moment(100, 0));
     health.queued(Family::V4, at(100), moment(100, 0));
@@ -262,7 +262,7 @@ fn told(mode: Mode) -> Ops {
 fn stable(text: &str) -> String {
     let own =
         |line: &&str| !line.starts_with("process_") && !line.starts_with("heddle_build_info{");
-    text.lines().filter(own).map(|line| format!("{line}\n")).collect()
+    text.lines().filter(own).flat_map(|line| [line, "\n"]).collect()
 }
 
 #[test]
