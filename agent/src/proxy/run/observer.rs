@@ -46,6 +46,8 @@ pub trait Observer: Send + Sync {
     fn synced(&self, family: Family, synced: &Synced<'_>) {}
     /// Rules are not up to date; the old ones are in force.
     fn failed(&self, family: Family, failure: &Failure) {}
+    /// What the first so many events asked for is in force, in every family.
+    fn settled(&self, events: u64) {}
     /// Somebody took rules away; a full sync follows at once.
     fn lost(&self, family: Family) {}
     /// After a sync so many stale flows were forgotten, and that took so long.
@@ -77,6 +79,10 @@ impl Observer for Observers {
 
     fn failed(&self, family: Family, failure: &Failure) {
         self.0.iter().for_each(|one| one.failed(family, failure));
+    }
+
+    fn settled(&self, events: u64) {
+        self.0.iter().for_each(|one| one.settled(events));
     }
 
     fn lost(&self, family: Family) {
