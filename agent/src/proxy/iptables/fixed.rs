@@ -53,8 +53,7 @@ const TO_HEALTH_CHECKS: &str =
     "-m comment --comment \"kubernetes health check service ports\" -j KUBE-NODEPORTS";
 const TO_EXTERNAL: &str = "-m conntrack --ctstate NEW -m comment --comment \"kubernetes externally-visible service portals\" -j KUBE-EXTERNAL-SERVICES";
 const TO_FORWARD: &str = "-m comment --comment \"kubernetes forwarding rules\" -j KUBE-FORWARD";
-const TO_FILTERED: &str =
-    "-m conntrack --ctstate NEW -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES";
+const TO_FILTERED: &str = "-m conntrack --ctstate NEW -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES";
 const TO_SERVICES: &str = "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES";
 const TO_POSTROUTING: &str =
     "-m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING";
@@ -175,7 +174,11 @@ fn to_node_ports(context: Context<'_>) -> Vec<String> {
         }
         NodePortAddresses::Listed(addresses) => {
             let served = addresses.iter().filter(|ip| serves_node_ports(context, **ip));
-            served.map(|ip| format!("-d {} {comment} -j KUBE-NODEPORTS", ipnetwork::IpNetwork::from(*ip))).collect()
+            served
+                .map(|ip| {
+                    format!("-d {} {comment} -j KUBE-NODEPORTS", ipnetwork::IpNetwork::from(*ip))
+                })
+                .collect()
         }
     }
 }

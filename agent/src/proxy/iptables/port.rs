@@ -201,8 +201,7 @@ impl Writer<'_> {
         let restricted = self.is_restricted();
         for ip in &self.port.load_balancer_ips {
             if self.port.endpoints.any {
-                let target =
-                    if restricted { &self.chains.firewall } else { &self.chains.external };
+                let target = if restricted { &self.chains.firewall } else { &self.chains.external };
                 let to = self.to(*ip, &format!("{} loadbalancer IP", self.id));
                 self.share(Shared::NatServices, format!("{to} -j {target}"));
             }
@@ -287,8 +286,7 @@ impl Writer<'_> {
         if self.allows_this_node() {
             rules.extend(self.port.load_balancer_ips.iter().map(|ip| allow(host(*ip))));
         }
-        let rest =
-            format!("other traffic to {} will be dropped by KUBE-PROXY-FIREWALL", self.id);
+        let rest = format!("other traffic to {} will be dropped by KUBE-PROXY-FIREWALL", self.id);
         rules.push(quoted(&rest));
         self.own(self.chains.firewall.clone(), rules);
     }
@@ -327,7 +325,9 @@ impl Writer<'_> {
         let to = self.to(self.port.cluster_ip, &format!("{} cluster IP", self.id));
         Some(match not_local {
             Unless::Never => format!("{to} -j KUBE-MARK-MASQ"),
-            Unless::From(LocalMatch::Source(range)) => format!("! -s {range} {to} -j KUBE-MARK-MASQ"),
+            Unless::From(LocalMatch::Source(range)) => {
+                format!("! -s {range} {to} -j KUBE-MARK-MASQ")
+            }
             // iptables-save prints interfaces behind addresses
             Unless::From(local) => {
                 let (address, rest) = to.split_once(" -p ").unwrap_or((&to, ""));
