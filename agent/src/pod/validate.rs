@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::Value;
 
 use super::quantity::milli;
-use crate::proxy::pods::Protocol;
+use crate::proxy::model::Protocol;
 
 /// The fields that have an effect, or whose only accepted values ask for nothing.
 const POD_FIELDS: [&str; 9] = [

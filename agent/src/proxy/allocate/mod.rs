@@ -305,7 +305,8 @@ impl ServiceAllocator {
             let Some(number) = number else {
                 return Err(AllocateError::PortOutside { field, port, first, last });
             };
-            return match taken.get(&number) {
+            // the ports of one service may share a number for different protocols
+            return match taken.get(&number).filter(|owner| *owner != claimant.key) {
                 Some(owner) => {
                     Err(AllocateError::PortTaken { field, port: number, owner: owner.clone() })
                 }
