@@ -146,6 +146,19 @@ impl Nftables {
         self.has("look for a chain", query)
     }
 
+    /// A chain; `None` if it is not there.
+    pub fn chain(&mut self, table: Table<'_>, chain: &str) -> Result<Option<ListedChain>> {
+        let query = query(NFT_MSG_GETCHAIN, table.family.number(), |to| {
+            to.name(NFTA_CHAIN_TABLE, table.name);
+            to.name(NFTA_CHAIN_NAME, chain);
+        });
+        let read = |bytes: &[u8]| listed::chain(bytes, table);
+        match self.get("look at a chain", query, read) {
+            Err(error) if error.is_not_found() => Ok(None),
+            found => found,
+        }
+    }
+
     /// The chains of a table; none if the table is not there.
     pub fn chains(&mut self, table: Table<'_>) -> Result<Vec<ListedChain>> {
         let query = query(NFT_MSG_GETCHAIN, table.family.number(), |_| {});

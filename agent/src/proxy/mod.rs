@@ -8,6 +8,7 @@ pub mod backend;
 pub mod chain;
 pub mod changes;
 pub mod conntrack;
+pub mod iptables;
 pub mod model;
 pub mod options;
 pub mod pods;
