@@ -48,7 +48,8 @@ use self::batch::family_header;
 use self::buffer::Buffer;
 pub use self::error::NftError;
 pub use self::expr::{
-    Ct, Expr, FibFlags, FibResult, Header, Meta, NatFlags, NatKind, Op, Reg, RegRange, Reject,
+    Ct, DynsetOp, Expr, FibFlags, FibResult, Header, Meta, NatFlags, NatKind, Op, Reg, RegRange,
+    Reject,
 };
 pub use self::listed::{ListedChain, ListedElement, ListedRule, ListedSet, ListedTable};
 pub use self::object::{Base, Chain, ChainKind, Family, Hook, Policy, Table, Verdict, priority};

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::buffer::Buffer;
 use super::object::Verdict;
 use super::uapi::{
-    NFT_DATA_VERDICT, NFT_SET_CONCAT, NFT_SET_ELEM_INTERVAL_END, NFT_SET_INTERVAL, NFT_SET_MAP,
-    NFT_SET_TIMEOUT, NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_LIST_ELEM, NFTA_SET_DATA_LEN,
-    NFTA_SET_DATA_TYPE, NFTA_SET_DESC, NFTA_SET_DESC_CONCAT, NFTA_SET_DESC_SIZE,
+    NFT_DATA_VERDICT, NFT_SET_CONCAT, NFT_SET_ELEM_INTERVAL_END, NFT_SET_EVAL, NFT_SET_INTERVAL,
+    NFT_SET_MAP, NFT_SET_TIMEOUT, NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_LIST_ELEM,
+    NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DESC, NFTA_SET_DESC_CONCAT, NFTA_SET_DESC_SIZE,
     NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END,
     NFTA_SET_ELEM_TIMEOUT, NFTA_SET_ELEM_USERDATA, NFTA_SET_FIELD_LEN, NFTA_SET_FLAGS, NFTA_SET_ID,
     NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TIMEOUT, NFTA_SET_USERDATA,
@@ -96,6 +96,8 @@ pub struct Set<'a> {
     pub timeouts: bool,
     /// How long an element stays that says nothing about it; needs `timeouts`.
     pub default_timeout: Option<Duration>,
+    /// Rules add elements to it and delete them: see [`super::Expr::Dynset`].
+    pub dynamic: bool,
     /// How many elements it can hold. A number that is known helps the kernel choose how to keep them.
     pub size: Option<u32>,
     /// At most [`super::COMMENT_MAX`] bytes.
@@ -111,6 +113,7 @@ impl<'a> Set<'a> {
             map: None,
             intervals: false,
             timeouts: false,
+            dynamic: false,
             default_timeout: None,
             size: None,
             comment: None,
@@ -133,6 +136,7 @@ impl<'a> Set<'a> {
         flag(self.map.is_some(), NFT_SET_MAP);
         flag(self.intervals, NFT_SET_INTERVAL);
         flag(self.is_concatenated_interval(), NFT_SET_CONCAT);
+        flag(self.dynamic, NFT_SET_EVAL);
         flag(self.timeouts || self.default_timeout.is_some(), NFT_SET_TIMEOUT);
         flags
     }
@@ -300,6 +304,7 @@ fn key(attribute: u16, key: &Key, to: &mut Buffer) {
     to.nested(attribute, |to| to.put(NFTA_DATA_VALUE, key.as_slice()));
 }
 
-fn milliseconds(time: Duration) -> u64 {
+/// As the kernel counts.
+pub(super) fn milliseconds(time: Duration) -> u64 {
     time.as_millis().try_into().unwrap_or(u64::MAX)
 }
