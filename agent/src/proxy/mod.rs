@@ -8,6 +8,7 @@ pub mod backend;
 pub mod chain;
 pub mod changes;
 pub mod model;
+pub mod nftables;
 pub mod options;
 pub mod pods;
 pub mod rules;
