@@ -14,7 +14,7 @@ use super::uapi::{
     NFTNL_UDATA_SET_COMMENT, NFTNL_UDATA_SET_DATABYTEORDER, NFTNL_UDATA_SET_ELEM_COMMENT,
     NFTNL_UDATA_SET_KEYBYTEORDER,
 };
-use super::value::Key;
+use super::value::{Key, Value};
 
 /// nft's `BYTEORDER_HOST_ENDIAN`.
 const HOST_ENDIAN: u32 = 1;
@@ -39,6 +39,11 @@ pub enum Type {
 }
 
 impl Type {
+    /// Its length in bytes, without what fills it up in a key of several fields.
+    pub const fn size(self) -> u32 {
+        self.parts().1
+    }
+
     /// nft's number (`enum datatypes` in its `datatype.h`) and the length in bytes.
     const fn parts(self) -> (u32, u32) {
         match self {
@@ -50,6 +55,25 @@ impl Type {
             Self::Mark => (19, 4),
             Self::IfName => (41, 16),
         }
+    }
+}
+
+impl Key {
+    /// Puts a key together from the bytes that the kernel tells, for which the types of its fields must be known. `None`: their
+    /// lengths are others.
+    pub fn of_bytes(bytes: &[u8], fields: &[Type]) -> Option<Self> {
+        if bytes.len() != usize::try_from(total_len(fields)).ok()? {
+            return None;
+        }
+        let mut rest = bytes;
+        let mut key: Option<Self> = None;
+        for field in fields {
+            let len = usize::try_from(field.size()).ok()?;
+            let value = Value::new(rest.get(..len)?)?;
+            rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+            key = Some(key.map_or_else(|| Self::new(value), |key| key.and(value)));
+        }
+        key
     }
 }
 
@@ -128,6 +152,19 @@ impl<'a> Set<'a> {
     /// A map from keys to data.
     pub const fn map(name: &'a str, key: &'a [Type], data: &'a [Type]) -> Self {
         Self { map: Some(MapOf::Data(data)), ..Self::new(name, key) }
+    }
+
+    /// Whether a set of the kernel is what this would make.
+    pub fn is(&self, listed: &super::ListedSet) -> bool {
+        let data = match self.map {
+            Some(MapOf::Data(fields)) => Some(type_number(fields)),
+            Some(MapOf::Verdicts) => Some(NFT_DATA_VERDICT),
+            None => None,
+        };
+        listed.key_type == type_number(self.key)
+            && listed.key_len == total_len(self.key)
+            && listed.data_type == data
+            && listed.flags == self.flags()
     }
 
     fn flags(&self) -> u32 {

@@ -24,7 +24,8 @@ pub struct State {
     options: RuleOptions,
     ports: Ports,
     shared: HashMap<Shared, u32>,
-    elements: usize,
+    /// How many elements each set has.
+    elements: BTreeMap<SetName, usize>,
 }
 
 /// What becomes different.
@@ -77,7 +78,7 @@ impl State {
             options: options.clone(),
             ports: Ports::new(),
             shared: HashMap::new(),
-            elements: 0,
+            elements: BTreeMap::new(),
         };
         let mut transaction = Transaction::default();
         state.skeleton(&mut transaction);
@@ -102,8 +103,7 @@ impl State {
     /// How many rules there are, and elements.
     pub fn count(&self) -> (usize, usize) {
         let rules = self.chains().iter().map(|(_, rules)| rules.len()).sum();
-        let single = self.shared.keys().filter_map(element);
-        (rules, self.elements + single.count())
+        (rules, self.elements.values().sum())
     }
 
     /// Every chain with its rules.
@@ -113,9 +113,17 @@ impl State {
         fixed.chain(self.shared.keys().filter_map(|shared| self.chain(shared))).collect()
     }
 
-    /// The ports that were taken in last.
-    pub fn ports(&self) -> &Ports {
-        &self.ports
+    /// How many elements each set has.
+    pub fn counts(&self) -> &BTreeMap<SetName, usize> {
+        &self.elements
+    }
+
+    /// Some elements of the table: those of the first port and of the last, and one of all that is shared.
+    pub fn samples(&self) -> Vec<(SetName, Key)> {
+        let ports = self.ports.values().next().into_iter().chain(self.ports.values().next_back());
+        let own = ports.flat_map(|port| contribution(port).entries);
+        let shared = self.shared.keys().find_map(element);
+        own.chain(shared).map(|(set, key, _)| (set, key)).collect()
     }
 
     fn skeleton(&mut self, transaction: &mut Transaction) {
@@ -141,7 +149,7 @@ impl State {
         for ip in listed {
             let (set, key) = (SetName::NodePortIps, Key::new(ip));
             transaction.push(Change::AddElement { set, key, data: None });
-            self.elements += 1;
+            *self.elements.entry(set).or_default() += 1;
         }
     }
 
@@ -160,7 +168,6 @@ impl State {
             port.iter().for_each(|port| difference.add(contribution(port)));
         }
         difference.settle();
-        self.elements = self.elements + difference.added.len() - difference.removed.len();
         let (needed, unneeded) = self.count_shared(std::mem::take(&mut difference.shared));
         self.write(difference, &needed, &unneeded, transaction);
     }
@@ -190,7 +197,7 @@ impl State {
 
     /// New chains, then elements that go, then elements that come, then chains that nothing leads to any more.
     fn write(
-        &self,
+        &mut self,
         difference: Difference,
         needed: &[Shared],
         unneeded: &[Shared],
@@ -208,6 +215,7 @@ impl State {
         removed.extend(unneeded.iter().filter_map(element));
         removed.sort_by_key(|(set, ..)| *set);
         for (set, key, _) in removed {
+            *self.elements.entry(set).or_default() -= 1;
             transaction.push(Change::DeleteElement { set, key });
         }
         let mut added = difference.added;
@@ -215,6 +223,7 @@ impl State {
         added.sort_by_key(|(set, ..)| *set);
         transaction.changes.reserve_exact(added.len());
         for (set, key, data) in added {
+            *self.elements.entry(set).or_default() += 1;
             transaction.push(Change::AddElement { set, key, data });
         }
         // what leads on to others goes first: routes are in the order of their kinds, and what is led to has the first
