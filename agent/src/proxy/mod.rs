@@ -19,6 +19,7 @@ pub mod conntrack;
 pub mod host;
 pub mod iptables;
 pub mod model;
+pub mod nftables;
 pub mod ops;
 pub mod options;
 pub mod pods;
