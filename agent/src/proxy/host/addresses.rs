@@ -7,6 +7,7 @@ use std::time::Duration;
 use netns_tools::address::AddressMonitor;
 use netns_tools::cause::one_line;
 use netns_tools::netlink::{Netlink, NetlinkError};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
@@ -41,8 +42,7 @@ pub fn addresses(netlink: &mut Netlink) -> Result<Vec<IpAddr>, AddressError> {
 /// if they are others than before. Needs a tokio runtime; ends when every receiver is gone.
 pub fn watch_addresses() -> Result<watch::Receiver<Vec<IpAddr>>, AddressError> {
     // listening comes first, so that nothing falls in between
-    let monitor =
-        AddressMonitor::open().and_then(AsyncFd::register).map_err(AddressError::Watch)?;
+    let monitor = AddressMonitor::open().and_then(register).map_err(AddressError::Watch)?;
     let mut netlink = Netlink::open().map_err(AddressError::List)?;
     let (sender, receiver) = watch::channel(addresses(&mut netlink)?);
     tokio::spawn(async move {
@@ -54,6 +54,11 @@ pub fn watch_addresses() -> Result<watch::Receiver<Vec<IpAddr>>, AddressError> {
         }
     });
     Ok(receiver)
+}
+
+fn register(monitor: AddressMonitor) -> io::Result<AsyncFd<AddressMonitor>> {
+    // SAFETY: the monitor owns its socket and keeps it for as long as it lives, which is as long as the `AsyncFd` that takes it.
+    unsafe { Ok(AsyncFd::register_with_interest(monitor, Interest::READABLE)?) }
 }
 
 async fn follow(

@@ -89,7 +89,7 @@ impl Servers {
 }
 
 /// Whatever is asked for is answered, as by kube-proxy: what a load balancer asks for is its own choice.
-fn router(ops: &Ops, name: &ServiceName) -> Router {
+pub(super) fn router(ops: &Ops, name: &ServiceName) -> Router {
     Router::new().fallback(ask).with_state((ops.clone(), name.clone()))
 }
 
