@@ -185,7 +185,7 @@ fn port_errors<'a>(
             ));
         }
         if port.protocol.as_deref().is_some_and(|word| Protocol::parse(word).is_none()) {
-            errors.push(format!("{place}.protocol: must be TCP or UDP"));
+            errors.push(format!("{place}.protocol: must be TCP, UDP or SCTP"));
         }
         host_port_errors(port, &place, used, errors);
         match port.name.as_deref() {

@@ -155,7 +155,8 @@ mod tests {
         let one = |slice: &Slice| {
             let ports: Vec<_> = slice.ports.iter().map(|port| port.port.to_string()).collect();
             let mark = |endpoint: &SliceEndpoint| {
-                let marks = [(endpoint.ready, "r"), (endpoint.serving, "s"), (endpoint.terminating, "t")];
+                let marks =
+                    [(endpoint.ready, "r"), (endpoint.serving, "s"), (endpoint.terminating, "t")];
                 let marks: String =
                     marks.into_iter().filter(|(is, _)| *is).map(|(_, mark)| mark).collect();
                 format!("{}={marks}", endpoint.address)
@@ -173,8 +174,12 @@ mod tests {
             {"name": "c", "port": 1, "targetPort": "missing"}]});
         let mut other = pod(&["10.1.0.9"], 1);
         other.labels.clear();
-        let pods =
-            [pod(&["10.1.0.1", "fd00::1"], 8080), pod(&["10.1.0.2"], 9090), pod(&["10.1.0.3"], 8080), other];
+        let pods = [
+            pod(&["10.1.0.1", "fd00::1"], 8080),
+            pod(&["10.1.0.2"], 9090),
+            pod(&["10.1.0.3"], 8080),
+            other,
+        ];
         let slices = slices(&[service(spec)], &pods, "here");
         assert_eq!(
             text(&slices),

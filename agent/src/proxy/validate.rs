@@ -326,26 +326,73 @@ mod tests {
     #[test]
     fn mistakes_name_their_fields() {
         let cases = [
-            (json!({"type": "Magic"}), "spec.type: \"Magic\" is not ClusterIP, NodePort, LoadBalancer or ExternalName"),
+            (
+                json!({"type": "Magic"}),
+                "spec.type: \"Magic\" is not ClusterIP, NodePort, LoadBalancer or ExternalName",
+            ),
             (json!({"clusterIP": "x"}), "spec.clusterIP: \"x\" is not an address"),
-            (json!({"clusterIPs": ["10.0.0.1", "10.0.0.2"]}), "spec.clusterIPs: there may be one address of each family"),
-            (json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.2"]}), "spec.clusterIPs[0]: \"10.0.0.2\" is not spec.clusterIP"),
-            (json!({"type": "NodePort", "clusterIP": "None"}), "spec.clusterIP: None is for type ClusterIP"),
+            (
+                json!({"clusterIPs": ["10.0.0.1", "10.0.0.2"]}),
+                "spec.clusterIPs: there may be one address of each family",
+            ),
+            (
+                json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.2"]}),
+                "spec.clusterIPs[0]: \"10.0.0.2\" is not spec.clusterIP",
+            ),
+            (
+                json!({"type": "NodePort", "clusterIP": "None"}),
+                "spec.clusterIP: None is for type ClusterIP",
+            ),
             (json!({"ipFamilies": ["IPv5"]}), "spec.ipFamilies[0]: \"IPv5\" is not IPv4 or IPv6"),
-            (json!({"ipFamilies": ["IPv4", "IPv4"]}), "spec.ipFamilies: each family may be there once"),
-            (json!({"ipFamilies": ["IPv6"], "clusterIP": "10.0.0.1"}), "spec.ipFamilies: is not in the order"),
+            (
+                json!({"ipFamilies": ["IPv4", "IPv4"]}),
+                "spec.ipFamilies: each family may be there once",
+            ),
+            (
+                json!({"ipFamilies": ["IPv6"], "clusterIP": "10.0.0.1"}),
+                "spec.ipFamilies: is not in the order",
+            ),
             (json!({"ipFamilyPolicy": "Dual"}), "spec.ipFamilyPolicy: \"Dual\""),
-            (json!({"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4", "IPv6"]}), "spec.ipFamilyPolicy: SingleStack allows one"),
-            (json!({"externalTrafficPolicy": "Local"}), "spec.externalTrafficPolicy: is for type NodePort"),
-            (json!({"internalTrafficPolicy": "local"}), "spec.internalTrafficPolicy: \"local\" is not Cluster or Local"),
-            (json!({"sessionAffinity": "Cookie"}), "spec.sessionAffinity: \"Cookie\" is not None or ClientIP"),
-            (json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}}),
-                "spec.sessionAffinityConfig.clientIP.timeoutSeconds: is not between"),
-            (json!({"externalIPs": ["nowhere"]}), "spec.externalIPs: \"nowhere\" is not an IP address"),
-            (json!({"loadBalancerSourceRanges": ["10.0.0.0/8"]}), "spec.loadBalancerSourceRanges: is for type LoadBalancer"),
-            (json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["all"]}), "spec.loadBalancerSourceRanges: \"all\" is not a range"),
-            (json!({"type": "LoadBalancer", "healthCheckNodePort": 30001}), "spec.healthCheckNodePort: is for type LoadBalancer with"),
-            (json!({"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1"}), "spec.loadBalancerIP: nobody is here"),
+            (
+                json!({"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4", "IPv6"]}),
+                "spec.ipFamilyPolicy: SingleStack allows one",
+            ),
+            (
+                json!({"externalTrafficPolicy": "Local"}),
+                "spec.externalTrafficPolicy: is for type NodePort",
+            ),
+            (
+                json!({"internalTrafficPolicy": "local"}),
+                "spec.internalTrafficPolicy: \"local\" is not Cluster or Local",
+            ),
+            (
+                json!({"sessionAffinity": "Cookie"}),
+                "spec.sessionAffinity: \"Cookie\" is not None or ClientIP",
+            ),
+            (
+                json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}}),
+                "spec.sessionAffinityConfig.clientIP.timeoutSeconds: is not between",
+            ),
+            (
+                json!({"externalIPs": ["nowhere"]}),
+                "spec.externalIPs: \"nowhere\" is not an IP address",
+            ),
+            (
+                json!({"loadBalancerSourceRanges": ["10.0.0.0/8"]}),
+                "spec.loadBalancerSourceRanges: is for type LoadBalancer",
+            ),
+            (
+                json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["all"]}),
+                "spec.loadBalancerSourceRanges: \"all\" is not a range",
+            ),
+            (
+                json!({"type": "LoadBalancer", "healthCheckNodePort": 30001}),
+                "spec.healthCheckNodePort: is for type LoadBalancer with",
+            ),
+            (
+                json!({"type": "LoadBalancer", "loadBalancerIP": "192.0.2.1"}),
+                "spec.loadBalancerIP: nobody is here",
+            ),
         ];
         for (mut spec, expected) in cases {
             spec["ports"] = json!([{"port": 80}]);
@@ -355,7 +402,10 @@ mod tests {
         let status = json!({"loadBalancer": {"ingress": [{"ip": "x"}, {"ip": "192.0.2.1", "ipMode": "NAT"}]}});
         let found = errors_with(json!({"type": "LoadBalancer", "ports": [{"port": 80}]}), status);
         assert!(found.contains("status.loadBalancer.ingress[0].ip: \"x\""), "{found}");
-        assert!(found.contains("status.loadBalancer.ingress[1].ipMode: \"NAT\" is not VIP or Proxy"), "{found}");
+        assert!(
+            found.contains("status.loadBalancer.ingress[1].ipMode: \"NAT\" is not VIP or Proxy"),
+            "{found}"
+        );
     }
 
     #[test]
@@ -386,8 +436,10 @@ mod tests {
         let good = json!({"metadata": {"name": "s-1", "labels": {SERVICE_LABEL: "s"}}, "addressType": "IPv4",
             "ports": [{"port": 80}], "endpoints": [{"addresses": ["192.0.2.1"]}]});
         assert_eq!(check(good.clone()), "");
-        let found = check(json!({"addressType": "FQDN", "endpoints": [{"addresses": []}, {"addresses": ["x"]}],
-            "ports": [{"port": 0}, {"name": "b", "protocol": "ICMP"}]}));
+        let found = check(
+            json!({"addressType": "FQDN", "endpoints": [{"addresses": []}, {"addresses": ["x"]}],
+            "ports": [{"port": 0}, {"name": "b", "protocol": "ICMP"}]}),
+        );
         for expected in [
             "metadata.name: is needed",
             "metadata.labels: kubernetes.io/service-name is needed",
@@ -400,7 +452,9 @@ mod tests {
         ] {
             assert!(found.contains(expected), "{expected}\n---\n{found}");
         }
-        for (address, expected) in [("fd00::1", "is not of the slice's"), ("127.0.0.1", "that an endpoint can")] {
+        for (address, expected) in
+            [("fd00::1", "is not of the slice's"), ("127.0.0.1", "that an endpoint can")]
+        {
             let mut wrong = good.clone();
             wrong["endpoints"][0]["addresses"][0] = address.into();
             assert!(check(wrong).contains(expected));

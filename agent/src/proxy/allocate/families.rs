@@ -82,8 +82,11 @@ pub fn families(
     if let Some(unknown) = families.iter().find(|family| !known.contains(family)) {
         return Err(AllocateError::NoRange(word(*unknown)));
     }
-    let inferred =
-        if families.len() == 2 { FamilyPolicy::RequireDualStack } else { FamilyPolicy::SingleStack };
+    let inferred = if families.len() == 2 {
+        FamilyPolicy::RequireDualStack
+    } else {
+        FamilyPolicy::SingleStack
+    };
     let said = spec.ip_family_policy.as_deref().and_then(FamilyPolicy::parse);
     let policy = said.unwrap_or(inferred);
     if policy == FamilyPolicy::SingleStack {

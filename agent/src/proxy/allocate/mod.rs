@@ -36,7 +36,9 @@ pub enum AllocateError {
         reason: String,
     },
     /// There is no range of the family.
-    #[error("spec.ipFamilies: network.service_cidr has no range of {0}; add one, or use the other family")]
+    #[error(
+        "spec.ipFamilies: network.service_cidr has no range of {0}; add one, or use the other family"
+    )]
     NoRange(&'static str),
     /// There is one family only.
     #[error(
@@ -224,8 +226,11 @@ impl ServiceAllocator {
         index: usize,
         ip: IpAddr,
     ) -> Result<IpAddr, AllocateError> {
-        let field =
-            if index == 0 { "spec.clusterIP".to_owned() } else { format!("spec.clusterIPs[{index}]") };
+        let field = if index == 0 {
+            "spec.clusterIP".to_owned()
+        } else {
+            format!("spec.clusterIPs[{index}]")
+        };
         if !range::is_usable(cidr, ip) {
             return Err(AllocateError::AddressOutside { field, ip, cidr });
         }

@@ -14,8 +14,7 @@ fn cidrs(text: &str) -> Vec<IpNetwork> {
 }
 
 fn open(folder: &Path, cidr: &str) -> ServiceAllocator {
-    ServiceAllocator::open(&folder.join("services.json"), cidrs(cidr), 30000..=30099)
-        .unwrap()
+    ServiceAllocator::open(&folder.join("services.json"), cidrs(cidr), 30000..=30099).unwrap()
 }
 
 fn ip(service: &Service) -> String {
@@ -56,10 +55,7 @@ fn choices_are_checked_and_both_services_named() {
     };
     allocator.assign(&mut ask("a", "10.96.0.10", 30080)).unwrap();
     let cases = [
-        (
-            ask("b", "10.96.0.10", 30081),
-            "spec.clusterIP: 10.96.0.10 belongs to service default/a",
-        ),
+        (ask("b", "10.96.0.10", 30081), "spec.clusterIP: 10.96.0.10 belongs to service default/a"),
         (
             ask("b", "10.97.0.10", 30081),
             "spec.clusterIP: 10.97.0.10 is not in network.service_cidr 10.96.0.0/24",
@@ -111,12 +107,9 @@ fn headless_services_need_nothing() {
 fn a_broken_file_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("services.json"), "{").unwrap();
-    let error = ServiceAllocator::open(
-        &folder.path().join("services.json"),
-        cidrs("10.96.0.0/12"),
-        1..=2,
-    )
-    .unwrap_err();
+    let error =
+        ServiceAllocator::open(&folder.path().join("services.json"), cidrs("10.96.0.0/12"), 1..=2)
+            .unwrap_err();
     assert!(error.to_string().contains("remove it to allocate anew"), "{error}");
 }
 
@@ -124,7 +117,8 @@ fn a_broken_file_says_what_to_do() {
 fn a_service_of_both_families_has_an_address_of_each_and_keeps_them() {
     let folder = tempfile::tempdir().unwrap();
     let cidr = "10.96.0.0/12,fd00:96::/108";
-    let ask = |policy: &str| service("web", json!({"ipFamilyPolicy": policy, "ports": [{"port": 80}]}));
+    let ask =
+        |policy: &str| service("web", json!({"ipFamilyPolicy": policy, "ports": [{"port": 80}]}));
     let assign = |policy: &str| {
         let mut asked = ask(policy);
         open(folder.path(), cidr).assign(&mut asked).unwrap();
@@ -147,7 +141,10 @@ fn a_second_chosen_address_is_named_by_its_own_field() {
     let folder = tempfile::tempdir().unwrap();
     let mut wrong = service("web", json!({"clusterIPs": ["10.96.0.1", "fd01::1"]}));
     let error = open(folder.path(), "10.96.0.0/12,fd00::/108").assign(&mut wrong).unwrap_err();
-    assert_eq!(error.to_string(), "spec.clusterIPs[1]: fd01::1 is not in network.service_cidr fd00::/108");
+    assert_eq!(
+        error.to_string(),
+        "spec.clusterIPs[1]: fd01::1 is not in network.service_cidr fd00::/108"
+    );
 }
 
 #[test]

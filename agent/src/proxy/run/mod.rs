@@ -10,11 +10,13 @@
 //! | `lane` | when which family is synced, compared or looked at: pure, told the time |
 //! | `worker` | the blocking work of one family |
 //! | `observer` | who is told what happens: metrics, health servers, status |
+//! | `backends` | what writes rules, by mode, and clean-up |
 //! | `alarm` | notifications of nf_tables |
 //! | `predecessor` | rules of another mode or proxy, removed when ours are in force |
 //! | `lock` | one proxy per network namespace |
 
 mod alarm;
+pub mod backends;
 #[cfg(test)]
 pub mod fake;
 mod lane;
@@ -39,7 +41,7 @@ pub use alarm::Alarm;
 use lane::{Due, Lane};
 pub use lock::{Lock, LockError};
 pub use observer::{Failure, Observer, Observers, Synced};
-pub use predecessor::{OtherMode, Predecessor};
+pub use predecessor::Predecessor;
 use worker::{Done, Outcome, Worker};
 
 use super::backend::Backend;
@@ -250,6 +252,7 @@ impl State {
         let (services, slices) = self.model.pending();
         self.judge_health |= services + slices > 0;
         let changes = self.model.take_changes();
+        self.observer.changed(&self.model, &changes);
         let Changes { v4, v6, mut triggered, services, slices } = changes;
         let now = SystemTime::now();
         // how long the node followed late before this proxy was there says nothing of it

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use netns_tools::iptables::Family;
 
 use crate::proxy::backend::SyncReport;
-use crate::proxy::model::{HealthCheck, Node, ServiceName};
+use crate::proxy::model::{Changes, HealthCheck, Model, Node, ServiceName};
 
 /// A sync that succeeded.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,8 @@ pub struct Failure {
 /// Is told what happens. Called from the loop: it must not block. Whoever wants nothing of one kind leaves it out.
 #[expect(unused_variables, reason = "an observer that wants nothing needs no names")]
 pub trait Observer: Send + Sync {
+    /// Objects changed: `model` is what it has become.
+    fn changed(&self, model: &Model, changes: &Changes) {}
     /// Changes of a family wait for a sync, the oldest since `since`. Told again as more come.
     fn queued(&self, family: Family, since: SystemTime) {}
     /// How many changes of objects wait for a sync.
@@ -65,6 +67,10 @@ impl Observer for () {}
 pub struct Observers(pub Vec<Arc<dyn Observer>>);
 
 impl Observer for Observers {
+    fn changed(&self, model: &Model, changes: &Changes) {
+        self.0.iter().for_each(|one| one.changed(model, changes));
+    }
+
     fn queued(&self, family: Family, since: SystemTime) {
         self.0.iter().for_each(|one| one.queued(family, since));
     }
