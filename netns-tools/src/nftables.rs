@@ -48,7 +48,8 @@ use self::batch::family_header;
 use self::buffer::Buffer;
 pub use self::error::NftError;
 pub use self::expr::{
-    Ct, Expr, FibFlags, FibResult, Header, Meta, NatFlags, NatKind, Op, Reg, RegRange, Reject,
+    Ct, DynsetOp, Expr, FibFlags, FibResult, Header, Meta, NatFlags, NatKind, Op, Reg, RegRange,
+    Reject,
 };
 pub use self::listed::{ListedChain, ListedElement, ListedRule, ListedSet, ListedTable};
 pub use self::object::{Base, Chain, ChainKind, Family, Hook, Policy, Table, Verdict, priority};
@@ -57,8 +58,8 @@ pub use self::set::{Data, Element, MapOf, Set, Type};
 use self::uapi::{
     NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN, NFT_MSG_GETGEN, NFT_MSG_GETRULE, NFT_MSG_GETSET,
     NFT_MSG_GETSETELEM, NFT_MSG_GETTABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_CHAIN,
-    NFTA_RULE_TABLE, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_TABLE,
-    NFTA_TABLE_NAME,
+    NFTA_RULE_TABLE, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE,
+    NFTA_SET_TABLE, NFTA_TABLE_NAME,
 };
 pub use self::value::{Bytes, Key, Value};
 use crate::netlink::KernelSocket;
@@ -196,6 +197,16 @@ impl Nftables {
         });
         let listed = self.list("list the elements of a set", query, listed::elements);
         Ok(none_if_not_found(listed)?.into_iter().flatten().collect())
+    }
+
+    /// Whether a set or map has an element with the key of this one; also false if there is no such set.
+    pub fn has_element(&mut self, table: Table<'_>, set: &str, element: &Element) -> Result<bool> {
+        let query = query(NFT_MSG_GETSETELEM, table.family.number(), |to| {
+            to.name(NFTA_SET_ELEM_LIST_TABLE, table.name);
+            to.name(NFTA_SET_ELEM_LIST_SET, set);
+            to.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |to| element.encode(to));
+        });
+        self.has("look for an element", query)
     }
 
     fn get<T>(

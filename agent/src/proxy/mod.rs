@@ -10,6 +10,7 @@ pub mod changes;
 pub mod conntrack;
 pub mod iptables;
 pub mod model;
+pub mod nftables;
 pub mod options;
 pub mod pods;
 pub mod rules;
