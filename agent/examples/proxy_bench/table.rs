@@ -79,8 +79,17 @@ impl fmt::Display for Goal {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { first, first_cpu, change, change_worst, change_cpu, look, memory, connect } =
-            self.figures;
+        let Figures {
+            first,
+            first_cpu,
+            change,
+            change_worst,
+            change_cpu,
+            follow,
+            look,
+            memory,
+            connect,
+        } = self.figures;
         let recorded =
             RECORDED.iter().find(|(mode, size, ..)| (*mode, *size) == (self.mode, self.size));
         let (_, _, their_first, their_change, their_memory) =
@@ -90,7 +99,7 @@ impl fmt::Display for Line {
         let theirs = [their_first, their_change, their_memory].map(told).join(" / ");
         write!(
             f,
-            "{:<16}{:<10}{first:>9.0}{first_cpu:>9.0}{:>9.0}{change:>10.1}{change_worst:>9.1}{change_cpu:>9.1}{:>9.1}{look:>8.1}{memory:>8.0}{:>9.0}{:>8.0}   {theirs}",
+            "{:<16}{:<10}{first:>9.0}{first_cpu:>9.0}{:>9.0}{change:>10.1}{change_worst:>9.1}{change_cpu:>9.1}{:>9.1}{follow:>9.1}{look:>8.1}{memory:>8.0}{:>9.0}{:>8.0}   {theirs}",
             self.mode,
             self.size.to_string(),
             self.floors.first,
@@ -109,7 +118,7 @@ impl fmt::Display for Table {
         )?;
         writeln!(
             f,
-            "{:<16}{:<10}{:>9}{:>9}{:>9}{:>10}{:>9}{:>9}{:>9}{:>8}{:>8}{:>9}{:>8}   kube-proxy: first / change / memory",
+            "{:<16}{:<10}{:>9}{:>9}{:>9}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}{:>8}{:>9}{:>8}   kube-proxy: first / change / memory",
             "",
             "",
             "first",
@@ -119,6 +128,7 @@ impl fmt::Display for Table {
             "worst",
             "CPU",
             "floor",
+            "follows",
             "look",
             "memory",
             "connect",
