@@ -86,7 +86,7 @@ impl Conntrack {
         let mut listed = self.dump(filter, &wanted);
         if self.filters && matches!(&listed, Err(failure) if is_unknown_filter(failure)) {
             self.filters = false;
-            listed = self.dump(filter, &wanted);
+            listed = self.dump(filter, wanted);
         }
         listed.map_err(|e| failed("list connections", filter.to_string(), e))
     }

@@ -82,6 +82,12 @@ pub fn wait_for(size: Size, server: Ipv4Addr) -> Outcome {
     Err(format!("{service} does not lead to {server}").into())
 }
 
+/// Median in microseconds of a connection where there are no rules yet.
+pub fn bare() -> Outcome<f64> {
+    let direct = SocketAddr::new(IpAddr::V4(SERVER), TARGET);
+    Ok(median((0..CONNECTIONS).map(|_| once(&direct)).collect::<Outcome<_>>()?))
+}
+
 fn once(to: &SocketAddr) -> Outcome<f64> {
     let start = Instant::now();
     match TcpStream::connect_timeout(to, Duration::from_secs(5)) {

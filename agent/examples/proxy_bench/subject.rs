@@ -88,13 +88,14 @@ pub struct Figures {
     pub look: f64,
     /// The most memory that the process held.
     pub memory: f64,
-    /// A connection to the last service, and one to its endpoint without the service; medians.
-    pub connect: [f64; 2],
+    /// A connection to the last service, one to its endpoint without the service, and one before there were any rules; medians in
+    /// microseconds.
+    pub connect: [f64; 3],
 }
 
 impl Figures {
-    fn numbers(&self) -> [f64; 10] {
-        let [service, direct] = self.connect;
+    fn numbers(&self) -> [f64; 11] {
+        let [service, direct, bare] = self.connect;
         [
             self.first,
             self.first_cpu,
@@ -106,6 +107,7 @@ impl Figures {
             self.memory,
             service,
             direct,
+            bare,
         ]
     }
 
@@ -128,11 +130,12 @@ impl Figures {
             memory,
             service,
             direct,
+            bare,
         ] = numbers?[..]
         else {
             return Err(format!("not the figures of a measurement: {text:?}").into());
         };
-        let connect = [service, direct];
+        let connect = [service, direct, bare];
         Ok(Self {
             first,
             first_cpu,
@@ -190,6 +193,7 @@ impl Subject {
 pub fn run(mode: Mode, size: Size, rounds: usize) -> Outcome<Figures> {
     let (model, options) = (world::model(size), world::options());
     let mut subject = Subject { model, options, backend: mode.backend()? };
+    let bare = path::bare()?;
     let (_, first) = spend(|| subject.sync(true))?;
     let events = (0..u32::try_from(rounds)?).map(|round| world::replacement(size, round));
     let changes = events.map(|event| subject.change(event)).collect::<Outcome<Vec<_>>>()?;
@@ -200,6 +204,7 @@ pub fn run(mode: Mode, size: Size, rounds: usize) -> Outcome<Figures> {
     if !intact {
         return Err("the rules are not what was committed".into());
     }
+    let [service, direct] = path::connect(size)?;
     Ok(Figures {
         first: first.wall,
         first_cpu: first.cpu,
@@ -209,7 +214,7 @@ pub fn run(mode: Mode, size: Size, rounds: usize) -> Outcome<Figures> {
         follow,
         look: look.wall,
         memory: peak_memory()?,
-        connect: path::connect(size)?,
+        connect: [service, direct, bare],
     })
 }
 
