@@ -118,7 +118,7 @@ fn fresh(model: &Model, family: Family) -> Ruleset {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
     #[test]
     fn steps_lead_where_a_fresh_start_leads(
         steps in proptest::collection::vec(any_step(), 1..25), v6: bool, fail in 0usize..40, batch in 1usize..4,
