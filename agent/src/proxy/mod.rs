@@ -7,6 +7,7 @@ pub mod allocate;
 pub mod backend;
 pub mod chain;
 pub mod changes;
+pub mod config;
 pub mod model;
 pub mod options;
 pub mod pods;
