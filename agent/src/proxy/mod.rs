@@ -8,6 +8,7 @@ pub mod backend;
 pub mod chain;
 pub mod changes;
 pub mod config;
+pub mod kube;
 pub mod model;
 pub mod options;
 pub mod pods;
