@@ -57,13 +57,20 @@ pub struct Page {
 pub struct Gone;
 
 /// All objects.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Store {
     version: u64,
     tables: HashMap<Resource, Table>,
     /// What lists that are under way go through, by their number.
     snapshots: HashMap<u64, (u64, Objects)>,
     lists: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        // a watch from version 0 would mean "from anywhere"
+        Self { version: 1, tables: HashMap::new(), snapshots: HashMap::new(), lists: 0 }
+    }
 }
 
 impl Store {
@@ -229,13 +236,13 @@ mod tests {
             store.put(Resource::Services, service(name));
         }
         let first = store.list(Resource::Services, |_| true, 2, None).unwrap();
-        assert_eq!((names(&first), first.version), (vec!["a", "b"], 3));
+        assert_eq!((names(&first), first.version), (vec!["a", "b"], 4));
         store.put(Resource::Services, service("d"));
         store.delete(Resource::Services, "default", "c");
         let second = store.list(Resource::Services, |_| true, 2, first.next.as_deref()).unwrap();
-        assert_eq!((names(&second), second.version, &second.next), (vec!["c"], 3, &None));
+        assert_eq!((names(&second), second.version, &second.next), (vec!["c"], 4, &None));
         let all = store.list(Resource::Services, |_| true, 0, None).unwrap();
-        assert_eq!((names(&all), all.version), (vec!["a", "b", "d"], 5));
+        assert_eq!((names(&all), all.version), (vec!["a", "b", "d"], 6));
     }
 
     #[test]
@@ -244,13 +251,13 @@ mod tests {
         store.put(Resource::Services, service("a"));
         store.put(Resource::Services, service("b"));
         let page = store.list(Resource::Services, |_| true, 1, None).unwrap();
-        let place = store.place(Resource::Services, 1).unwrap();
+        let place = store.place(Resource::Services, 2).unwrap();
         assert_eq!(store.since(Resource::Services, place).unwrap().0.len(), 1);
         store.compact();
         assert_eq!(store.list(Resource::Services, |_| true, 1, page.next.as_deref()), Err(Gone));
-        assert_eq!(store.place(Resource::Services, 1), Err(Gone));
+        assert_eq!(store.place(Resource::Services, 2), Err(Gone));
         assert!(store.since(Resource::Services, place).is_err());
-        let place = store.place(Resource::Services, 2).unwrap();
+        let place = store.place(Resource::Services, 3).unwrap();
         assert!(store.since(Resource::Services, place).unwrap().0.is_empty());
         store.put(Resource::Services, service("c"));
         assert_eq!(store.since(Resource::Services, place).unwrap().0.len(), 1);

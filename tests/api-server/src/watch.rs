@@ -45,11 +45,13 @@ impl Watch {
                 return;
             }
             tokio::select! {
-                _ = changed.changed() => {}
+                // what changes after a cut is not to be told
+                biased;
                 _ = cut.changed() => {
                     pieces.send(Err(std::io::ErrorKind::ConnectionReset.into())).await.ok();
                     return;
                 }
+                _ = changed.changed() => {}
                 () = tokio::time::sleep(BOOKMARKS), if self.bookmarks => {
                     let version = self.shared.store().version();
                     if pieces.send(Ok(self.bookmark(version).into())).await.is_err() {

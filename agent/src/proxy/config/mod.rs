@@ -23,7 +23,6 @@ use ipnetwork::IpNetwork;
 pub use conf::{ConfigError, Mistake};
 pub use field::{FIELDS, Field, Kind, Use};
 pub use layer::{API_VERSION, KIND};
-pub use options::HostAddresses;
 
 use super::options::Pace;
 

@@ -91,6 +91,12 @@ impl<K: Kind> Intake<K> {
         }
     }
 
+    /// The versions of the objects that were refused.
+    #[cfg(test)]
+    pub fn refused_versions(&self) -> Vec<&str> {
+        self.refused.values().map(String::as_str).collect()
+    }
+
     /// What to go on with if the API does not let this kind be read.
     pub fn forbidden(&self) -> Option<Event> {
         self.kind.forbidden()
