@@ -7,12 +7,14 @@ pub mod allocate;
 pub mod backend;
 pub mod chain;
 pub mod changes;
+pub mod conntrack;
 pub mod host;
 pub mod model;
 pub mod ops;
 pub mod options;
 pub mod pods;
 pub mod rules;
+pub mod run;
 pub mod validate;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@ mod served;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::{Body as RequestBody, to_bytes};
@@ -12,7 +13,9 @@ use serde_json::json;
 use tower::ServiceExt;
 
 use super::*;
-use crate::proxy::model::{Event, Service, Slice};
+use crate::proxy::backend::SyncReport;
+use crate::proxy::model::{Event, FAMILIES, HealthCheck, Model, Node, Service, Slice};
+use crate::proxy::run::{Failure, Observer, Synced};
 
 /// A clock that is set by hand, in seconds.
 #[derive(Clone, Default)]
@@ -43,7 +46,13 @@ fn ops(mode: Mode) -> (Ops, HandClock) {
 }
 
 fn synced(ops: &Ops, family: Family, queued: Option<u64>) {
-    ops.synced(family, &SyncReport::default(), Duration::ZERO, queued.map(at), &[]);
+    let (report, queued) = (&SyncReport::default(), queued.map(at));
+    let at = ops.0.clock.now().wall;
+    ops.synced(family, &Synced { report, took: Duration::ZERO, at, queued, triggered: &[] });
+}
+
+fn failure(full: bool) -> Failure {
+    Failure { reason: String::new(), full, attempts: 1 }
 }
 
 async fn get(router: Router, path: &str) -> (StatusCode, HeaderMap, String) {
@@ -134,7 +143,7 @@ fn a_change_may_wait_for_a_minute() {
             match step {
                 Queued(family, since) => ops.queued(family, at(since)),
                 Synced(family, queued) => synced(&ops, family, queued),
-                Failed(family) => ops.failed(family, true),
+                Failed(family) => ops.failed(family, &failure(true)),
                 Nothing => {}
             }
             assert_eq!(ops.health().is_healthy(), healthy, "{name}, second {second}");
@@ -179,7 +188,7 @@ async fn health_documents_are_kube_proxys() {
 async fn a_node_that_leaves_lives_but_gets_no_traffic() {
     let (ops, _) = ops(Mode::Iptables);
     let leaving = Node { leaving: true, ..Node::named("n") };
-    ops.set_node(&leaving);
+    ops.node_changed(&leaving);
     let ask = |path: &'static str| get(routes::health(ops.clone()), path);
     let (status, _, body) = ask("/healthz").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
@@ -189,7 +198,7 @@ async fn a_node_that_leaves_lives_but_gets_no_traffic() {
     let (status, _, body) = ask("/livez").await;
     assert_eq!(status, StatusCode::OK);
     assert!(!body.contains("nodeEligible"), "{body}");
-    ops.set_node(&Node::named("n"));
+    ops.node_changed(&Node::named("n"));
     assert_eq!(ask("/healthz").await.0, StatusCode::OK);
     let text = ops.metrics_text();
     for line in [
@@ -229,12 +238,16 @@ fn told(mode: Mode) -> Ops {
         ops.pending(family, 3, 4);
         let tables = vec![("filter", 9), ("nat", 20)];
         let report = SyncReport { full: true, changes: 1, rules: tables.clone(), written: tables };
-        ops.synced(family, &report, Duration::from_millis(3), None, &[at(98), at(200)]);
-        let report = SyncReport { full: false, ..report };
-        ops.synced(family, &report, Duration::from_secs(20), Some(at(99)), &[]);
-        ops.failed(family, true);
-        ops.failed(family, false);
-        ops.flows_deleted(family, 5, Some(Duration::from_millis(1)));
+        let took = Duration::from_millis(3);
+        let triggered = &[at(98), at(200)];
+        let full = Synced { report: &report, took, at: at(100), queued: None, triggered };
+        ops.synced(family, &full);
+        let report = &SyncReport { full: false, ..report.clone() };
+        let took = Duration::from_secs(20);
+        ops.synced(family, &Synced { report, took, queued: Some(at(99)), triggered: &[], ..full });
+        ops.failed(family, &failure(true));
+        ops.failed(family, &failure(false));
+        ops.flows_forgotten(family, 5, Duration::from_millis(1));
         ops.0.metrics.set_no_local(family, "internal", 1);
         ops.0.metrics.set_no_local(family, "external", 2);
     }
