@@ -1,5 +1,7 @@
 //! IP addresses of links (rtnetlink(7), `Documentation/netlink/specs/rt-addr.yaml`).
 
+mod monitor;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
@@ -9,6 +11,7 @@ use netlink_packet_route::address::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+pub use self::monitor::AddressMonitor;
 use crate::netlink::reply::{Malformed, attributes};
 use crate::netlink::{Netlink, Result, body};
 

@@ -71,14 +71,24 @@ impl Conntrack {
 
     /// The flows that `filter` lets through.
     pub fn list(&mut self, filter: &Filter) -> Result<Vec<Flow>> {
-        let mut listed = self.dump(filter);
+        self.list_where(filter, |_| true)
+    }
+
+    /// The flows that `filter` lets through and that are `wanted`. Only these are kept in memory while the kernel prints: of
+    /// hundreds of thousands, mostly few are.
+    pub fn list_where(
+        &mut self,
+        filter: &Filter,
+        wanted: impl Fn(&Flow) -> bool,
+    ) -> Result<Vec<Flow>> {
+        // An older kernel prints everything.
+        let wanted = |flow: &Flow| filter.matches(flow) && wanted(flow);
+        let mut listed = self.dump(filter, &wanted);
         if self.filters && matches!(&listed, Err(failure) if is_unknown_filter(failure)) {
             self.filters = false;
-            listed = self.dump(filter);
+            listed = self.dump(filter, &wanted);
         }
-        let listed = listed.map_err(|e| failed("list connections", filter.to_string(), e))?;
-        // An older kernel prints everything.
-        Ok(listed.into_iter().filter(|flow| filter.matches(flow)).collect())
+        listed.map_err(|e| failed("list connections", filter.to_string(), e))
     }
 
     /// Forgets one flow. `false`: it was gone already.
@@ -110,12 +120,17 @@ impl Conntrack {
         result
     }
 
-    fn dump(&mut self, filter: &Filter) -> std::result::Result<Vec<Flow>, Failure> {
+    fn dump(
+        &mut self,
+        filter: &Filter,
+        wanted: impl Fn(&Flow) -> bool,
+    ) -> std::result::Result<Vec<Flow>, Failure> {
         let mut message = NetfilterMessage::new(SUBSYSTEM, GET, Some(filter.family));
         if self.filters {
             filter.ask(&mut message);
         }
-        self.exchange.list(message, |bytes| Ok(Flow::read(body(bytes, HEADER_LEN)?)))
+        let read = |bytes: &[u8]| Ok(Flow::read(body(bytes, HEADER_LEN)?).filter(&wanted));
+        self.exchange.list(message, read)
     }
 }
 

@@ -26,6 +26,7 @@ pub mod mac;
 pub mod neighbour;
 pub mod netlink;
 pub mod netns;
+pub mod nfacct;
 pub mod nftables;
 pub mod overview;
 pub mod packet;

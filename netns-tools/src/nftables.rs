@@ -24,6 +24,7 @@
 //! | `set`, `value` | sets, maps, their elements; keys and registers |
 //! | `batch` | changes, made together or not at all |
 //! | `listed` | what the kernel tells |
+//! | `monitor` | that somebody changed rules |
 //! | `buffer`, `uapi` | attributes, and the kernel's numbers |
 //!
 //! The numbers are those of `linux/netfilter/nf_tables.h`; how batches work is told in the kernel's
@@ -34,6 +35,7 @@ mod buffer;
 mod error;
 mod expr;
 mod listed;
+mod monitor;
 mod object;
 mod rule;
 mod set;
@@ -51,6 +53,7 @@ pub use self::expr::{
     Ct, Expr, FibFlags, FibResult, Header, Meta, NatFlags, NatKind, Op, Reg, RegRange, Reject,
 };
 pub use self::listed::{ListedChain, ListedElement, ListedRule, ListedSet, ListedTable};
+pub use self::monitor::Monitor;
 pub use self::object::{Base, Chain, ChainKind, Family, Hook, Policy, Table, Verdict, priority};
 pub use self::rule::{Field, Rule, Transport, ct_state, ct_status};
 pub use self::set::{Data, Element, MapOf, Set, Type};

@@ -14,7 +14,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::netlink::reply::{Malformed, attributes};
-use crate::netlink::{Netlink, Result, body};
+use crate::netlink::{Netlink, NetlinkError, Result, body};
 
 /// `RT_TABLE_MAIN`: the table that `ip route` shows.
 pub const TABLE_MAIN: u32 = 254;
@@ -285,6 +285,14 @@ fn lookup(destination: IpAddr) -> RouteMessage {
     message
 }
 
+/// There is no route to what was looked up, or one of type unreachable, prohibit, blackhole or throw (`fib_props` in
+/// `net/ipv4/fib_semantics.c`).
+fn leads_nowhere(error: &NetlinkError) -> bool {
+    const NOWHERE: [i32; 5] =
+        [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL, libc::EAGAIN];
+    error.errno().is_some_and(|errno| NOWHERE.contains(&errno))
+}
+
 /// One of several next hops of a route.
 #[derive(Debug, PartialEq, Eq)]
 struct NextHop {
@@ -350,6 +358,23 @@ impl Netlink {
                 Ok(None)
             }
             found => Ok(found?.flatten()),
+        }
+    }
+
+    /// Whether packets to `destination` end at this host: what iptables' `addrtype --dst-type LOCAL` and nftables' `fib daddr
+    /// type local` ask too. Not only assigned addresses do, but also the rest of 127.0.0.0/8 and what a route of type
+    /// `local` says.
+    pub fn is_local(&mut self, destination: IpAddr) -> Result<bool> {
+        /// The place of `rtm_type` in `struct rtmsg`, and `RTN_LOCAL`.
+        const TYPE: usize = 7;
+        const LOCAL: u8 = 2;
+        let message = RouteNetlinkMessage::GetRoute(lookup(destination));
+        let found = self.one("find the route to", destination, message, |bytes| {
+            Ok(bytes.get(TYPE) == Some(&LOCAL))
+        });
+        match found {
+            Err(error) if leads_nowhere(&error) => Ok(false),
+            found => Ok(found?.unwrap_or(false)),
         }
     }
 

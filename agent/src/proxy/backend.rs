@@ -73,6 +73,12 @@ pub trait Backend: Send {
     /// listing. `false`: someone took it away, sync in full now.
     fn is_intact(&mut self) -> Result<bool, BackendError>;
 
+    /// Whether the kernel tells of every change that others make ([`netns_tools::nftables::Monitor`]). Otherwise
+    /// [`Backend::is_intact`] is asked about once a second.
+    fn is_notified(&self) -> bool {
+        false
+    }
+
     /// Removes everything of ours and nothing else.
     fn cleanup(&mut self) -> Result<(), BackendError>;
 }

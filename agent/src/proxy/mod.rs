@@ -8,11 +8,15 @@ pub mod backend;
 pub mod chain;
 pub mod changes;
 pub mod config;
+pub mod conntrack;
+pub mod host;
 pub mod kube;
 pub mod model;
+pub mod ops;
 pub mod options;
 pub mod pods;
 pub mod rules;
+pub mod run;
 pub mod validate;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use netlink_packet_core::parse_ip;
 
 use crate::iptables::Family;
-use crate::netlink::netfilter::NetfilterMessage;
+use crate::netlink::netfilter::{NetfilterMessage, append, append_nest};
 use crate::netlink::reply::attributes;
 
 /// `CTA_*` (`enum ctattr_type`).
@@ -18,6 +18,7 @@ const CTA_ZONE: u16 = 18;
 /// `CTA_TUPLE_*`.
 pub(super) const TUPLE_IP: u16 = 1;
 pub(super) const TUPLE_PROTO: u16 = 2;
+const TUPLE_ZONE: u16 = 3;
 /// `CTA_IP_*`.
 pub(super) const IP_V4_SRC: u16 = 1;
 pub(super) const IP_V4_DST: u16 = 2;
@@ -50,6 +51,9 @@ pub struct Flow {
     pub reply: Tuple,
     /// An answer was seen.
     pub replied: bool,
+    /// The zone, apart from which it is tracked (`CT --zone`); 0 unless somebody asked for another. Where the two directions are
+    /// in different ones, the one that is not 0.
+    pub zone: u16,
     /// The attributes by which the kernel knows it again, as it printed them: kind and value.
     key: Vec<(u16, Vec<u8>)>,
 }
@@ -66,6 +70,17 @@ impl fmt::Display for Flow {
 }
 
 impl Flow {
+    /// A flow of zone 0, as one might be. If there is one with this original direction, [`super::Conntrack::delete`] forgets it.
+    pub fn new(protocol: u8, original: Tuple, reply: Tuple) -> Self {
+        let key = vec![(CTA_TUPLE_ORIG, encode_tuple(protocol, &original))];
+        Self { protocol, original, reply, replied: false, zone: 0, key }
+    }
+
+    /// Whether its packets go on to another address or port than they were sent to (destination NAT).
+    pub fn is_diverted(&self) -> bool {
+        self.reply.source != self.original.destination
+    }
+
     /// The family of its addresses.
     pub fn family(&self) -> Family {
         if self.original.source.is_ipv4() { Family::V4 } else { Family::V6 }
@@ -73,21 +88,25 @@ impl Flow {
 
     /// Reads the attributes of a `CT_NEW`. `None` for what is no flow between IP addresses.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        let (mut original, mut reply, mut replied) = (None, None, false);
+        let (mut original, mut reply, mut replied, mut zone) = (None, None, false, 0);
         let mut key = Vec::new();
         for (kind, value) in attributes(bytes) {
             match kind {
                 CTA_TUPLE_ORIG => original = read_tuple(value),
                 CTA_TUPLE_REPLY => reply = read_tuple(value),
                 CTA_STATUS => replied = number(value).is_some_and(|bits| bits & SEEN_REPLY != 0),
+                CTA_ZONE => zone = port(value),
                 _ => {}
+            }
+            if matches!(kind, CTA_TUPLE_ORIG | CTA_TUPLE_REPLY) {
+                zone = zone.max(zone_of_direction(value));
             }
             if matches!(kind, CTA_TUPLE_ORIG | CTA_ID | CTA_ZONE) {
                 key.push((kind, value.to_vec()));
             }
         }
         let ((protocol, original), (_, reply)) = (original?, reply?);
-        Some(Self { protocol, original, reply, replied, key })
+        Some(Self { protocol, original, reply, replied, zone, key })
     }
 
     /// Puts into a message what names this flow and no other: its original direction, its zone and its number.
@@ -99,6 +118,31 @@ impl Flow {
             }
         }
     }
+}
+
+/// `CTA_TUPLE_ZONE`, which is there if only one direction is in a zone.
+fn zone_of_direction(bytes: &[u8]) -> u16 {
+    let found = attributes(bytes).find(|(kind, _)| *kind == TUPLE_ZONE);
+    found.map_or(0, |(_, value)| port(value))
+}
+
+/// Writes `CTA_TUPLE_*`: the protocol and both ends, as [`read_tuple`] reads them.
+fn encode_tuple(protocol: u8, tuple: &Tuple) -> Vec<u8> {
+    let (mut ip, mut proto, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+    for (end, v4, v6) in
+        [(tuple.source, IP_V4_SRC, IP_V6_SRC), (tuple.destination, IP_V4_DST, IP_V6_DST)]
+    {
+        match end.ip() {
+            IpAddr::V4(address) => append(&mut ip, v4, &address.octets()),
+            IpAddr::V6(address) => append(&mut ip, v6, &address.octets()),
+        }
+    }
+    append(&mut proto, PROTO_NUM, &[protocol]);
+    append(&mut proto, PROTO_SRC_PORT, &tuple.source.port().to_be_bytes());
+    append(&mut proto, PROTO_DST_PORT, &tuple.destination.port().to_be_bytes());
+    append_nest(&mut whole, TUPLE_IP, &ip);
+    append_nest(&mut whole, TUPLE_PROTO, &proto);
+    whole
 }
 
 /// Reads `CTA_TUPLE_*`: the protocol and both ends.

@@ -1,6 +1,7 @@
 //! nf_tables in the real kernel, and the bytes that go there.
 
 mod bytes;
+mod monitor;
 mod packets;
 mod rules;
 mod sets;

@@ -5,6 +5,7 @@ pub const NFNL_SUBSYS_NFTABLES: u16 = 10;
 pub const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 pub const NFNL_MSG_BATCH_END: u16 = 0x11;
 pub const NFNL_BATCH_GENID: u16 = 1;
+pub const NFNLGRP_NFTABLES: u32 = 7;
 
 /// Declares consecutive or explicit constants of one type.
 macro_rules! numbers {
@@ -17,7 +18,7 @@ numbers! { u16:
     NFT_MSG_NEWRULE = 6, NFT_MSG_GETRULE = 7, NFT_MSG_DELRULE = 8,
     NFT_MSG_NEWSET = 9, NFT_MSG_GETSET = 10, NFT_MSG_DELSET = 11,
     NFT_MSG_NEWSETELEM = 12, NFT_MSG_GETSETELEM = 13, NFT_MSG_DELSETELEM = 14,
-    NFT_MSG_GETGEN = 16,
+    NFT_MSG_NEWGEN = 15, NFT_MSG_GETGEN = 16,
 }
 
 // Attributes of objects.
@@ -41,7 +42,7 @@ numbers! { u16:
     NFTA_DATA_VALUE = 1, NFTA_DATA_VERDICT = 2,
     NFTA_VERDICT_CODE = 1, NFTA_VERDICT_CHAIN = 2,
     NFTA_EXPR_NAME = 1, NFTA_EXPR_DATA = 2,
-    NFTA_GEN_ID = 1,
+    NFTA_GEN_ID = 1, NFTA_GEN_PROC_NAME = 3,
 }
 
 // Attributes of expressions.

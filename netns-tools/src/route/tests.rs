@@ -312,3 +312,36 @@ fn the_link_towards_an_address() {
         );
     }
 }
+
+#[test]
+fn what_ends_at_this_host() {
+    let (one, other) = (TestNetns::new("local"), TestNetns::new("local"));
+    veth_pair(
+        End(&one, "left", &["10.9.0.1/24", "fd00::1/64"]),
+        End(&other, "right", &["10.9.0.2/24", "fd00::2/64"]),
+    );
+    one.cmd(&["ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo"]);
+    one.cmd(&["ip", "route", "add", "unreachable", "198.51.100.0/24"]);
+    one.cmd(&["ip", "route", "add", "blackhole", "198.51.101.0/24"]);
+    one.cmd(&["ip", "route", "add", "prohibit", "198.51.102.0/24"]);
+    let mut netlink = one.netlink();
+    let table = [
+        ("10.9.0.1", true),
+        ("10.9.0.2", false),
+        ("10.9.0.255", false),
+        ("127.3.2.1", true),
+        ("192.0.2.77", true),
+        ("203.0.113.1", false),
+        ("198.51.100.1", false),
+        ("198.51.101.1", false),
+        ("198.51.102.1", false),
+        ("fd00::1", true),
+        ("fd00::2", false),
+        ("::1", true),
+        ("2001:db8::1", false),
+    ];
+    for (destination, local) in table {
+        let found = netlink.is_local(destination.parse().unwrap()).unwrap();
+        assert_eq!(found, local, "{destination}");
+    }
+}

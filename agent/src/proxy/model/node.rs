@@ -7,6 +7,8 @@ use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::Node as Object;
 use netns_tools::iptables::Family;
 
+/// The taint by which the cluster autoscaler announces that it will delete a node.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 /// This node.
@@ -20,6 +22,9 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// The ranges of its pods.
     pub pod_cidrs: Vec<IpNetwork>,
+    /// Whether it is going away, so that load balancers should send it nothing new: it is being deleted, or tainted for that by
+    /// the cluster autoscaler.
+    pub leaving: bool,
 }
 
 impl Node {
@@ -48,6 +53,7 @@ impl Node {
             zone: zone.into(),
             addresses,
             pod_cidrs: cidrs.filter_map(|cidr| cidr.parse().ok()).collect(),
+            leaving: is_leaving(object),
         }
     }
 
@@ -59,5 +65,35 @@ impl Node {
     /// Whether an endpoint's node is this one.
     pub(super) fn is(&self, node: Option<&str>) -> bool {
         node.is_some_and(|node| *node == *self.name)
+    }
+}
+
+fn is_leaving(object: &Object) -> bool {
+    let mut taints = object.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    object.metadata.deletion_timestamp.is_some() || taints.any(|taint| taint.key == TO_BE_DELETED)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_leaves_when_it_is_deleted_or_tainted_for_that() {
+        let table = [
+            (json!({"metadata": {"name": "a"}}), false),
+            (json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}), true),
+            (json!({"spec": {"taints": [{"key": "other", "effect": "NoSchedule"}]}}), false),
+            (
+                json!({"spec": {"taints": [{"key": "other", "effect": "NoSchedule"},
+                                        {"key": TO_BE_DELETED, "effect": "NoSchedule"}]}}),
+                true,
+            ),
+        ];
+        for (object, want) in table {
+            let node = Node::of(&serde_json::from_value(object.clone()).unwrap());
+            assert_eq!(node.leaving, want, "{object}");
+        }
     }
 }

@@ -24,6 +24,10 @@ pub struct Endpoints {
     pub cluster: Vec<Endpoint>,
     /// For traffic under the policy Local, in order of address: all of them are on this node.
     pub local: Vec<Endpoint>,
+    /// Endpoints of UDP and SCTP ports that serve, but that nothing new goes to: they terminate, or policy or topology prefers
+    /// others. The flows that they have are left to them, as TCP connections are, so this is not in any rule. In order, and none
+    /// of the others.
+    pub retained: Vec<SocketAddr>,
     /// Whether any endpoint serves at all, here or elsewhere. Says whether "none here" means DROP (there are some elsewhere)
     /// or REJECT (nobody is there).
     pub any: bool,

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::{Endpoint, Endpoints, Node, Port, ServicePort, Slice, SliceEndpoint};
+use super::{Endpoint, Endpoints, Node, Port, Protocol, ServicePort, Slice, SliceEndpoint};
 
 /// The nearness that hints ask for.
 #[derive(Clone, Copy)]
@@ -38,7 +38,22 @@ pub fn endpoints(built: &ServicePort, port: &Port, slices: &[&Slice], node: &Nod
                 pick(&all, node, |endpoint| serves_to_the_end(endpoint) && here(endpoint));
         }
     }
+    if port.protocol != Protocol::Tcp {
+        found.retained = retained(&all, &found);
+    }
     found
+}
+
+/// Those that could still answer, and that were not chosen.
+fn retained(all: &BTreeMap<SocketAddr, &SliceEndpoint>, found: &Endpoints) -> Vec<SocketAddr> {
+    let is_among = |list: &[Endpoint], address: SocketAddr| {
+        list.binary_search_by_key(&address, |endpoint| endpoint.address).is_ok()
+    };
+    let answers = all.iter().filter(|(_, endpoint)| endpoint.ready || endpoint.serving);
+    answers
+        .map(|(address, _)| *address)
+        .filter(|one| !is_among(&found.cluster, *one) && !is_among(&found.local, *one))
+        .collect()
 }
 
 fn serves_to_the_end(endpoint: &SliceEndpoint) -> bool {

@@ -1,0 +1,72 @@
+//! The host that the proxy runs on: kernel parameters, bridges, addresses.
+//!
+//! Nothing here is fatal: what is not as services need it is told in words, with the remedy.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `parameters` | kernel parameters: which, how much, why |
+//! | `bridge` | whether packets that stay on a bridge are seen by rules |
+//! | `addresses` | this host's addresses, kept up to date |
+//! | `local` | where pods' traffic is not recognised |
+
+mod addresses;
+mod bridge;
+mod local;
+mod parameters;
+
+use std::num::NonZero;
+
+use netns_tools::cause::one_line;
+use netns_tools::netlink::Netlink;
+use netns_tools::sysctl::{self, SysctlError};
+
+pub use addresses::{AddressError, addresses, watch_addresses};
+pub use local::blind_spots;
+pub use parameters::{ConntrackConfig, HostConfig};
+
+/// Where parameters are read and written.
+trait Kernel {
+    fn read(&self, key: &str) -> Result<String, SysctlError>;
+    fn write(&mut self, key: &str, value: &str) -> Result<(), SysctlError>;
+}
+
+/// The calling thread's network namespace.
+struct ThisNamespace;
+
+impl Kernel for ThisNamespace {
+    fn read(&self, key: &str) -> Result<String, SysctlError> {
+        sysctl::read(key)
+    }
+
+    fn write(&mut self, key: &str, value: &str) -> Result<(), SysctlError> {
+        sysctl::write(key, value)
+    }
+}
+
+/// What the host is like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// What is not as services need it, each in words with the remedy.
+    pub problems: Vec<String>,
+    /// Whether conntrack accepts packets that are out of window, as configured or as somebody else set it; such packets must not be
+    /// dropped then (`RuleOptions::drop_invalid` false).
+    pub tcp_is_liberal: bool,
+}
+
+/// Sets what can be set, in the calling thread's network namespace, and looks at the rest. Blocking.
+pub fn prepare(config: &HostConfig) -> Prepared {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let plan = parameters::plan(config, processors.try_into().unwrap_or(u32::MAX));
+    let kernel = &mut ThisNamespace;
+    let mut problems: Vec<_> =
+        plan.iter().filter_map(|parameter| parameter.apply(kernel).err()).collect();
+    match Netlink::open().and_then(|mut netlink| netlink.links()) {
+        Ok(links) => problems.extend(bridge::problems(&config.families, &links, kernel)),
+        Err(error) => problems.push(format!("bridges cannot be looked for: {}", one_line(&error))),
+    }
+    let liberal = kernel.read("net/netfilter/nf_conntrack_tcp_be_liberal");
+    Prepared { problems, tcp_is_liberal: liberal.is_ok_and(|value| value.trim() != "0") }
+}
+
+#[cfg(test)]
+mod tests;
