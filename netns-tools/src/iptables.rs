@@ -5,10 +5,13 @@
 
 mod batch;
 mod fake;
+mod legacy;
 mod program;
 mod ruleset;
 mod word;
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 
 pub use batch::Batch;
@@ -64,6 +67,14 @@ pub enum IptablesError {
         /// Where and why.
         source: ParseError,
     },
+    /// The kernel did not tell how a table is.
+    #[error("cannot look at table {table}")]
+    Look {
+        /// The table.
+        table: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The fake refused what a kernel would refuse.
     #[error("{0}")]
     Rejected(String),
@@ -84,6 +95,10 @@ impl IptablesError {
     }
 }
 
+/// What a cheap look at chains shows: two looks that differ mean that rules changed in between. By table and chain, or by table
+/// alone where the kernel knows no more: how many rules it has or lead to it, or how many entries and bytes.
+pub type Glance = BTreeMap<(String, String), (u32, u32)>;
+
 /// Something that holds rules: the kernel, or a fake of it.
 pub trait Rules: Send {
     /// The family that it is for.
@@ -92,4 +107,17 @@ pub trait Rules: Send {
     fn save(&mut self, table: &str) -> Result<Table, IptablesError>;
     /// Commits a batch, table by table; each table all or nothing.
     fn commit(&mut self, batch: &Batch) -> Result<(), IptablesError>;
+}
+
+/// [`Rules`] by the ten thousand: they are read and written without being held in memory as a whole.
+pub trait BulkRules: Rules {
+    /// Reads all tables line by line, as `iptables-save` prints them.
+    fn each_line(&mut self, line: &mut dyn FnMut(&str)) -> Result<(), IptablesError>;
+    /// Commits the input of an `iptables-restore --noflush`, table by table; each table all or nothing.
+    fn restore(&mut self, input: &dyn fmt::Display) -> Result<(), IptablesError>;
+    /// Whether this iptables understands an input. Changes nothing.
+    fn check(&mut self, input: &dyn fmt::Display) -> Result<(), IptablesError>;
+    /// Looks at chains, given with their tables, without reading rules, starting a process or waiting for a lock. Chains that are
+    /// not there are left out.
+    fn glance(&mut self, chains: &[(&str, &str)]) -> Result<Glance, IptablesError>;
 }

@@ -50,7 +50,8 @@ use self::batch::family_header;
 use self::buffer::Buffer;
 pub use self::error::NftError;
 pub use self::expr::{
-    Ct, Expr, FibFlags, FibResult, Header, Meta, NatFlags, NatKind, Op, Reg, RegRange, Reject,
+    Ct, DynsetOp, Expr, FibFlags, FibResult, Header, Meta, NatFlags, NatKind, Op, Reg, RegRange,
+    Reject,
 };
 pub use self::listed::{ListedChain, ListedElement, ListedRule, ListedSet, ListedTable};
 pub use self::monitor::Monitor;
@@ -60,8 +61,8 @@ pub use self::set::{Data, Element, MapOf, Set, Type};
 use self::uapi::{
     NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN, NFT_MSG_GETGEN, NFT_MSG_GETRULE, NFT_MSG_GETSET,
     NFT_MSG_GETSETELEM, NFT_MSG_GETTABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_CHAIN,
-    NFTA_RULE_TABLE, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_TABLE,
-    NFTA_TABLE_NAME,
+    NFTA_RULE_TABLE, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE,
+    NFTA_SET_TABLE, NFTA_TABLE_NAME,
 };
 pub use self::value::{Bytes, Key, Value};
 use crate::netlink::KernelSocket;
@@ -149,6 +150,19 @@ impl Nftables {
         self.has("look for a chain", query)
     }
 
+    /// A chain; `None` if it is not there.
+    pub fn chain(&mut self, table: Table<'_>, chain: &str) -> Result<Option<ListedChain>> {
+        let query = query(NFT_MSG_GETCHAIN, table.family.number(), |to| {
+            to.name(NFTA_CHAIN_TABLE, table.name);
+            to.name(NFTA_CHAIN_NAME, chain);
+        });
+        let read = |bytes: &[u8]| listed::chain(bytes, table);
+        match self.get("look at a chain", query, read) {
+            Err(error) if error.is_not_found() => Ok(None),
+            found => found,
+        }
+    }
+
     /// The chains of a table; none if the table is not there.
     pub fn chains(&mut self, table: Table<'_>) -> Result<Vec<ListedChain>> {
         let query = query(NFT_MSG_GETCHAIN, table.family.number(), |_| {});
@@ -186,6 +200,16 @@ impl Nftables {
         });
         let listed = self.list("list the elements of a set", query, listed::elements);
         Ok(none_if_not_found(listed)?.into_iter().flatten().collect())
+    }
+
+    /// Whether a set or map has an element with the key of this one; also false if there is no such set.
+    pub fn has_element(&mut self, table: Table<'_>, set: &str, element: &Element) -> Result<bool> {
+        let query = query(NFT_MSG_GETSETELEM, table.family.number(), |to| {
+            to.name(NFTA_SET_ELEM_LIST_TABLE, table.name);
+            to.name(NFTA_SET_ELEM_LIST_SET, set);
+            to.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |to| element.encode(to));
+        });
+        self.has("look for an element", query)
     }
 
     fn get<T>(

@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::flow::{
-    CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, Flow, IP_V4_DST, IP_V4_SRC, IP_V6_DST, IP_V6_SRC,
-    PROTO_DST_PORT, PROTO_NUM, PROTO_SRC_PORT, TUPLE_IP, TUPLE_PROTO,
+    CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, Flow, IP_V4_DST, IP_V4_SRC, PROTO_DST_PORT, PROTO_NUM,
+    PROTO_SRC_PORT, TUPLE_IP, TUPLE_PROTO,
 };
 use crate::iptables::Family;
 use crate::netlink::netfilter::{NetfilterMessage, append, append_nest};
@@ -103,17 +103,20 @@ impl Filter {
             && agrees(self.reply_port, flow.reply.source.port())
     }
 
-    /// Asks the kernel to print only these. A port says nothing without a protocol: then we compare it ourselves.
+    /// Asks the kernel to print only these. A port says nothing without a protocol: then we compare it ourselves. Nor is the
+    /// kernel asked for addresses of IPv6: it prints all flows but those that agree (`ctnetlink_filter_match_tuple` of
+    /// `net/netfilter/nf_conntrack_netlink.c` takes the answer of `ipv6_addr_cmp` the wrong way round).
     pub(super) fn ask(&self, message: &mut NetfilterMessage) {
+        let v4 = |address: Option<IpAddr>| address.filter(IpAddr::is_ipv4);
         let original = Part {
-            source: self.source,
-            destination: self.destination,
+            source: v4(self.source),
+            destination: v4(self.destination),
             protocol: self.protocol,
             source_port: None,
             destination_port: self.port,
         };
         let reply = Part {
-            source: self.reply_source,
+            source: v4(self.reply_source),
             destination: None,
             protocol: self.protocol.filter(|_| self.reply_port.is_some()),
             source_port: self.reply_port,
@@ -175,13 +178,9 @@ impl Part {
 
     fn tuple(&self) -> Vec<u8> {
         let (mut ip, mut proto, mut tuple) = (Vec::new(), Vec::new(), Vec::new());
-        for (address, v4, v6) in
-            [(self.source, IP_V4_SRC, IP_V6_SRC), (self.destination, IP_V4_DST, IP_V6_DST)]
-        {
-            match address {
-                Some(IpAddr::V4(address)) => append(&mut ip, v4, &address.octets()),
-                Some(IpAddr::V6(address)) => append(&mut ip, v6, &address.octets()),
-                None => {}
+        for (address, kind) in [(self.source, IP_V4_SRC), (self.destination, IP_V4_DST)] {
+            if let Some(IpAddr::V4(address)) = address {
+                append(&mut ip, kind, &address.octets());
             }
         }
         if let Some(protocol) = self.protocol {

@@ -69,6 +69,24 @@ impl Batch {
         self.tables.get(table).is_some_and(|part| part.declared.iter().any(|known| known == chain))
     }
 
+    /// Reads the input of an `iptables-restore`. Lines that are no commands are left out.
+    pub(super) fn parse(input: &str) -> Self {
+        let mut batch = Self::new();
+        let mut table = String::new();
+        for line in input.lines() {
+            if let Some(name) = line.strip_prefix('*') {
+                name.clone_into(&mut table);
+                batch.part(name);
+            } else if let Some(chain) = line.strip_prefix(':') {
+                let name = chain.split_whitespace().next().unwrap_or_default();
+                batch.part(&table).declared.push(name.to_owned());
+            } else if line.starts_with('-') {
+                batch.command(&table, line.to_owned());
+            }
+        }
+        batch
+    }
+
     fn command(&mut self, table: &str, command: String) {
         self.part(table).commands.push(command);
     }

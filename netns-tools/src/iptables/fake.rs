@@ -6,7 +6,7 @@ use std::fmt;
 use super::batch::{Batch, Part};
 use super::ruleset::{Chain, Ruleset, Table, target};
 use super::word::split;
-use super::{Family, IptablesError, Rules};
+use super::{BulkRules, Family, Glance, IptablesError, Rules};
 
 /// The longest name of a chain, in bytes (`XT_EXTENSION_MAXNAMELEN` less the end).
 const MAX_CHAIN_NAME: usize = 28;
@@ -84,6 +84,33 @@ impl Rules for FakeRules {
         self.ruleset = next;
         self.commits.push(batch.to_string());
         Ok(())
+    }
+}
+
+impl BulkRules for FakeRules {
+    fn each_line(&mut self, line: &mut dyn FnMut(&str)) -> Result<(), IptablesError> {
+        self.ruleset.to_string().lines().for_each(line);
+        Ok(())
+    }
+
+    fn restore(&mut self, input: &dyn fmt::Display) -> Result<(), IptablesError> {
+        self.commit(&Batch::parse(&input.to_string()))
+    }
+
+    fn check(&mut self, _input: &dyn fmt::Display) -> Result<(), IptablesError> {
+        Ok(())
+    }
+
+    fn glance(&mut self, chains: &[(&str, &str)]) -> Result<Glance, IptablesError> {
+        let look = |(table, name): &(&str, &str)| {
+            let chains = &self.ruleset.tables.get(*table)?.chains;
+            let own = chains.get(*name)?.rules.len();
+            let targets = chains.values().flat_map(Chain::targets);
+            let uses = own + targets.filter(|(_, target)| target == name).count();
+            let uses = u32::try_from(uses).unwrap_or(u32::MAX);
+            Some((((*table).to_owned(), (*name).to_owned()), (uses, 0)))
+        };
+        Ok(chains.iter().filter_map(look).collect())
     }
 }
 

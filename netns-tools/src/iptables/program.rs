@@ -1,12 +1,13 @@
 //! The real thing: `iptables-save` and `iptables-restore`, of the variant that this host uses.
 
-use std::io::{self, Write};
+use std::fmt::Display;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use super::batch::Batch;
 use super::ruleset::{Ruleset, Table};
-use super::{Family, IptablesError, Rules};
+use super::{BulkRules, Family, Glance, IptablesError, Rules, legacy};
 use crate::nftables::{self, Nftables};
 
 /// How long a commit waits for the xtables lock, in seconds. The nft variant has no such lock.
@@ -90,10 +91,7 @@ impl Iptables {
     /// Whether one of these chains may be in a table. Starts no process: nf_tables is asked over netlink, and where there are
     /// legacy tables, which have no such interface, the answer is yes.
     pub fn may_have_chain<const N: usize>(family: Family, table: &str, chains: [&str; N]) -> bool {
-        let own = match family {
-            Family::V4 => nftables::Family::Ip,
-            Family::V6 => nftables::Family::Ip6,
-        };
+        let own = nft_family(family);
         if legacy_tables_exist() {
             return true;
         }
@@ -156,8 +154,32 @@ impl Iptables {
     }
 
     fn everything(&mut self) -> Result<Ruleset, IptablesError> {
-        let output = run(&self.save, &[], "")?;
+        let output = run(&self.save, &[], &"")?;
         self.parse(&output)
+    }
+
+    /// How many rules the chains have or are led to by; the kernel counts both in one (`use` of `struct nft_chain`).
+    fn nft_glance(&self, chains: &[(&str, &str)]) -> Result<Glance, nftables::NftError> {
+        let mut nft = Nftables::open()?;
+        let mut glance = Glance::new();
+        for (table, chain) in chains {
+            let found = nft.chain(nftables::Table::new(nft_family(self.family), table), chain)?;
+            let found = found.map(|found| (key(table, chain), (found.uses, 0)));
+            glance.extend(found);
+        }
+        Ok(glance)
+    }
+
+    /// How many entries the tables of the chains have, and of what size.
+    fn legacy_glance(&self, chains: &[(&str, &str)]) -> Result<Glance, IptablesError> {
+        let mut glance = Glance::new();
+        for (table, _) in chains {
+            let look = |source: io::Error| look_failed(table, source);
+            if !glance.contains_key(&key(table, "")) {
+                glance.insert(key(table, ""), legacy::entries(self.family, table).map_err(look)?);
+            }
+        }
+        Ok(glance)
     }
 
     fn parse(&self, output: &Output) -> Result<Ruleset, IptablesError> {
@@ -173,7 +195,7 @@ impl Rules for Iptables {
     }
 
     fn save(&mut self, table: &str) -> Result<Table, IptablesError> {
-        let output = run(&self.save, &["-t", table], "")?;
+        let output = run(&self.save, &["-t", table], &"")?;
         Ok(self.parse(&output)?.tables.remove(table).unwrap_or_default())
     }
 
@@ -181,20 +203,88 @@ impl Rules for Iptables {
         if batch.is_empty() {
             return Ok(());
         }
-        let seconds = LOCK_SECONDS.to_string();
-        run(&self.restore, &["--noflush", "-w", &seconds], &batch.to_string()).map(drop)
+        self.restore(batch)
     }
 }
 
-fn run(program: &Path, args: &[&str], stdin: &str) -> Result<Output, IptablesError> {
-    let name = program.display().to_string();
-    let failed = |source| IptablesError::Run { program: name.clone(), source };
+impl BulkRules for Iptables {
+    fn each_line(&mut self, line: &mut dyn FnMut(&str)) -> Result<(), IptablesError> {
+        let name = self.save.display().to_string();
+        let failed = |source| IptablesError::Run { program: name.clone(), source };
+        let mut child = start(&self.save, &[])?;
+        drop(child.stdin.take());
+        if let Some(pipe) = child.stdout.take() {
+            read_lines(pipe, line).map_err(failed)?;
+        }
+        let output = child.wait_with_output().map_err(failed)?;
+        if output.status.success() { Ok(()) } else { Err(refused(&name, &output, &"")) }
+    }
+
+    fn restore(&mut self, input: &dyn Display) -> Result<(), IptablesError> {
+        let seconds = LOCK_SECONDS.to_string();
+        run(&self.restore, &["--noflush", "-w", &seconds], input).map(drop)
+    }
+
+    fn check(&mut self, input: &dyn Display) -> Result<(), IptablesError> {
+        let seconds = LOCK_SECONDS.to_string();
+        run(&self.restore, &["--noflush", "--test", "-w", &seconds], input).map(drop)
+    }
+
+    fn glance(&mut self, chains: &[(&str, &str)]) -> Result<Glance, IptablesError> {
+        match self.backend {
+            Backend::Nft => {
+                self.nft_glance(chains).map_err(|source| look_failed("nf_tables", source))
+            }
+            Backend::Legacy => self.legacy_glance(chains),
+        }
+    }
+}
+
+fn key(table: &str, chain: &str) -> (String, String) {
+    (table.to_owned(), chain.to_owned())
+}
+
+fn look_failed(
+    table: &str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> IptablesError {
+    IptablesError::Look { table: table.to_owned(), source: Box::new(source) }
+}
+
+const fn nft_family(family: Family) -> nftables::Family {
+    match family {
+        Family::V4 => nftables::Family::Ip,
+        Family::V6 => nftables::Family::Ip6,
+    }
+}
+
+fn read_lines(pipe: impl Read, each: &mut dyn FnMut(&str)) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(64 * 1024, pipe);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        each(String::from_utf8_lossy(&line).trim_end());
+        line.clear();
+    }
+    Ok(())
+}
+
+fn start(program: &Path, args: &[&str]) -> Result<Child, IptablesError> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(failed)?;
+    let failed = |source| IptablesError::Run { program: program.display().to_string(), source };
+    command.spawn().map_err(failed)
+}
+
+fn run(program: &Path, args: &[&str], stdin: &dyn Display) -> Result<Output, IptablesError> {
+    let name = program.display().to_string();
+    let failed = |source| IptablesError::Run { program: name.clone(), source };
+    let mut child = start(program, args)?;
     // The programs read all of their input before they print anything, and print little: no deadlock here.
     let written = match child.stdin.take() {
-        Some(mut pipe) => pipe.write_all(stdin.as_bytes()),
+        Some(pipe) => {
+            let mut pipe = BufWriter::with_capacity(64 * 1024, pipe);
+            write!(pipe, "{stdin}").and_then(|()| pipe.flush())
+        }
         None => Ok(()),
     };
     let output = child.wait_with_output().map_err(failed)?;
@@ -205,7 +295,12 @@ fn run(program: &Path, args: &[&str], stdin: &str) -> Result<Output, IptablesErr
         })?;
         return Ok(output);
     }
-    Err(explain(&name, &String::from_utf8_lossy(&output.stderr), output.status.code(), stdin))
+    Err(refused(&name, &output, stdin))
+}
+
+fn refused(program: &str, output: &Output, stdin: &dyn Display) -> IptablesError {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    explain(program, &stderr, output.status.code(), &stdin.to_string())
 }
 
 const fn name(family: Family) -> &'static str {

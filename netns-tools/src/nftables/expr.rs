@@ -7,6 +7,8 @@
 mod decode;
 mod encode;
 
+use std::time::Duration;
+
 use super::object::{Family, Verdict};
 use super::value::Value;
 
@@ -15,6 +17,8 @@ use super::value::Value;
 pub struct Reg(pub(super) u32);
 
 impl Reg {
+    /// The register of the verdict, `NFT_REG_VERDICT`: what a map writes there is done.
+    pub const VERDICT: Self = Self(0);
     /// The first register, `NFT_REG_1`.
     pub const ONE: Self = Self(1);
     /// The second register, `NFT_REG_2`.
@@ -24,6 +28,15 @@ impl Reg {
     pub const fn word(number: u32) -> Self {
         // As the kernel tells it: NFT_REG_1.. where one begins, else NFT_REG32_00 + number.
         if number.is_multiple_of(4) { Self(1 + number / 4) } else { Self(8 + number) }
+    }
+
+    /// Which word it begins with, 0 to 15. `None`: it is the verdict's register.
+    pub const fn first_word(self) -> Option<u32> {
+        match self.0 {
+            0 => None,
+            number @ 1..=4 => Some(4 * (number - 1)),
+            number => Some(number - 8),
+        }
     }
 }
 
@@ -92,6 +105,13 @@ macro_rules! combined {
     )+ };
 }
 combined!(FibFlags, NatFlags);
+named_numbers! {
+    /// What a rule does to a set (`enum nft_dynset_ops`).
+    ///
+    /// `ADD`: adds the element, unless it is there. `UPDATE`: the same, and the time of one that is there begins anew; what a
+    /// map holds for it stays. A set that is full ends the rule with either. `DELETE`: one that is not there is no matter.
+    DynsetOp { ADD = 0, UPDATE = 1, DELETE = 2 }
+}
 
 /// Which side is translated (`enum nft_nat_types`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,6 +294,19 @@ pub enum Expr {
         offset: u32,
         /// At random, else one after the other.
         random: bool,
+    },
+    /// `dynset`: `NFTA_DYNSET_SET_NAME`, `_OP`, `_SREG_KEY`, `_SREG_DATA`, `_TIMEOUT`. The set is [`super::Set::dynamic`].
+    Dynset {
+        /// The set or map.
+        set: Box<str>,
+        /// What is done.
+        op: DynsetOp,
+        /// The key.
+        key: Reg,
+        /// What a map is to hold for it.
+        data: Option<Reg>,
+        /// How long the element stays; the set's own time if not told.
+        timeout: Option<Duration>,
     },
     /// `counter`: `NFTA_COUNTER_BYTES`, `NFTA_COUNTER_PACKETS`.
     Counter {

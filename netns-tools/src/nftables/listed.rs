@@ -7,17 +7,18 @@ use super::expr::Expr;
 use super::object::{Base, ChainKind, Family, Hook, Policy, Table, Verdict};
 use super::set::Data;
 use super::uapi::{
-    NFT_DATA_VERDICT, NFT_SET_ELEM_INTERVAL_END, NFT_SET_INTERVAL, NFT_SET_MAP, NFT_SET_TIMEOUT,
-    NFTA_CHAIN_HANDLE, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TABLE,
-    NFTA_CHAIN_TYPE, NFTA_CHAIN_USE, NFTA_CHAIN_USERDATA, NFTA_DATA_VALUE, NFTA_DATA_VERDICT,
-    NFTA_GEN_ID, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY, NFTA_LIST_ELEM, NFTA_RULE_CHAIN,
-    NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_TABLE, NFTA_RULE_USERDATA,
-    NFTA_SET_DATA_TYPE, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_EXPIRATION, NFTA_SET_ELEM_FLAGS,
-    NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_TIMEOUT,
-    NFTA_SET_ELEM_USERDATA, NFTA_SET_FLAGS, NFTA_SET_HANDLE, NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE,
-    NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_USERDATA, NFTA_TABLE_HANDLE, NFTA_TABLE_NAME,
-    NFTA_TABLE_OWNER, NFTA_TABLE_USERDATA, NFTNL_UDATA_CHAIN_COMMENT, NFTNL_UDATA_RULE_COMMENT,
-    NFTNL_UDATA_SET_COMMENT, NFTNL_UDATA_SET_ELEM_COMMENT, NFTNL_UDATA_TABLE_COMMENT,
+    NFT_DATA_VERDICT, NFT_SET_ELEM_INTERVAL_END, NFT_SET_EVAL, NFT_SET_INTERVAL, NFT_SET_MAP,
+    NFT_SET_TIMEOUT, NFTA_CHAIN_HANDLE, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY,
+    NFTA_CHAIN_TABLE, NFTA_CHAIN_TYPE, NFTA_CHAIN_USE, NFTA_CHAIN_USERDATA, NFTA_DATA_VALUE,
+    NFTA_DATA_VERDICT, NFTA_GEN_ID, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY, NFTA_LIST_ELEM,
+    NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_TABLE, NFTA_RULE_USERDATA,
+    NFTA_SET_COUNT, NFTA_SET_DATA_TYPE, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_EXPIRATION,
+    NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_LIST_ELEMENTS,
+    NFTA_SET_ELEM_TIMEOUT, NFTA_SET_ELEM_USERDATA, NFTA_SET_FLAGS, NFTA_SET_HANDLE,
+    NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_USERDATA,
+    NFTA_TABLE_HANDLE, NFTA_TABLE_NAME, NFTA_TABLE_OWNER, NFTA_TABLE_USERDATA,
+    NFTNL_UDATA_CHAIN_COMMENT, NFTNL_UDATA_RULE_COMMENT, NFTNL_UDATA_SET_COMMENT,
+    NFTNL_UDATA_SET_ELEM_COMMENT, NFTNL_UDATA_TABLE_COMMENT,
 };
 use super::value::Key;
 use crate::netlink::reply::{Malformed, attributes};
@@ -116,6 +117,10 @@ pub struct ListedSet {
     pub key_len: u32,
     /// nft's number for the type of its keys; six bits for each field.
     pub key_type: u32,
+    /// `NFT_SET_*`, of which some are told apart here.
+    pub flags: u32,
+    /// nft's number for the type of a map's data.
+    pub data_type: Option<u32>,
     /// It is a map.
     pub is_map: bool,
     /// It holds verdicts.
@@ -124,6 +129,10 @@ pub struct ListedSet {
     pub intervals: bool,
     /// Its elements may go by themselves.
     pub timeouts: bool,
+    /// Rules change what is in it.
+    pub dynamic: bool,
+    /// How many elements it has; since Linux 6.16.
+    pub count: Option<u32>,
     /// Its comment.
     pub comment: Option<String>,
 }
@@ -244,10 +253,14 @@ pub(super) fn set(bytes: &[u8], of: Table<'_>) -> Result<Option<ListedSet>> {
         handle: handle_of(body, NFTA_SET_HANDLE)?,
         key_len: u32_of(body, NFTA_SET_KEY_LEN).unwrap_or(0),
         key_type: u32_of(body, NFTA_SET_KEY_TYPE).unwrap_or(0),
+        flags,
+        data_type: u32_of(body, NFTA_SET_DATA_TYPE),
         is_map: flags & NFT_SET_MAP != 0,
         is_verdict_map: u32_of(body, NFTA_SET_DATA_TYPE) == Some(NFT_DATA_VERDICT),
         intervals: flags & NFT_SET_INTERVAL != 0,
         timeouts: flags & NFT_SET_TIMEOUT != 0,
+        dynamic: flags & NFT_SET_EVAL != 0,
+        count: u32_of(body, NFTA_SET_COUNT),
         comment: comment_of(body, NFTA_SET_USERDATA, NFTNL_UDATA_SET_COMMENT),
     }))
 }

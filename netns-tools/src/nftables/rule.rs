@@ -162,6 +162,11 @@ impl Rule {
         &self.expressions
     }
 
+    /// Its comment.
+    pub fn remark(&self) -> Option<&str> {
+        self.comment.as_deref()
+    }
+
     /// Any expression.
     #[must_use]
     pub fn expr(mut self, expression: Expr) -> Self {

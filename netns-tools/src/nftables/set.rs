@@ -5,16 +5,16 @@ use std::time::Duration;
 use super::buffer::Buffer;
 use super::object::Verdict;
 use super::uapi::{
-    NFT_DATA_VERDICT, NFT_SET_CONCAT, NFT_SET_ELEM_INTERVAL_END, NFT_SET_INTERVAL, NFT_SET_MAP,
-    NFT_SET_TIMEOUT, NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_LIST_ELEM, NFTA_SET_DATA_LEN,
-    NFTA_SET_DATA_TYPE, NFTA_SET_DESC, NFTA_SET_DESC_CONCAT, NFTA_SET_DESC_SIZE,
+    NFT_DATA_VERDICT, NFT_SET_CONCAT, NFT_SET_ELEM_INTERVAL_END, NFT_SET_EVAL, NFT_SET_INTERVAL,
+    NFT_SET_MAP, NFT_SET_TIMEOUT, NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_LIST_ELEM,
+    NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DESC, NFTA_SET_DESC_CONCAT, NFTA_SET_DESC_SIZE,
     NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END,
     NFTA_SET_ELEM_TIMEOUT, NFTA_SET_ELEM_USERDATA, NFTA_SET_FIELD_LEN, NFTA_SET_FLAGS, NFTA_SET_ID,
     NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TIMEOUT, NFTA_SET_USERDATA,
     NFTNL_UDATA_SET_COMMENT, NFTNL_UDATA_SET_DATABYTEORDER, NFTNL_UDATA_SET_ELEM_COMMENT,
     NFTNL_UDATA_SET_KEYBYTEORDER,
 };
-use super::value::Key;
+use super::value::{Key, Value};
 
 /// nft's `BYTEORDER_HOST_ENDIAN`.
 const HOST_ENDIAN: u32 = 1;
@@ -39,6 +39,11 @@ pub enum Type {
 }
 
 impl Type {
+    /// Its length in bytes, without what fills it up in a key of several fields.
+    pub const fn size(self) -> u32 {
+        self.parts().1
+    }
+
     /// nft's number (`enum datatypes` in its `datatype.h`) and the length in bytes.
     const fn parts(self) -> (u32, u32) {
         match self {
@@ -50,6 +55,25 @@ impl Type {
             Self::Mark => (19, 4),
             Self::IfName => (41, 16),
         }
+    }
+}
+
+impl Key {
+    /// Puts a key together from the bytes that the kernel tells, for which the types of its fields must be known. `None`: their
+    /// lengths are others.
+    pub fn of_bytes(bytes: &[u8], fields: &[Type]) -> Option<Self> {
+        if bytes.len() != usize::try_from(total_len(fields)).ok()? {
+            return None;
+        }
+        let mut rest = bytes;
+        let mut key: Option<Self> = None;
+        for field in fields {
+            let len = usize::try_from(field.size()).ok()?;
+            let value = Value::new(rest.get(..len)?)?;
+            rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+            key = Some(key.map_or_else(|| Self::new(value), |key| key.and(value)));
+        }
+        key
     }
 }
 
@@ -96,6 +120,8 @@ pub struct Set<'a> {
     pub timeouts: bool,
     /// How long an element stays that says nothing about it; needs `timeouts`.
     pub default_timeout: Option<Duration>,
+    /// Rules add elements to it and delete them: see [`super::Expr::Dynset`].
+    pub dynamic: bool,
     /// How many elements it can hold. A number that is known helps the kernel choose how to keep them.
     pub size: Option<u32>,
     /// At most [`super::COMMENT_MAX`] bytes.
@@ -111,6 +137,7 @@ impl<'a> Set<'a> {
             map: None,
             intervals: false,
             timeouts: false,
+            dynamic: false,
             default_timeout: None,
             size: None,
             comment: None,
@@ -127,12 +154,26 @@ impl<'a> Set<'a> {
         Self { map: Some(MapOf::Data(data)), ..Self::new(name, key) }
     }
 
+    /// Whether a set of the kernel is what this would make.
+    pub fn is(&self, listed: &super::ListedSet) -> bool {
+        let data = match self.map {
+            Some(MapOf::Data(fields)) => Some(type_number(fields)),
+            Some(MapOf::Verdicts) => Some(NFT_DATA_VERDICT),
+            None => None,
+        };
+        listed.key_type == type_number(self.key)
+            && listed.key_len == total_len(self.key)
+            && listed.data_type == data
+            && listed.flags == self.flags()
+    }
+
     fn flags(&self) -> u32 {
         let mut flags = 0;
         let mut flag = |on: bool, bit| flags |= if on { bit } else { 0 };
         flag(self.map.is_some(), NFT_SET_MAP);
         flag(self.intervals, NFT_SET_INTERVAL);
         flag(self.is_concatenated_interval(), NFT_SET_CONCAT);
+        flag(self.dynamic, NFT_SET_EVAL);
         flag(self.timeouts || self.default_timeout.is_some(), NFT_SET_TIMEOUT);
         flags
     }
@@ -300,6 +341,7 @@ fn key(attribute: u16, key: &Key, to: &mut Buffer) {
     to.nested(attribute, |to| to.put(NFTA_DATA_VALUE, key.as_slice()));
 }
 
-fn milliseconds(time: Duration) -> u64 {
+/// As the kernel counts.
+pub(super) fn milliseconds(time: Duration) -> u64 {
     time.as_millis().try_into().unwrap_or(u64::MAX)
 }

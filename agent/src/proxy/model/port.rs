@@ -138,6 +138,13 @@ impl ServicePort {
         }
     }
 
+    /// About how many endpoints some traffic goes to; those of this node may be counted twice.
+    pub fn endpoint_count(&self) -> usize {
+        let cluster = if self.uses_cluster_endpoints() { self.endpoints.cluster.len() } else { 0 };
+        let local = if self.uses_local_endpoints() { self.endpoints.local.len() } else { 0 };
+        cluster + local
+    }
+
     /// Every endpoint that some traffic goes to, in order of address, each once.
     pub fn reachable(&self) -> Vec<Endpoint> {
         let mut all = Vec::new();

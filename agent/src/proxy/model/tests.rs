@@ -122,6 +122,38 @@ fn a_service_that_is_internal_only_and_local_has_no_use_for_others() {
     assert!(port(&model).endpoints.cluster.is_empty());
 }
 
+/// New flows go to the ready ones near by; who else serves keeps what it has, and that it ends is a change too. TCP needs none of it.
+#[test]
+fn who_keeps_flows_though_nothing_new_comes() {
+    for (protocol, expected) in [("UDP", &[2, 3][..]), ("SCTP", &[2, 3]), ("TCP", &[])] {
+        let mut model = Model::new(node());
+        let spec = json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80, "protocol": protocol}]});
+        model.set_service(service("s", spec));
+        let of = |endpoints: &str| {
+            let endpoints: Vec<_> = endpoints.split_whitespace().map(endpoint).collect();
+            let mut made = slice("s-1", "s", json!(endpoints));
+            for port in &mut made.ports {
+                port.protocol = Protocol::parse(protocol).unwrap();
+            }
+            made
+        };
+        model.set_slice(of("1@n1/z1:r 2@n2/z2:r 3@n1:s 4@n1:t"));
+        let retained = |model: &Model| {
+            let all = port(model).endpoints.retained.iter();
+            let all = all.map(|address| Endpoint { address: *address, local: false });
+            hosts(&all.collect::<Vec<_>>())
+        };
+        assert_eq!(
+            (hosts(&port(&model).reachable()), retained(&model)),
+            (vec![1], expected.to_vec())
+        );
+        model.take_changes();
+        model.set_slice(of("1@n1/z1:r 2@n2/z2:r"));
+        let changed = !model.take_changes().is_empty();
+        assert_eq!((retained(&model).len(), changed), (expected.len() / 2, !expected.is_empty()));
+    }
+}
+
 #[test]
 fn what_is_not_for_this_proxy() {
     let of = |object: Value| Service::of(&serde_json::from_value(object).unwrap());

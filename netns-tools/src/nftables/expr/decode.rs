@@ -1,5 +1,7 @@
 //! Bytes to expressions. Nothing here can fail: what is not understood is [`Expr::Other`].
 
+use std::time::Duration;
+
 use super::super::buffer::{find, text_of, u8_of, u32_of, u64_of};
 use super::super::object::{Family, Verdict};
 use super::super::uapi::{
@@ -7,10 +9,11 @@ use super::super::uapi::{
     NFTA_BITWISE_DREG, NFTA_BITWISE_MASK, NFTA_BITWISE_OP, NFTA_BITWISE_SREG, NFTA_BITWISE_XOR,
     NFTA_CMP_DATA, NFTA_CMP_OP, NFTA_CMP_SREG, NFTA_COUNTER_BYTES, NFTA_COUNTER_PACKETS,
     NFTA_CT_DIRECTION, NFTA_CT_DREG, NFTA_CT_KEY, NFTA_CT_SREG, NFTA_DATA_VALUE, NFTA_DATA_VERDICT,
-    NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_FIB_DREG, NFTA_FIB_FLAGS, NFTA_FIB_RESULT,
-    NFTA_IMMEDIATE_DATA, NFTA_IMMEDIATE_DREG, NFTA_LIMIT_BURST, NFTA_LIMIT_FLAGS, NFTA_LIMIT_RATE,
-    NFTA_LIMIT_TYPE, NFTA_LIMIT_UNIT, NFTA_LIST_ELEM, NFTA_LOOKUP_DREG, NFTA_LOOKUP_FLAGS,
-    NFTA_LOOKUP_SET, NFTA_LOOKUP_SREG, NFTA_MASQ_FLAGS, NFTA_MASQ_REG_PROTO_MAX,
+    NFTA_DYNSET_OP, NFTA_DYNSET_SET_NAME, NFTA_DYNSET_SREG_DATA, NFTA_DYNSET_SREG_KEY,
+    NFTA_DYNSET_TIMEOUT, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_FIB_DREG, NFTA_FIB_FLAGS,
+    NFTA_FIB_RESULT, NFTA_IMMEDIATE_DATA, NFTA_IMMEDIATE_DREG, NFTA_LIMIT_BURST, NFTA_LIMIT_FLAGS,
+    NFTA_LIMIT_RATE, NFTA_LIMIT_TYPE, NFTA_LIMIT_UNIT, NFTA_LIST_ELEM, NFTA_LOOKUP_DREG,
+    NFTA_LOOKUP_FLAGS, NFTA_LOOKUP_SET, NFTA_LOOKUP_SREG, NFTA_MASQ_FLAGS, NFTA_MASQ_REG_PROTO_MAX,
     NFTA_MASQ_REG_PROTO_MIN, NFTA_META_DREG, NFTA_META_KEY, NFTA_META_SREG, NFTA_NAT_FAMILY,
     NFTA_NAT_FLAGS, NFTA_NAT_REG_ADDR_MAX, NFTA_NAT_REG_ADDR_MIN, NFTA_NAT_REG_PROTO_MAX,
     NFTA_NAT_REG_PROTO_MIN, NFTA_NAT_TYPE, NFTA_NG_DREG, NFTA_NG_MODULUS, NFTA_NG_OFFSET,
@@ -20,7 +23,8 @@ use super::super::uapi::{
 };
 use super::super::value::Value;
 use super::{
-    Ct, Expr, FibFlags, FibResult, Header, Meta, NatFlags, NatKind, Op, Reg, RegRange, Reject,
+    Ct, DynsetOp, Expr, FibFlags, FibResult, Header, Meta, NatFlags, NatKind, Op, Reg, RegRange,
+    Reject,
 };
 use crate::netlink::reply::attributes;
 
@@ -124,6 +128,15 @@ impl Expr {
                 modulus: u32_of(data, NFTA_NG_MODULUS)?,
                 offset: u32_of(data, NFTA_NG_OFFSET).unwrap_or(0),
                 random: u32_of(data, NFTA_NG_TYPE)? == 1,
+            },
+            "dynset" => Self::Dynset {
+                set: text_of(data, NFTA_DYNSET_SET_NAME)?.into(),
+                op: DynsetOp(u32_of(data, NFTA_DYNSET_OP)?),
+                key: reg(NFTA_DYNSET_SREG_KEY)?,
+                data: reg(NFTA_DYNSET_SREG_DATA),
+                timeout: u64_of(data, NFTA_DYNSET_TIMEOUT)
+                    .filter(|time| *time > 0)
+                    .map(Duration::from_millis),
             },
             "counter" => Self::Counter {
                 bytes: u64_of(data, NFTA_COUNTER_BYTES)?,

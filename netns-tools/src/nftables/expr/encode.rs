@@ -1,18 +1,20 @@
 //! Expressions to bytes.
 
 use super::super::buffer::Buffer;
+use super::super::set::milliseconds;
 use super::super::uapi::{
     NFT_LIMIT_F_INV, NFT_LOOKUP_F_INV, NFTA_BITWISE_DREG, NFTA_BITWISE_LEN, NFTA_BITWISE_MASK,
     NFTA_BITWISE_SREG, NFTA_BITWISE_XOR, NFTA_CMP_DATA, NFTA_CMP_OP, NFTA_CMP_SREG,
     NFTA_COUNTER_BYTES, NFTA_COUNTER_PACKETS, NFTA_CT_DIRECTION, NFTA_CT_DREG, NFTA_CT_KEY,
-    NFTA_CT_SREG, NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_EXPR_DATA, NFTA_EXPR_NAME,
-    NFTA_FIB_DREG, NFTA_FIB_FLAGS, NFTA_FIB_RESULT, NFTA_IMMEDIATE_DATA, NFTA_IMMEDIATE_DREG,
-    NFTA_LIMIT_BURST, NFTA_LIMIT_FLAGS, NFTA_LIMIT_RATE, NFTA_LIMIT_TYPE, NFTA_LIMIT_UNIT,
-    NFTA_LIST_ELEM, NFTA_LOOKUP_DREG, NFTA_LOOKUP_FLAGS, NFTA_LOOKUP_SET, NFTA_LOOKUP_SREG,
-    NFTA_MASQ_FLAGS, NFTA_MASQ_REG_PROTO_MAX, NFTA_MASQ_REG_PROTO_MIN, NFTA_META_DREG,
-    NFTA_META_KEY, NFTA_META_SREG, NFTA_NAT_FAMILY, NFTA_NAT_FLAGS, NFTA_NAT_REG_ADDR_MAX,
-    NFTA_NAT_REG_ADDR_MIN, NFTA_NAT_REG_PROTO_MAX, NFTA_NAT_REG_PROTO_MIN, NFTA_NAT_TYPE,
-    NFTA_NG_DREG, NFTA_NG_MODULUS, NFTA_NG_OFFSET, NFTA_NG_TYPE, NFTA_PAYLOAD_BASE,
+    NFTA_CT_SREG, NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_DYNSET_OP, NFTA_DYNSET_SET_NAME,
+    NFTA_DYNSET_SREG_DATA, NFTA_DYNSET_SREG_KEY, NFTA_DYNSET_TIMEOUT, NFTA_EXPR_DATA,
+    NFTA_EXPR_NAME, NFTA_FIB_DREG, NFTA_FIB_FLAGS, NFTA_FIB_RESULT, NFTA_IMMEDIATE_DATA,
+    NFTA_IMMEDIATE_DREG, NFTA_LIMIT_BURST, NFTA_LIMIT_FLAGS, NFTA_LIMIT_RATE, NFTA_LIMIT_TYPE,
+    NFTA_LIMIT_UNIT, NFTA_LIST_ELEM, NFTA_LOOKUP_DREG, NFTA_LOOKUP_FLAGS, NFTA_LOOKUP_SET,
+    NFTA_LOOKUP_SREG, NFTA_MASQ_FLAGS, NFTA_MASQ_REG_PROTO_MAX, NFTA_MASQ_REG_PROTO_MIN,
+    NFTA_META_DREG, NFTA_META_KEY, NFTA_META_SREG, NFTA_NAT_FAMILY, NFTA_NAT_FLAGS,
+    NFTA_NAT_REG_ADDR_MAX, NFTA_NAT_REG_ADDR_MIN, NFTA_NAT_REG_PROTO_MAX, NFTA_NAT_REG_PROTO_MIN,
+    NFTA_NAT_TYPE, NFTA_NG_DREG, NFTA_NG_MODULUS, NFTA_NG_OFFSET, NFTA_NG_TYPE, NFTA_PAYLOAD_BASE,
     NFTA_PAYLOAD_DREG, NFTA_PAYLOAD_LEN, NFTA_PAYLOAD_OFFSET, NFTA_RANGE_FROM_DATA, NFTA_RANGE_OP,
     NFTA_RANGE_SREG, NFTA_RANGE_TO_DATA, NFTA_REDIR_FLAGS, NFTA_REDIR_REG_PROTO_MAX,
     NFTA_REDIR_REG_PROTO_MIN, NFTA_REJECT_ICMP_CODE, NFTA_REJECT_TYPE,
@@ -49,6 +51,7 @@ impl Expr {
             Self::Ct { .. } | Self::CtSet { .. } => "ct",
             Self::Fib { .. } => "fib",
             Self::Numgen { .. } => "numgen",
+            Self::Dynset { .. } => "dynset",
             Self::Counter { .. } => "counter",
             Self::Limit { .. } => "limit",
             Self::Reject(_) => "reject",
@@ -140,6 +143,17 @@ impl Expr {
                 to.u32(NFTA_NG_TYPE, u32::from(*random));
                 to.u32(NFTA_NG_OFFSET, *offset);
             }
+            Self::Dynset { set, op, key, data, timeout } => {
+                to.name(NFTA_DYNSET_SET_NAME, set);
+                to.u32(NFTA_DYNSET_OP, op.0);
+                to.u32(NFTA_DYNSET_SREG_KEY, key.0);
+                if let Some(data) = data {
+                    to.u32(NFTA_DYNSET_SREG_DATA, data.0);
+                }
+                if let Some(timeout) = timeout {
+                    to.u64(NFTA_DYNSET_TIMEOUT, milliseconds(*timeout));
+                }
+            }
             Self::Counter { bytes, packets } => {
                 to.u64(NFTA_COUNTER_BYTES, *bytes);
                 to.u64(NFTA_COUNTER_PACKETS, *packets);
@@ -201,11 +215,6 @@ impl Buffer {
             self.u32(kind, flags.0);
         }
     }
-}
-
-impl Reg {
-    /// `NFT_REG_VERDICT`.
-    pub(in crate::nftables) const VERDICT: Self = Self(0);
 }
 
 impl Reject {

@@ -1,0 +1,276 @@
+//! Service rules by `iptables`, in kube-proxy's own shape: its chains, names, marks, order and comments.
+//!
+//! A change of a port writes its own chains and single rules of the chains that services share; nothing else is written, read or
+//! kept in memory for it. A full sync reads what is there, whoever made it, and repairs what differs.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `name`, `port`, `fixed` | names of chains; rules of a port; rules that are always there: pure |
+//! | `input` | what `iptables-restore` is given |
+//! | `partial`, `full` | differences: to what was committed, and to what is in the kernel |
+//! | `found`, `canonical` | what is in the kernel; when two rules are the same |
+//! | `compare` | desired and actual state side by side |
+
+mod canonical;
+mod compare;
+mod fixed;
+mod found;
+mod full;
+mod input;
+mod name;
+mod partial;
+mod port;
+
+use netns_tools::iptables::{
+    BulkRules, Chain, Family, Glance, Iptables, IptablesError, Ruleset, Table, split_words,
+};
+
+use super::backend::{Backend, BackendError, Comparison, Scope, SyncReport};
+use super::model::{Changed, PortId, Ports, ServicePort};
+use super::options::RuleOptions;
+use fixed::{CHAINS, Fixed};
+use found::Found;
+use input::Input;
+use partial::Totals;
+use port::{Context, Shared, generate};
+
+/// With more endpoints than this, the rules of endpoints have no comments.
+const LARGE_CLUSTER: usize = 1000;
+
+/// All rules that `ports` and `options` ask for, in tables that hold nothing else. Pure.
+pub fn ruleset(
+    family: Family,
+    ports: &Ports,
+    options: &RuleOptions,
+    random_fully: bool,
+) -> Ruleset {
+    let comments = endpoints(ports) <= LARGE_CLUSTER;
+    let context = Context { family, options, comments };
+    let fixed = Fixed::new(context, random_fully);
+    let mut ruleset = kernel_tables();
+    for (table, chain, rules) in &fixed.chains {
+        fill(&mut ruleset, table, chain, rules);
+    }
+    for port in ports.values() {
+        let rules = generate(context, port);
+        for (chain, rules) in &rules.own {
+            fill(&mut ruleset, "nat", chain, rules);
+        }
+        for (chain, rule) in &rules.shared {
+            fill(&mut ruleset, chain.table(), chain.chain(), std::slice::from_ref(rule));
+        }
+    }
+    fill(&mut ruleset, "nat", Shared::NatServices.chain(), &fixed.to_node_ports);
+    for jump in &fixed.jumps {
+        fill(&mut ruleset, jump.table, jump.from, &[jump.rule.to_owned()]);
+    }
+    ruleset
+}
+
+fn fill(ruleset: &mut Ruleset, table: &str, chain: &str, rules: &[String]) {
+    let table = ruleset.tables.entry(table.to_owned()).or_default();
+    let chain = table.chains.entry(chain.to_owned()).or_default();
+    chain.rules.extend(rules.iter().map(|rule| split_words(rule)));
+}
+
+/// The kernel's own chains, empty.
+fn kernel_tables() -> Ruleset {
+    const CHAINS: [(&str, &[&str]); 3] = [
+        ("filter", &["INPUT", "FORWARD", "OUTPUT"]),
+        ("mangle", &["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"]),
+        ("nat", &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"]),
+    ];
+    let empty = || Chain { policy: Some("ACCEPT".to_owned()), rules: Vec::new() };
+    let table = |chains: &[&str]| Table {
+        chains: chains.iter().map(|chain| ((*chain).to_owned(), empty())).collect(),
+    };
+    Ruleset {
+        tables: CHAINS.iter().map(|(name, chains)| ((*name).to_owned(), table(chains))).collect(),
+    }
+}
+
+fn endpoints(ports: &Ports) -> usize {
+    ports.values().map(|port| ServicePort::endpoint_count(port)).sum()
+}
+
+/// The rules of one family, by the iptables of this host.
+pub struct IptablesBackend {
+    rules: Box<dyn BulkRules>,
+    /// Whether MASQUERADE can pick any port; asked once.
+    random_fully: Option<bool>,
+    /// `None`: nothing is known of what is in force.
+    committed: Option<Committed>,
+}
+
+/// What is remembered of the last commit. What the rules of a port were follows from the port.
+struct Committed {
+    options: RuleOptions,
+    totals: Totals,
+    glance: Glance,
+}
+
+impl IptablesBackend {
+    /// By the variant of iptables that is in use here.
+    ///
+    /// # Errors
+    /// There is no iptables, or both variants hold rules.
+    pub fn detect(family: Family) -> Result<Self, BackendError> {
+        let name = match family {
+            Family::V4 => "iptables",
+            Family::V6 => "ip6tables",
+        };
+        let found = Iptables::detect(family)?.ok_or_else(|| {
+            BackendError::Host(format!(
+                "{name} is not installed: install it, or use --mode nftables, which needs no program"
+            ))
+        })?;
+        if found.is_mixed() {
+            return Err(BackendError::Host(format!(
+                "both {name}-legacy and {name}-nft hold rules, and neither sees the other's: look at them with {name}-legacy-save \
+                 and {name}-nft-save, and flush those of the variant that this host does not use"
+            )));
+        }
+        Ok(Self::new(Box::new(found)))
+    }
+
+    /// By what holds rules.
+    pub fn new(rules: Box<dyn BulkRules>) -> Self {
+        Self { rules, random_fully: None, committed: None }
+    }
+
+    fn context<'a>(&self, options: &'a RuleOptions, endpoints: usize) -> Context<'a> {
+        let comments = endpoints <= LARGE_CLUSTER;
+        Context { family: self.rules.family(), options, comments }
+    }
+
+    fn fixed(&mut self, context: Context<'_>) -> Result<Fixed, IptablesError> {
+        let random_fully = match self.random_fully {
+            Some(known) => known,
+            None => can_pick_any_port(self.rules.as_mut())?,
+        };
+        self.random_fully = Some(random_fully);
+        Ok(Fixed::new(context, random_fully))
+    }
+
+    fn full(&mut self, ports: &Ports, options: &RuleOptions) -> Result<SyncReport, BackendError> {
+        let context = self.context(options, endpoints(ports));
+        let fixed = self.fixed(context)?;
+        let found = Found::read(self.rules.as_mut())?;
+        let input = full::difference(context, &fixed, ports, found);
+        self.commit(&input)?;
+        let totals = Totals::of(context, &fixed, ports);
+        self.remember(options, totals)?;
+        Ok(report(true, &input, totals))
+    }
+
+    fn partial(
+        &mut self,
+        ports: &Ports,
+        changed: &Changed,
+        mut committed: Committed,
+    ) -> Result<SyncReport, BackendError> {
+        let after = committed.totals.endpoints_after(ports, changed);
+        let context = self.context(&committed.options, after);
+        let fixed = self.fixed(context)?;
+        let input = partial::difference(context, &fixed, ports, changed, &mut committed.totals);
+        let totals = committed.totals;
+        if input.is_empty() {
+            self.committed = Some(committed);
+        } else {
+            self.commit(&input)?;
+            self.remember(&committed.options, totals)?;
+        }
+        Ok(report(false, &input, totals))
+    }
+
+    fn commit(&mut self, input: &Input) -> Result<(), IptablesError> {
+        if input.is_empty() { Ok(()) } else { self.rules.restore(input) }
+    }
+
+    fn remember(&mut self, options: &RuleOptions, totals: Totals) -> Result<(), IptablesError> {
+        let glance = self.glance()?;
+        self.committed = Some(Committed { options: options.clone(), totals, glance });
+        Ok(())
+    }
+
+    /// A look at the chains that every port needs. With `nft` the kernel counts who jumps to them, and each chain of an endpoint
+    /// jumps to one of them.
+    fn glance(&mut self) -> Result<Glance, IptablesError> {
+        let chains =
+            CHAINS.iter().flat_map(|(table, chains)| chains.iter().map(|chain| (*table, *chain)));
+        let ours = chains.filter(|(_, chain)| *chain != fixed::FIREWALL);
+        self.rules.glance(&ours.collect::<Vec<_>>())
+    }
+}
+
+/// Whether this iptables knows `--random-fully` (it came with 1.6.2, and with Linux 3.14).
+fn can_pick_any_port(rules: &mut dyn BulkRules) -> Result<bool, IptablesError> {
+    let probe = "*nat\n-A POSTROUTING -j MASQUERADE --random-fully\nCOMMIT\n";
+    match rules.check(&probe) {
+        Ok(()) => Ok(true),
+        Err(IptablesError::Failed { .. }) => Ok(false),
+        Err(other) => Err(other),
+    }
+}
+
+fn report(full: bool, input: &Input, totals: Totals) -> SyncReport {
+    SyncReport {
+        full,
+        changes: input.changes(),
+        rules: vec![("filter", totals.filter), ("nat", totals.nat)],
+        written: input.written(),
+    }
+}
+
+impl Backend for IptablesBackend {
+    fn family(&self) -> Family {
+        self.rules.family()
+    }
+
+    fn sync(
+        &mut self,
+        ports: &Ports,
+        options: &RuleOptions,
+        scope: Scope<'_>,
+    ) -> Result<SyncReport, BackendError> {
+        // Nothing is remembered of a commit that failed: the next sync looks at the kernel.
+        match (scope, self.committed.take()) {
+            (Scope::Changed(changed), Some(committed)) if committed.options == *options => {
+                self.partial(ports, changed, committed)
+            }
+            _ => self.full(ports, options),
+        }
+    }
+
+    fn plan(&mut self, ports: &Ports, options: &RuleOptions) -> Result<String, BackendError> {
+        let context = self.context(options, endpoints(ports));
+        let fixed = self.fixed(context)?;
+        let found = Found::read(self.rules.as_mut())?;
+        Ok(full::difference(context, &fixed, ports, found).to_string())
+    }
+
+    fn compare(
+        &mut self,
+        ports: &Ports,
+        options: &RuleOptions,
+        only: &dyn Fn(&PortId) -> bool,
+    ) -> Result<Comparison, BackendError> {
+        let context = self.context(options, endpoints(ports));
+        let fixed = self.fixed(context)?;
+        Ok(compare::compare(context, &fixed, ports, only, self.rules.as_mut())?)
+    }
+
+    fn is_intact(&mut self) -> Result<bool, BackendError> {
+        let now = self.glance()?;
+        Ok(self.committed.as_ref().is_some_and(|committed| committed.glance == now))
+    }
+
+    fn cleanup(&mut self) -> Result<(), BackendError> {
+        self.committed = None;
+        let found = Found::read(self.rules.as_mut())?;
+        Ok(self.commit(&full::removal(&found))?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! A kernel for tests: takes a transaction whole or not at all, and refuses what nf_tables refuses.

@@ -1,0 +1,259 @@
+//! Services as nftables: one table per family, `ip heddle` and `ip6 heddle`, written straight over netlink.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `layout` | the sets and maps |
+//! | `skeleton` | base chains, and the chains that they lead to |
+//! | `route`, `registers` | the chains that choose an endpoint |
+//! | `port` | what one port of a service adds |
+//! | `state` | what was committed, and what a change means for it |
+//! | `objects`, `transaction` | a table, and changes of one, as plain data |
+//! | `listed`, `difference` | what the kernel holds, and what it takes to make that right |
+//! | `text` | all of it in the words of nft(8) |
+
+mod difference;
+mod layout;
+mod listed;
+mod objects;
+mod port;
+mod registers;
+mod route;
+mod skeleton;
+mod state;
+mod text;
+mod transaction;
+
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
+use netns_tools::iptables::Family;
+use netns_tools::netns::NetNs;
+use netns_tools::nftables::{Batch, NftError, Nftables};
+
+use super::backend::{Backend, BackendError, Comparison, Scope, SyncReport};
+use super::model::{PortId, Ports};
+use super::options::RuleOptions;
+pub use layout::{COMMENT, SetName, TABLE};
+pub use objects::{ChainObject, Elements, Objects, objects};
+use state::State;
+pub use transaction::{Change, Transaction};
+
+/// How often a transaction is made anew because somebody else changed rules of theirs meanwhile.
+const ATTEMPTS: usize = 5;
+
+type Result<T> = std::result::Result<T, BackendError>;
+
+/// The table of one family in one network namespace.
+pub struct NftablesBackend {
+    family: Family,
+    kernel: Nftables,
+    committed: Option<Committed>,
+}
+
+/// What was committed last.
+struct Committed {
+    state: State,
+    /// The number of the kernel's rules when ours were last known to be in force.
+    generation: u32,
+    /// The table's own number: another one of the same name is not ours.
+    handle: u64,
+}
+
+impl NftablesBackend {
+    /// The table in this thread's namespace.
+    pub fn open(family: Family) -> Result<Self> {
+        Ok(Self::new(family, Nftables::open()?))
+    }
+
+    /// The table in another namespace.
+    pub fn open_in(family: Family, ns: &NetNs) -> Result<Self> {
+        Ok(Self::new(family, Nftables::open_in(ns)?))
+    }
+
+    fn new(family: Family, kernel: Nftables) -> Self {
+        Self { family, kernel, committed: None }
+    }
+
+    /// The whole of it, compared with the kernel.
+    fn sync_all(&mut self, ports: &Ports, options: &RuleOptions) -> Result<SyncReport> {
+        self.committed = None;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let generation = self.kernel.generation()?;
+            let (state, transaction) = self.full(ports, options)?;
+            match self.commit(&transaction, generation) {
+                Err(NftError::Changed) if attempt < ATTEMPTS => {}
+                Err(error) => return Err(error.into()),
+                Ok(generation) => {
+                    let handle = listed::handle(&mut self.kernel, self.family)?.unwrap_or(0);
+                    let report = self.report(&state, &transaction, true);
+                    self.committed = Some(Committed { state, generation, handle });
+                    return Ok(report);
+                }
+            }
+        }
+    }
+
+    /// What the table must be, and what it takes to make it so.
+    fn full(&mut self, ports: &Ports, options: &RuleOptions) -> Result<(State, Transaction)> {
+        let (state, fresh) = State::begin(self.family, ports, options);
+        let transaction = match listed::look(&mut self.kernel, self.family)? {
+            listed::Found::Nothing => fresh,
+            listed::Found::Other => difference::instead(fresh),
+            listed::Found::Table(actual) => {
+                let mut desired = Objects::default();
+                desired.take_in(fresh);
+                let repair = difference::between(&actual, &desired);
+                // somebody hung our chains elsewhere
+                repair.unwrap_or_else(|| {
+                    difference::instead(State::begin(self.family, ports, options).1)
+                })
+            }
+        };
+        Ok((state, transaction))
+    }
+
+    fn sync_changed(
+        &mut self,
+        mut committed: Committed,
+        ports: &Ports,
+        changed: &super::model::Changed,
+    ) -> Result<SyncReport> {
+        let transaction = committed.state.follow(ports, changed);
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let generation = self.kernel.generation()?;
+            match self.commit(&transaction, generation) {
+                Err(NftError::Changed) if attempt < ATTEMPTS => {}
+                Err(error) => return Err(error.into()),
+                Ok(next) => {
+                    // if somebody committed since we last looked, a look is still due
+                    if committed.generation == generation {
+                        committed.generation = next;
+                    }
+                    let report = self.report(&committed.state, &transaction, false);
+                    self.committed = Some(committed);
+                    return Ok(report);
+                }
+            }
+        }
+    }
+
+    /// Makes the changes if the kernel's rules are still of this generation; answers which they are of then.
+    fn commit(
+        &mut self,
+        transaction: &Transaction,
+        generation: u32,
+    ) -> std::result::Result<u32, NftError> {
+        if transaction.is_empty() {
+            return Ok(generation);
+        }
+        let mut batch = Batch::at_generation(generation);
+        transaction.encode(self.family, &mut batch);
+        self.kernel.commit(&batch)?;
+        // the kernel leaves 0 out
+        Ok(generation.wrapping_add(1).max(1))
+    }
+
+    fn report(&self, state: &State, transaction: &Transaction, full: bool) -> SyncReport {
+        let (rules, elements) = state.count();
+        SyncReport {
+            full,
+            changes: transaction.changes.len(),
+            rules: vec![(TABLE, rules + elements)],
+            written: vec![(TABLE, transaction.written())],
+        }
+    }
+
+    /// Somebody changed rules, perhaps not ours: whether the table is the one that we made, with the rules that we made, and
+    /// with something in each map that has something. Costs as much as there are chains, however many services there are.
+    fn look(&mut self) -> Result<bool> {
+        let Some(committed) = &self.committed else { return Ok(false) };
+        let generation = self.kernel.generation()?;
+        if generation == committed.generation {
+            return Ok(true);
+        }
+        let handle = listed::handle(&mut self.kernel, self.family)?;
+        if handle != Some(committed.handle)
+            || !listed::has_rules(&mut self.kernel, self.family, committed.state.chains())?
+            || !listed::has_elements(
+                &mut self.kernel,
+                self.family,
+                committed.state.counts(),
+                &committed.state.samples(),
+            )?
+        {
+            return Ok(false);
+        }
+        if let Some(committed) = &mut self.committed {
+            committed.generation = generation;
+        }
+        Ok(true)
+    }
+}
+
+impl Backend for NftablesBackend {
+    fn family(&self) -> Family {
+        self.family
+    }
+
+    fn sync(
+        &mut self,
+        ports: &Ports,
+        options: &RuleOptions,
+        scope: Scope<'_>,
+    ) -> Result<SyncReport> {
+        // what is taken out is put back only after a commit, so whatever fails makes the next one a full one
+        match (scope, self.committed.take()) {
+            (Scope::Changed(changed), Some(committed)) if committed.state.options() == options => {
+                self.sync_changed(committed, ports, changed)
+            }
+            _ => self.sync_all(ports, options),
+        }
+    }
+
+    fn plan(&mut self, ports: &Ports, options: &RuleOptions) -> Result<String> {
+        let (_, transaction) = self.full(ports, options)?;
+        Ok(text::transaction(self.family, &transaction))
+    }
+
+    fn compare(
+        &mut self,
+        ports: &Ports,
+        options: &RuleOptions,
+        only: &dyn Fn(&PortId) -> bool,
+    ) -> Result<Comparison> {
+        let chosen: Ports = ports
+            .iter()
+            .filter(|(id, _)| only(id))
+            .map(|(id, port)| (id.clone(), std::sync::Arc::clone(port)))
+            .collect();
+        let actual = match listed::look(&mut self.kernel, self.family)? {
+            listed::Found::Table(actual) => *actual,
+            listed::Found::Nothing | listed::Found::Other => Objects::default(),
+        };
+        let desired = objects(self.family, &chosen, options);
+        let whole = chosen.len() == ports.len();
+        Ok(difference::comparison(self.family, &desired, &actual, whole))
+    }
+
+    fn is_intact(&mut self) -> Result<bool> {
+        self.look()
+    }
+
+    fn cleanup(&mut self) -> Result<()> {
+        self.committed = None;
+        let table = layout::table(self.family);
+        if self.kernel.has_table(table)? {
+            let mut batch = Batch::new();
+            // after this it is there, even if somebody was quicker than we
+            batch.add_table(table).delete_table(table);
+            self.kernel.commit(&batch)?;
+        }
+        Ok(())
+    }
+}

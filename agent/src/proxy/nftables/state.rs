@@ -1,0 +1,265 @@
+//! What was committed, and what a change of some ports means for it.
+//!
+//! Of each port only the model's own object is kept; what follows from it is computed again when it changes. Besides there are
+//! counts of what ports share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use netns_tools::iptables::Family;
+use netns_tools::nftables::{Data, Key, Rule};
+
+use super::super::model::{Changed, PortId, Ports, ServicePort};
+use super::super::options::{NodePortAddresses, RuleOptions};
+use super::layout::SetName;
+use super::port::{Contribution, Entry, Shared, contribution};
+use super::skeleton;
+use super::transaction::{Change, Transaction};
+
+/// What the table holds if the last transaction was made.
+#[derive(Clone, Debug)]
+pub struct State {
+    family: Family,
+    options: RuleOptions,
+    ports: Ports,
+    shared: HashMap<Shared, u32>,
+    /// How many elements each set has.
+    elements: BTreeMap<SetName, usize>,
+}
+
+/// What becomes different.
+#[derive(Debug, Default)]
+struct Difference {
+    added: Vec<Entry>,
+    removed: Vec<Entry>,
+    /// How often something is needed more, or less, than before.
+    shared: BTreeMap<Shared, i64>,
+}
+
+impl Difference {
+    fn add(&mut self, contribution: Contribution) {
+        self.added.extend(contribution.entries);
+        for shared in contribution.shared {
+            *self.shared.entry(shared).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, contribution: Contribution) {
+        self.removed.extend(contribution.entries);
+        for shared in contribution.shared {
+            *self.shared.entry(shared).or_default() -= 1;
+        }
+    }
+
+    /// Leaves out what is taken away and given again as it was.
+    fn settle(&mut self) {
+        if self.removed.is_empty() {
+            return;
+        }
+        let mut removed: BTreeMap<(SetName, Key), Option<Data>> =
+            self.removed.drain(..).map(|(set, key, data)| ((set, key), data)).collect();
+        self.added.retain(|(set, key, data)| match removed.get(&(*set, *key)) {
+            Some(before) if before == data => {
+                removed.remove(&(*set, *key));
+                false
+            }
+            _ => true,
+        });
+        self.removed = removed.into_iter().map(|((set, key), data)| (set, key, data)).collect();
+    }
+}
+
+impl State {
+    /// The state of a table that is made anew, and the transaction that makes it.
+    pub fn begin(family: Family, ports: &Ports, options: &RuleOptions) -> (Self, Transaction) {
+        let mut state = Self {
+            family,
+            options: options.clone(),
+            ports: Ports::new(),
+            shared: HashMap::new(),
+            elements: BTreeMap::new(),
+        };
+        let mut transaction = Transaction::default();
+        state.skeleton(&mut transaction);
+        let everything = ports.iter().map(|(id, port)| (id, Some(port)));
+        state.replace(everything, &mut transaction);
+        (state, transaction)
+    }
+
+    /// Takes in ports that changed; answers with what must be done for it.
+    pub fn follow(&mut self, ports: &Ports, changed: &Changed) -> Transaction {
+        let mut transaction = Transaction::default();
+        let changed = changed.keys().map(|id| (id, ports.get(id)));
+        self.replace(changed, &mut transaction);
+        transaction
+    }
+
+    /// The options that it was made with.
+    pub fn options(&self) -> &RuleOptions {
+        &self.options
+    }
+
+    /// How many rules there are, and elements.
+    pub fn count(&self) -> (usize, usize) {
+        let rules = self.chains().iter().map(|(_, rules)| rules.len()).sum();
+        (rules, self.elements.values().sum())
+    }
+
+    /// Every chain with its rules.
+    pub fn chains(&self) -> Vec<(Box<str>, Vec<Rule>)> {
+        let fixed = skeleton::chains(self.family, &self.options).into_iter();
+        let fixed = fixed.map(|(name, _, rules)| (name.into(), rules));
+        fixed.chain(self.shared.keys().filter_map(|shared| self.chain(shared))).collect()
+    }
+
+    /// How many elements each set has.
+    pub fn counts(&self) -> &BTreeMap<SetName, usize> {
+        &self.elements
+    }
+
+    /// Some elements of the table: those of the first port and of the last, and one of all that is shared.
+    pub fn samples(&self) -> Vec<(SetName, Key)> {
+        let ports = self.ports.values().next().into_iter().chain(self.ports.values().next_back());
+        let own = ports.flat_map(|port| contribution(port).entries);
+        let shared = self.shared.keys().find_map(element);
+        own.chain(shared).map(|(set, key, _)| (set, key)).collect()
+    }
+
+    fn skeleton(&mut self, transaction: &mut Transaction) {
+        transaction.push(Change::AddTable);
+        SetName::ALL.into_iter().for_each(|set| transaction.push(Change::AddSet(set)));
+        let chains = skeleton::chains(self.family, &self.options);
+        for (name, base, _) in &chains {
+            transaction.push(Change::AddChain { name: (*name).into(), base: *base });
+        }
+        for (name, _, rules) in chains {
+            let rules = rules.into_iter();
+            rules.for_each(|rule| transaction.push(Change::AddRule { chain: name.into(), rule }));
+        }
+        let listed: Vec<IpAddr> = match &self.options.node_ports {
+            NodePortAddresses::Any => Vec::new(),
+            NodePortAddresses::Listed(all) => all.clone(),
+        };
+        let is_ours = |ip: &IpAddr| ip.is_ipv4() == (self.family == Family::V4);
+        let mut listed: Vec<_> = listed.into_iter().filter(is_ours).collect();
+        listed.retain(|ip| !ip.is_loopback());
+        listed.sort_unstable();
+        listed.dedup();
+        for ip in listed {
+            let (set, key) = (SetName::NodePortIps, Key::new(ip));
+            transaction.push(Change::AddElement { set, key, data: None });
+            *self.elements.entry(set).or_default() += 1;
+        }
+    }
+
+    fn replace<'p>(
+        &mut self,
+        changed: impl Iterator<Item = (&'p PortId, Option<&'p Arc<ServicePort>>)>,
+        transaction: &mut Transaction,
+    ) {
+        let mut difference = Difference::default();
+        for (id, port) in changed {
+            let before = match port {
+                Some(port) => self.ports.insert(id.clone(), Arc::clone(port)),
+                None => self.ports.remove(id),
+            };
+            before.iter().for_each(|before| difference.remove(contribution(before)));
+            port.iter().for_each(|port| difference.add(contribution(port)));
+        }
+        difference.settle();
+        let (needed, unneeded) = self.count_shared(std::mem::take(&mut difference.shared));
+        self.write(difference, &needed, &unneeded, transaction);
+    }
+
+    /// Answers what is needed for the first time, and what is not needed any more.
+    fn count_shared(&mut self, changed: BTreeMap<Shared, i64>) -> (Vec<Shared>, Vec<Shared>) {
+        let (mut needed, mut unneeded) = (Vec::new(), Vec::new());
+        for (shared, by) in changed {
+            let before = self.shared.get(&shared).copied().unwrap_or(0);
+            let now = u32::try_from(i64::from(before) + by).unwrap_or(0);
+            match (before, now) {
+                (0, 0) => {}
+                (_, 0) => {
+                    self.shared.remove(&shared);
+                    unneeded.push(shared);
+                }
+                _ => {
+                    self.shared.insert(shared.clone(), now);
+                    if before == 0 {
+                        needed.push(shared);
+                    }
+                }
+            }
+        }
+        (needed, unneeded)
+    }
+
+    /// New chains, then elements that go, then elements that come, then chains that nothing leads to any more.
+    fn write(
+        &mut self,
+        difference: Difference,
+        needed: &[Shared],
+        unneeded: &[Shared],
+        transaction: &mut Transaction,
+    ) {
+        let chains: Vec<_> = needed.iter().filter_map(|shared| self.chain(shared)).collect();
+        for (name, _) in &chains {
+            transaction.push(Change::AddChain { name: name.clone(), base: None });
+        }
+        for (name, rules) in chains {
+            let rules = rules.into_iter();
+            rules.for_each(|rule| transaction.push(Change::AddRule { chain: name.clone(), rule }));
+        }
+        let mut removed = difference.removed;
+        removed.extend(unneeded.iter().filter_map(element));
+        removed.sort_by_key(|(set, ..)| *set);
+        for (set, key, _) in removed {
+            *self.elements.entry(set).or_default() -= 1;
+            transaction.push(Change::DeleteElement { set, key });
+        }
+        let mut added = difference.added;
+        added.extend(needed.iter().filter_map(element));
+        added.sort_by_key(|(set, ..)| *set);
+        transaction.changes.reserve_exact(added.len());
+        for (set, key, data) in added {
+            *self.elements.entry(set).or_default() += 1;
+            transaction.push(Change::AddElement { set, key, data });
+        }
+        // what leads on to others goes first: routes are in the order of their kinds, and what is led to has the first
+        for shared in unneeded.iter().rev() {
+            if let Some(name) = chain_name(shared) {
+                transaction.push(Change::DeleteChain(name));
+            }
+        }
+    }
+
+    fn chain(&self, shared: &Shared) -> Option<(Box<str>, Vec<Rule>)> {
+        let rules = match shared {
+            Shared::Route(route) => route.rules(self.family, &self.options),
+            Shared::Sources(sources) => skeleton::source_rules(self.family, sources),
+            Shared::ClusterIp(_) | Shared::Hairpin(_) => return None,
+        };
+        Some((chain_name(shared)?, rules))
+    }
+}
+
+fn chain_name(shared: &Shared) -> Option<Box<str>> {
+    match shared {
+        Shared::Route(route) => Some(route.chain()),
+        Shared::Sources(sources) => Some(sources.chain()),
+        Shared::ClusterIp(_) | Shared::Hairpin(_) => None,
+    }
+}
+
+fn element(shared: &Shared) -> Option<Entry> {
+    match shared {
+        Shared::Route(route) => {
+            let (key, data) = route.element()?;
+            Some((SetName::Routes, key, Some(data)))
+        }
+        Shared::ClusterIp(ip) => Some((SetName::ClusterIps, Key::new(*ip), None)),
+        Shared::Hairpin(ip) => Some((SetName::Hairpins, Key::new(*ip).and(*ip), None)),
+        Shared::Sources(_) => None,
+    }
+}
