@@ -93,9 +93,12 @@ fn measure(services: u32, endpoints: u32) -> Result<Value, Anything> {
     let (first, wall, cpu) = timed(|| backend.sync(model.ports(family), &options, Scope::Full));
     let mut result = json!({"services": services, "endpoints": endpoints, "model_kb": model_memory,
         "first_ms": wall, "first_cpu_ms": cpu, "changes": first?.changes});
-    for (name, shift, count) in
-        [("replace", 3, endpoints), ("add", 3, endpoints + 1), ("remove", 3, endpoints), ("again", 5, endpoints)]
-    {
+    for (name, shift, count) in [
+        ("replace", 3, endpoints),
+        ("add", 3, endpoints + 1),
+        ("remove", 3, endpoints),
+        ("again", 5, endpoints),
+    ] {
         model.set_slice(slice(services / 2, count, shift)?);
         let changes = model.take_changes();
         let scope = Scope::Changed(changes.of(family));

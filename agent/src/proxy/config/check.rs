@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 use super::field::{FIELDS, Kind, Use};
 use super::layer::{API_VERSION, Given, KIND, Layer};
 use super::{
-    ApiAccess, ConntrackSettings, DetectLocal, Loaded, LogSettings, Mode, NodePortSelection,
-    ProxyConfig, duration,
+    ApiAccess, DetectLocal, Loaded, LogSettings, Mode, NodePortSelection, ProxyConfig, duration,
 };
+use crate::proxy::host::ConntrackConfig;
 use crate::proxy::options::Pace;
 
 const HEALTHZ_PORT: u16 = 10256;
@@ -73,11 +73,6 @@ impl Values {
 
     fn duration(&self, path: &str) -> Duration {
         duration::parse(&self.text(path)).unwrap_or_default()
-    }
-
-    /// A duration of which zero means that the kernel's own stays.
-    fn timeout(&self, path: &str) -> Option<Duration> {
-        Some(self.duration(path)).filter(|duration| !duration.is_zero())
     }
 
     fn mistake(&mut self, path: &str, reason: impl Into<String>) {
@@ -306,15 +301,15 @@ impl Values {
         selection
     }
 
-    fn conntrack(&self) -> ConntrackSettings {
-        ConntrackSettings {
+    fn conntrack(&self) -> ConntrackConfig {
+        ConntrackConfig {
             max_per_core: self.whole("conntrack.maxPerCore"),
             min: self.whole("conntrack.min"),
-            tcp_established: self.timeout("conntrack.tcpEstablishedTimeout"),
-            tcp_close_wait: self.timeout("conntrack.tcpCloseWaitTimeout"),
+            tcp_established_timeout: self.duration("conntrack.tcpEstablishedTimeout"),
+            tcp_close_wait_timeout: self.duration("conntrack.tcpCloseWaitTimeout"),
             tcp_be_liberal: self.flag("conntrack.tcpBeLiberal"),
-            udp: self.timeout("conntrack.udpTimeout"),
-            udp_stream: self.timeout("conntrack.udpStreamTimeout"),
+            udp_timeout: self.duration("conntrack.udpTimeout"),
+            udp_stream_timeout: self.duration("conntrack.udpStreamTimeout"),
         }
     }
 
@@ -334,9 +329,6 @@ impl Values {
             if matters(&given.value) {
                 warnings.push(format!("{}: has no effect: {why}", given.place));
             }
-        }
-        if config.detect_local == DetectLocal::ClusterCidr(Vec::new()) {
-            warnings.push("clusterCIDR: is not set, so traffic to cluster addresses is masqueraded only where it must be; set --cluster-cidr, or another --detect-local-mode".into());
         }
         let loopback = config.node_ports.ranges.iter().any(|range| range.ip().is_loopback());
         if config.mode == Mode::Nftables && loopback {
@@ -358,7 +350,7 @@ impl Values {
         put(&mut document, "healthzBindAddress", written(config.healthz));
         put(&mut document, "metricsBindAddress", written(config.metrics));
         put(&mut document, "hostnameOverride", json!(config.node_name));
-        put(&mut document, "mode", json!(config.mode.as_str()));
+        put(&mut document, "mode", json!(config.mode.name()));
         Value::Object(document)
     }
 }

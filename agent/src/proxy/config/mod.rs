@@ -16,7 +16,6 @@ mod options;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
@@ -24,32 +23,9 @@ pub use conf::{ConfigError, Mistake};
 pub use field::{FIELDS, Field, Kind, Use};
 pub use layer::{API_VERSION, KIND};
 
+use super::host::ConntrackConfig;
+pub use super::ops::Mode;
 use super::options::Pace;
-
-/// What writes the rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// kube-proxy's chains, through `iptables-restore`.
-    Iptables,
-    /// A table of our own, through netlink.
-    Nftables,
-}
-
-impl Mode {
-    /// As the file writes it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Iptables => "iptables",
-            Self::Nftables => "nftables",
-        }
-    }
-}
-
-impl std::fmt::Display for Mode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// How traffic of this node's pods is recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,25 +58,6 @@ pub struct ApiAccess {
     pub kubeconfig: Option<PathBuf>,
     /// The server's URL, whatever the kubeconfig says.
     pub master: Option<String>,
-}
-
-/// What the kernel's connection tracking is told. `None`: the kernel's own value stays.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConntrackSettings {
-    /// Entries per processor; 0: the kernel's limit stays.
-    pub max_per_core: u32,
-    /// Entries at least.
-    pub min: u32,
-    /// Time-out of idle TCP connections.
-    pub tcp_established: Option<Duration>,
-    /// Time-out of TCP connections in `CLOSE_WAIT`.
-    pub tcp_close_wait: Option<Duration>,
-    /// Take TCP packets that are out of window.
-    pub tcp_be_liberal: bool,
-    /// Time-out of UDP flows that nobody answered yet.
-    pub udp: Option<Duration>,
-    /// Time-out of UDP flows that were answered.
-    pub udp_stream: Option<Duration>,
 }
 
 /// What is logged, and how.
@@ -142,7 +99,7 @@ pub struct ProxyConfig {
     /// How often rules are written.
     pub pace: Pace,
     /// What connection tracking is told.
-    pub conntrack: ConntrackSettings,
+    pub conntrack: ConntrackConfig,
     /// How early the kernel ends this process when memory runs out, -1000 to 1000.
     pub oom_score_adj: i32,
     /// What is logged.

@@ -24,9 +24,16 @@ impl ProxyConfig {
             masquerade_all: self.masquerade_all,
             local,
             node_ports: self.node_port_addresses(node, host),
+            node_ip: FAMILIES.into_iter().find_map(|family| self.primary_address(family, node)),
             localhost_node_ports: self.serves_localhost(),
             drop_invalid: !self.conntrack.tcp_be_liberal,
         }
+    }
+
+    /// The families that must be served: that of this node's primary address, if it is set, or IPv4. The other one is served if the
+    /// host can.
+    pub fn required(&self) -> [Family; 1] {
+        [if self.bind_address.is_some_and(|ip| ip.is_ipv6()) { Family::V6 } else { Family::V4 }]
     }
 
     /// Whether node ports answer at 127.0.0.1. The kernel must route such packets then (`route_localnet`).

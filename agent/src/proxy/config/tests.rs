@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use netns_tools::iptables::Family;
 use serde_json::{Value, json};
 
@@ -56,14 +58,14 @@ fn without_a_word_it_is_as_kube_proxy_is() {
         detect_local: DetectLocal::ClusterCidr(Vec::new()),
         node_ports: NodePortSelection { all: true, primary: false, ranges: Vec::new() },
         pace: Pace { least: Duration::ZERO, resync: Duration::from_secs(30) },
-        conntrack: ConntrackSettings {
+        conntrack: ConntrackConfig {
             max_per_core: 32 * 1024,
             min: 128 * 1024,
-            tcp_established: Some(Duration::from_hours(24)),
-            tcp_close_wait: Some(Duration::from_hours(1)),
+            tcp_established_timeout: Duration::from_hours(24),
+            tcp_close_wait_timeout: Duration::from_hours(1),
             tcp_be_liberal: false,
-            udp: None,
-            udp_stream: None,
+            udp_timeout: Duration::ZERO,
+            udp_stream_timeout: Duration::ZERO,
         },
         oom_score_adj: -999,
         log: LogSettings { verbosity: 0, json: false },
@@ -115,14 +117,14 @@ fn every_field_is_taken_from_the_file() {
             ranges: vec!["10.0.0.0/8".parse().unwrap()],
         },
         pace: Pace { least: Duration::from_millis(1500), resync: Duration::from_mins(1) },
-        conntrack: ConntrackSettings {
+        conntrack: ConntrackConfig {
             max_per_core: 0,
             min: 7,
-            tcp_established: None,
-            tcp_close_wait: Some(Duration::from_mins(5)),
+            tcp_established_timeout: Duration::ZERO,
+            tcp_close_wait_timeout: Duration::from_mins(5),
             tcp_be_liberal: true,
-            udp: Some(Duration::from_secs(10)),
-            udp_stream: Some(Duration::from_secs(20)),
+            udp_timeout: Duration::from_secs(10),
+            udp_stream_timeout: Duration::from_secs(20),
         },
         oom_score_adj: 0,
         log: LogSettings { verbosity: 5, json: true },
@@ -137,7 +139,7 @@ fn each_flag_sets_what_it_says() {
         least: Duration::from_secs(least),
         resync: Duration::from_secs(resync),
     };
-    let conntrack = |change: fn(&mut ConntrackSettings)| {
+    let conntrack = |change: fn(&mut ConntrackConfig)| {
         let mut settings = base().conntrack;
         change(&mut settings);
         ProxyConfig { conntrack: settings, ..base() }
@@ -216,16 +218,19 @@ fn each_flag_sets_what_it_says() {
         (&[("oom-score-adj", "-1000")], ProxyConfig { oom_score_adj: -1000, ..base() }),
         (&[("conntrack-max-per-core", "0")], conntrack(|c| c.max_per_core = 0)),
         (&[("conntrack-min", "1")], conntrack(|c| c.min = 1)),
-        (&[("conntrack-tcp-timeout-established", "0")], conntrack(|c| c.tcp_established = None)),
+        (
+            &[("conntrack-tcp-timeout-established", "0")],
+            conntrack(|c| c.tcp_established_timeout = Duration::ZERO),
+        ),
         (
             &[("conntrack-tcp-timeout-close-wait", "1m")],
-            conntrack(|c| c.tcp_close_wait = Some(Duration::from_mins(1))),
+            conntrack(|c| c.tcp_close_wait_timeout = Duration::from_mins(1)),
         ),
         (&[("conntrack-tcp-be-liberal", "true")], conntrack(|c| c.tcp_be_liberal = true)),
-        (&[("conntrack-udp-timeout", "9s")], conntrack(|c| c.udp = Some(Duration::from_secs(9)))),
+        (&[("conntrack-udp-timeout", "9s")], conntrack(|c| c.udp_timeout = Duration::from_secs(9))),
         (
             &[("conntrack-udp-timeout-stream", "9s")],
-            conntrack(|c| c.udp_stream = Some(Duration::from_secs(9))),
+            conntrack(|c| c.udp_stream_timeout = Duration::from_secs(9)),
         ),
         (&[("config-sync-period", "1s")], base()),
         (&[("v", "4")], ProxyConfig { log: LogSettings { verbosity: 4, json: false }, ..base() }),
@@ -459,7 +464,6 @@ fn what_would_matter_and_is_not_done_is_said() {
             }
         }
     }
-    assert!(with("").unwrap().warnings[0].starts_with("clusterCIDR: is not set"));
 }
 
 #[test]
