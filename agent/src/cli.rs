@@ -144,8 +144,8 @@ fn check_manifests(config: &AgentConfig) -> Result<(), daemon::DaemonError> {
         Err(error) => vec![error.clone()],
     };
     if errors.is_empty() {
-        let (pods, services) =
-            read.map(|objects| (objects.pods.len(), objects.services.len())).unwrap_or_default();
+        let objects = read.unwrap_or_default();
+        let (pods, services) = (objects.pods.len(), objects.services.len());
         println!("{}: {pods} pods, {services} services; all is right", manifests.display());
         return Ok(());
     }

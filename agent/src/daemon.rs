@@ -6,23 +6,34 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use conf::AgentConfig;
-use netns_tools::iptables::{Family, Iptables};
+use conf::{AgentConfig, ProxyMode};
+use ipnetwork::IpNetwork;
+use netns_tools::iptables::Family;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{self, Boards};
 use crate::network::CniNetwork;
-use crate::node::{Backend, ErrorBoard, Node, ServiceBoard, Services, Signals, manifest_memory};
+use crate::node::{
+    ErrorBoard, Follow, Node, Prepare, ServiceBoard, Services, Signals, manifest_memory,
+};
 use crate::pod::context::Context;
 use crate::pod::record::boot_id;
+use crate::pod::status::StatusBoard;
 use crate::proxy::allocate::{AllocateError, ServiceAllocator};
-use crate::proxy::{Proxy, ProxyConfig, ProxyError, prepare_node};
+use crate::proxy::backend::BackendError;
+use crate::proxy::host::{self, ConntrackConfig, HostConfig};
+use crate::proxy::model::{FAMILIES, Node as ProxyNode};
+use crate::proxy::ops::Mode;
+use crate::proxy::options::{LocalTraffic, Pace, RuleOptions};
+use crate::proxy::run::{self, Alarm, FamilyParts, Lock, LockError, Parts, Runner};
 use crate::runtime::containerd::ContainerdOptions;
 use crate::runtime::{Containerd, RuntimeError};
 use crate::source::{self, Directory};
 
+/// How often the rules are compared with the kernel without being told: somebody may have changed one of them.
+const RESYNC: Duration = Duration::from_mins(1);
 /// How long another agent on the same state folder is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -54,15 +65,17 @@ pub enum DaemonError {
     /// The runtime's address cannot be used.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// Rules cannot be removed.
+    /// Rules for services cannot be written here.
+    #[error(
+        "cannot write rules for services; set proxy.mode to the other mode, or proxy.enabled to false"
+    )]
+    Rules(#[source] BackendError),
+    /// Rules for services cannot be removed.
+    #[error("cannot remove the rules of services")]
+    Cleanup(#[source] BackendError),
+    /// Another proxy writes rules here.
     #[error(transparent)]
-    Proxy(#[from] ProxyError),
-    /// iptables cannot be used.
-    #[error("cannot find out which iptables this host uses")]
-    Detect(#[source] netns_tools::iptables::IptablesError),
-    /// There is none.
-    #[error("iptables is not installed; install it, or set proxy.enabled to false")]
-    NoIptables,
+    OtherProxy(#[from] LockError),
     /// Manifests are not right.
     #[error("{0}")]
     Manifests(String),
@@ -144,13 +157,11 @@ async fn serve(config: AgentConfig) -> Result<(), DaemonError> {
     let pods = context.board.clone();
     let (service_board, errors) = (ServiceBoard::default(), ErrorBoard::default());
     let services = Services::default();
-    let mut problems = Vec::new();
-    let backend =
-        if config.proxy.enabled { Some(make_backend(&config, &mut problems)?) } else { None };
+    let writer = Writer::of(&config)?;
     let allocations = state.join("services.json");
     let allocator = ServiceAllocator::open(
         &allocations,
-        config.network.service_cidr,
+        config.network.service_cidrs.clone(),
         config.network.node_ports.clone(),
     )?;
     let boards = Boards {
@@ -159,7 +170,8 @@ async fn serve(config: AgentConfig) -> Result<(), DaemonError> {
         pods: pods.clone(),
         services: service_board.clone(),
         errors: errors.clone(),
-        problems: Arc::new(problems),
+        problems: Arc::new(writer.problems.clone()),
+        proxy_mode: config.proxy.enabled.then_some(config.proxy.mode.as_str()),
         runtime,
     };
     let socket = &config.paths.socket;
@@ -169,7 +181,7 @@ async fn serve(config: AgentConfig) -> Result<(), DaemonError> {
         let operation = format!("listen on {address} for health checks; set health.address");
         api::serve_health(address, boards).await.map_err(io_error(operation))?;
     }
-    tokio::spawn(services.clone().follow(pods, service_board, allocator, backend));
+    let _lock = writer.start(&config, services.clone(), pods, service_board, allocator);
     let manifests = &config.paths.manifests;
     let directory =
         Directory::new(manifests, &config.node_name).remembering(manifest_memory(state));
@@ -190,20 +202,107 @@ async fn serve(config: AgentConfig) -> Result<(), DaemonError> {
     Ok(())
 }
 
-fn make_backend(config: &AgentConfig, problems: &mut Vec<String>) -> Result<Backend, DaemonError> {
-    let iptables = Iptables::detect(Family::V4)
-        .map_err(DaemonError::Detect)?
-        .ok_or(DaemonError::NoIptables)?;
-    tracing::info!(backend = ?iptables.backend(), "service rules go through iptables");
-    if iptables.is_mixed() {
-        let problem =
-            "both iptables-nft and iptables-legacy hold rules here; each decides without the other";
-        tracing::warn!(problem, "the node is not as services need it");
-        problems.push(problem.to_owned());
+/// What writes rules for services; of nothing, if nothing is to.
+struct Writer {
+    families: Vec<FamilyParts>,
+    problems: Vec<String>,
+    lock: Option<Lock>,
+}
+
+impl Writer {
+    fn of(config: &AgentConfig) -> Result<Self, DaemonError> {
+        if !config.proxy.enabled {
+            return Ok(Self { families: Vec::new(), problems: Vec::new(), lock: None });
+        }
+        let lock = take_proxy_lock()?;
+        let wanted = |family: &Family| {
+            let is_ours = |cidr: &IpNetwork| cidr.is_ipv4() == (*family == Family::V4);
+            config.network.service_cidrs.iter().any(is_ours)
+        };
+        let required: Vec<_> = FAMILIES.into_iter().filter(wanted).collect();
+        let (families, problems) =
+            run::backends::open(mode(config), &required, false).map_err(DaemonError::Rules)?;
+        for problem in &problems {
+            tracing::info!("{problem}");
+        }
+        // a family that no service has an address of needs no rules
+        Ok(Self { families, problems: Vec::new(), lock: Some(lock) })
     }
-    let proxy =
-        ProxyConfig { cluster_cidr: Some(config.network.pod_cidr), ..ProxyConfig::default() };
-    Ok(Backend { proxy: Proxy::new(proxy, Box::new(iptables)), prepare: prepare_node })
+
+    /// Starts the proxy's loop and what feeds it. The lock is to be held as long as they run.
+    fn start(
+        self,
+        config: &AgentConfig,
+        services: Services,
+        pods: StatusBoard,
+        board: ServiceBoard,
+        allocator: ServiceAllocator,
+    ) -> Option<Lock> {
+        let (events, received) = mpsc::channel(64);
+        let (options, current) = watch::channel(rule_options(config));
+        let (families, node) = (self.families, config.node_name.clone());
+        let prepare = (!families.is_empty()).then(|| prepare(config, &families));
+        let parts = Parts {
+            events: received,
+            options: current,
+            node: Some(ProxyNode::named(&node)),
+            alarm: if families.is_empty() { None } else { open_alarm() },
+            families,
+            pace: Pace { least: Duration::ZERO, resync: RESYNC },
+            observer: Arc::new(board.clone()),
+        };
+        tokio::spawn(Runner::new(parts).run());
+        let follow = Follow { node, pods, board, allocator, events, options, prepare };
+        tokio::spawn(services.follow(follow));
+        self.lock
+    }
+}
+
+/// One that was just killed may not be gone yet.
+fn take_proxy_lock() -> Result<Lock, LockError> {
+    let start = Instant::now();
+    loop {
+        match Lock::take() {
+            Err(LockError::Held { .. }) if start.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            taken => return taken,
+        }
+    }
+}
+
+fn mode(config: &AgentConfig) -> Mode {
+    match config.proxy.mode {
+        ProxyMode::Iptables => Mode::Iptables,
+        ProxyMode::Nftables => Mode::Nftables,
+    }
+}
+
+fn rule_options(config: &AgentConfig) -> RuleOptions {
+    RuleOptions {
+        local: LocalTraffic::Cidrs(config.network.pod_cidrs.clone()),
+        localhost_node_ports: mode(config) == Mode::Iptables,
+        ..RuleOptions::default()
+    }
+}
+
+fn prepare(config: &AgentConfig, families: &[FamilyParts]) -> Prepare {
+    let host = HostConfig {
+        families: families.iter().map(|parts| parts.backend.family()).collect(),
+        localhost_node_ports: mode(config) == Mode::Iptables,
+        conntrack: ConntrackConfig::default(),
+    };
+    Arc::new(move || host::prepare(&host))
+}
+
+fn open_alarm() -> Option<Alarm> {
+    match Alarm::open() {
+        Ok(alarm) => Some(alarm),
+        Err(error) => {
+            tracing::info!(%error, "the kernel does not tell who changes rules; they are looked at instead");
+            None
+        }
+    }
 }
 
 /// Under systemd with `WatchdogSec`: an agent whose threads are all stuck is started again.
@@ -240,13 +339,10 @@ fn listen(manifests: mpsc::Receiver<()>) -> Result<Signals, DaemonError> {
     Ok(Signals { manifests, reload, stop })
 }
 
-/// Removes the rules of a proxy from this host.
+/// Removes the service rules of both modes and families from this host.
 pub fn cleanup() -> Result<(), DaemonError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(DaemonError::NotRoot);
     }
-    let iptables = Iptables::detect(Family::V4)
-        .map_err(DaemonError::Detect)?
-        .ok_or(DaemonError::NoIptables)?;
-    Ok(Proxy::new(ProxyConfig::default(), Box::new(iptables)).cleanup()?)
+    run::backends::cleanup().map_err(DaemonError::Cleanup)
 }

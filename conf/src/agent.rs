@@ -75,10 +75,10 @@ pub struct ContainerdConfig {
 /// Ranges of addresses and ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkConfig {
-    /// All pods.
-    pub pod_cidr: IpNetwork,
-    /// Services; does not overlap the pods'.
-    pub service_cidr: IpNetwork,
+    /// All pods: one range, or one of each family.
+    pub pod_cidrs: Vec<IpNetwork>,
+    /// Services: one range, or one of each family, the default family first. They do not overlap the pods'.
+    pub service_cidrs: Vec<IpNetwork>,
     /// Node ports.
     pub node_ports: RangeInclusive<u16>,
 }
@@ -104,6 +104,26 @@ pub struct ProxyConfig {
 pub enum ProxyMode {
     /// `iptables-restore`.
     Iptables,
+    /// Netlink messages to nf_tables.
+    Nftables,
+}
+
+impl ProxyMode {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Iptables => "iptables",
+            Self::Nftables => "nftables",
+        }
+    }
+}
+
+impl FromStr for ProxyMode {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Iptables, Self::Nftables].into_iter().find(|mode| mode.as_str() == text).ok_or(())
+    }
 }
 
 /// How much to log.
@@ -173,21 +193,22 @@ impl Reader {
 
     /// Pods and services in one range would make an address mean two things.
     fn ranges(&mut self) -> Option<NetworkConfig> {
-        let cidr = |items: &[String]| {
-            items.first()?.parse::<IpNetwork>().ok().filter(|net| net.ip() == net.network())
-        };
-        let pod_cidr = self.get("network.pod_cidr", cidr);
-        let service_cidr = self.get("network.service_cidr", cidr);
+        let pod_cidrs = self.get("network.pod_cidr", cidrs);
+        let service_cidrs = self.get("network.service_cidr", cidrs);
         let node_ports = self.get("network.node_ports", |items| ports(items.first()?));
         let network = NetworkConfig {
-            pod_cidr: pod_cidr?,
-            service_cidr: service_cidr?,
+            pod_cidrs: pod_cidrs?,
+            service_cidrs: service_cidrs?,
             node_ports: node_ports?,
         };
-        let (pods, services) = (network.pod_cidr, network.service_cidr);
-        if pods.contains(services.network()) || services.contains(pods.network()) {
-            let written = self.merged.values.get("network.service_cidr")?.clone();
-            self.note(&written, format!("network.service_cidr {services} overlaps network.pod_cidr {pods}; choose separate ranges"));
+        for services in &network.service_cidrs {
+            let shared = |pods: &&IpNetwork| {
+                pods.contains(services.network()) || services.contains(pods.network())
+            };
+            if let Some(pods) = network.pod_cidrs.iter().find(shared) {
+                let written = self.merged.values.get("network.service_cidr")?.clone();
+                self.note(&written, format!("network.service_cidr {services} overlaps network.pod_cidr {pods}; choose separate ranges"));
+            }
         }
         Some(network)
     }
@@ -196,6 +217,19 @@ impl Reader {
 fn absolute(text: &str) -> Option<PathBuf> {
     let path = Path::new(text);
     path.is_absolute().then(|| path.to_owned())
+}
+
+/// One range, or two of different families, with a comma between or as two items.
+fn cidrs(items: &[String]) -> Option<Vec<IpNetwork>> {
+    let texts = items.iter().flat_map(|item| item.split(','));
+    let parse =
+        |text: &str| text.trim().parse::<IpNetwork>().ok().filter(|net| net.ip() == net.network());
+    let parsed: Vec<_> = texts.map(parse).collect::<Option<_>>()?;
+    match parsed[..] {
+        [_] => Some(parsed),
+        [first, second] if first.is_ipv4() != second.is_ipv4() => Some(parsed),
+        _ => None,
+    }
 }
 
 fn ports(text: &str) -> Option<RangeInclusive<u16>> {
@@ -265,9 +299,7 @@ impl AgentConfig {
         let termination_grace =
             reader.get("pods.termination_grace_seconds", |items| seconds(items.first()?));
         let enabled = reader.get("proxy.enabled", |items| items.first()?.parse().ok());
-        let mode = reader.get("proxy.mode", |items| {
-            (items.first()? == "iptables").then_some(ProxyMode::Iptables)
-        });
+        let mode = reader.get("proxy.mode", |items| items.first()?.parse().ok());
         let health_address = reader.get("health.address", addresses);
         let log_level = reader.get("log.level", |items| items.first()?.parse().ok());
         Some(Self {
@@ -347,7 +379,30 @@ mod tests {
         assert!(
             load("node_name = \"node-1.example\"\n[containerd]\nnamespace = \"k8s.io\"").is_ok()
         );
-        assert!(load("[proxy]\nmode = \"magic\"").unwrap_err().contains("proxy.mode: \"magic\""));
+        let error = load("[proxy]\nmode = \"magic\"").unwrap_err();
+        assert!(
+            error.contains("proxy.mode: \"magic\" is not \"iptables\" or \"nftables\""),
+            "{error}"
+        );
+        assert_eq!(load("[proxy]\nmode = \"nftables\"").unwrap().proxy.mode, ProxyMode::Nftables);
+    }
+
+    #[test]
+    fn there_may_be_a_range_of_each_family() {
+        let text = |cidr: &str| format!("[network]\nservice_cidr = \"{cidr}\"");
+        let config = load(&text("fd00:96::/108, 10.96.0.0/16")).unwrap();
+        assert_eq!(
+            config.network.service_cidrs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["fd00:96::/108", "10.96.0.0/16"]
+        );
+        for wrong in
+            ["10.96.0.0/16,10.97.0.0/16", "", "10.96.0.0/16,", "10.0.0.0/8,fd00::/64,fd01::/64"]
+        {
+            let error = load(&text(wrong)).unwrap_err();
+            assert!(error.contains("network.service_cidr"), "{error}");
+        }
+        let both = "[network]\npod_cidr = \"10.244.0.0/16,fd00::/64\"\nservice_cidr = \"10.96.0.0/12,fd00::/108\"";
+        assert!(load(both).unwrap_err().contains("fd00::/108 overlaps network.pod_cidr fd00::/64"));
     }
 
     #[test]

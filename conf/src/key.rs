@@ -13,13 +13,13 @@ pub enum Kind {
     Flag,
     /// A whole number of seconds, at least 1.
     Seconds,
-    /// An address with a prefix, such as `10.244.0.0/16`.
-    Cidr,
+    /// One address with a prefix, such as `10.244.0.0/16`, or one of each family with a comma between.
+    Cidrs,
     /// Two ports with a dash between.
     Ports,
     /// An address and a port; `""` for none.
     Address,
-    /// What writes rules: `iptables`.
+    /// What writes rules: `iptables` or `nftables`.
     Mode,
     /// A name by RFC 1123.
     DnsName,
@@ -38,10 +38,12 @@ impl Kind {
             Self::Paths => "a list of absolute paths",
             Self::Flag => "true or false",
             Self::Seconds => "a whole number of seconds, at least 1",
-            Self::Cidr => "a network such as \"10.244.0.0/16\"",
+            Self::Cidrs => {
+                "a network such as \"10.244.0.0/16\", or one of each family such as \"10.244.0.0/16,fd00:244::/56\""
+            }
             Self::Ports => "a range of ports such as \"30000-32767\"",
             Self::Address => "an address and a port such as \"127.0.0.1:10248\", or \"\" for none",
-            Self::Mode => "\"iptables\", which is the only one yet",
+            Self::Mode => "\"iptables\" or \"nftables\"",
             Self::DnsName => "a name of lower-case letters, digits, '-' and '.', at most 253",
             Self::Identifier => "a name of letters, digits, '-', '_' and '.', at most 76",
             Self::Level => "one of error, warn, info, debug, trace",
@@ -80,7 +82,7 @@ pub const KEYS: &[Key] = &[
         "paths.manifests",
         Kind::Path,
         "/etc/heddle/manifests",
-        "folder of Pod and Service manifests",
+        "folder of Pod, Service and EndpointSlice manifests",
     ),
     key(
         "paths.state",
@@ -112,8 +114,18 @@ pub const KEYS: &[Key] = &[
         "overlayfs",
         "snapshotter for the containers' file systems",
     ),
-    key("network.pod_cidr", Kind::Cidr, "10.244.0.0/16", "addresses of all pods"),
-    key("network.service_cidr", Kind::Cidr, "10.96.0.0/12", "addresses of services"),
+    key(
+        "network.pod_cidr",
+        Kind::Cidrs,
+        "10.244.0.0/16",
+        "addresses of all pods; for both families two ranges with a comma between",
+    ),
+    key(
+        "network.service_cidr",
+        Kind::Cidrs,
+        "10.96.0.0/12",
+        "addresses of services; for both families two ranges with a comma between, the first one's family is the default",
+    ),
     key("network.node_ports", Kind::Ports, "30000-32767", "ports of NodePort services"),
     key(
         "pods.termination_grace_seconds",
@@ -122,7 +134,12 @@ pub const KEYS: &[Key] = &[
         "time between SIGTERM and SIGKILL for pods that do not say",
     ),
     key("proxy.enabled", Kind::Flag, "true", "whether to write rules for services"),
-    key("proxy.mode", Kind::Mode, "iptables", "what the rules are written with"),
+    key(
+        "proxy.mode",
+        Kind::Mode,
+        "iptables",
+        "what the rules are written with: iptables or nftables",
+    ),
     key("health.address", Kind::Address, "127.0.0.1:10248", "where /healthz answers"),
     key("log.level", Kind::Level, "info", "how much the agent logs"),
 ];

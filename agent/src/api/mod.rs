@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, UnixListener};
 pub use client::{ClientError, fetch_status};
 pub use table::render;
 
-use crate::node::{ErrorBoard, ServiceBoard, ServiceStatus};
+use crate::node::{ErrorBoard, ProxyStatus, ServiceBoard, ServiceStatus};
 use crate::pod::status::{PodStatus, StatusBoard};
 use crate::runtime::Runtime;
 use crate::source::SourceError;
@@ -49,6 +49,9 @@ pub struct NodeStatus {
 pub struct StatusDocument {
     /// The agent.
     pub node: NodeStatus,
+    /// The proxy; `None`: services have no rules here.
+    #[serde(default)]
+    pub proxy: Option<ProxyStatus>,
     /// Pods.
     pub pods: Vec<PodStatus>,
     /// Services.
@@ -66,6 +69,8 @@ pub struct Boards<R> {
     pub started: Instant,
     /// Pods.
     pub pods: StatusBoard,
+    /// What writes rules for services; `None`: nothing does.
+    pub proxy_mode: Option<&'static str>,
     /// Services.
     pub services: ServiceBoard,
     /// Mistakes in manifests.
@@ -94,6 +99,10 @@ impl<R: Runtime + Clone> Boards<R> {
                 uptime_seconds: self.started.elapsed().as_secs(),
                 problems,
             },
+            proxy: self.proxy_mode.map(|mode| ProxyStatus {
+                mode: mode.to_owned(),
+                last_sync: self.services.last_sync(),
+            }),
             pods,
             services: self.services.services(),
             errors,

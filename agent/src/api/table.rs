@@ -1,6 +1,7 @@
 //! The status as a person reads it.
 
 use super::StatusDocument;
+use crate::node::ServiceStatus;
 use crate::pod::status::PodStatus;
 
 /// Columns with two spaces between; the last one is not padded.
@@ -29,6 +30,10 @@ pub fn render(document: &StatusDocument) -> String {
         "node {}, agent {} (pid {}), up {} s\n",
         node.name, node.version, node.pid, node.uptime_seconds
     );
+    if let Some(proxy) = &document.proxy {
+        let since = proxy.last_sync.as_deref().unwrap_or("never");
+        text.push_str(&format!("proxy {}, last sync {since}\n", proxy.mode));
+    }
     for problem in &node.problems {
         text.push_str(&format!("problem: {problem}\n"));
     }
@@ -49,7 +54,7 @@ pub fn render(document: &StatusDocument) -> String {
                 service.namespace.clone(),
                 service.name.clone(),
                 service.kind.clone(),
-                service.cluster_ip.clone(),
+                addresses(service),
                 format!("{}{node_port}/{}", port.port, port.protocol),
                 endpoints,
             ]);
@@ -66,6 +71,11 @@ pub fn render(document: &StatusDocument) -> String {
         }
     }
     text
+}
+
+fn addresses(service: &ServiceStatus) -> String {
+    let (one, all) = (&service.cluster_ip, &service.cluster_ips);
+    if all.is_empty() { one.clone() } else { all.join(",") }
 }
 
 fn pod_row(pod: &PodStatus) -> Vec<String> {
@@ -86,6 +96,7 @@ fn pod_row(pod: &PodStatus) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::{PortStatus, ProxyStatus};
     use crate::pod::status::ContainerStatus;
 
     #[test]
@@ -100,14 +111,36 @@ mod tests {
             containers: vec![container],
             ..PodStatus::default()
         };
-        let document = StatusDocument { pods: vec![pod], ..StatusDocument::default() };
+        let (mode, last_sync) = ("nftables".to_owned(), Some("2026-11-21T12:00:00Z".to_owned()));
+        let port = PortStatus {
+            protocol: "TCP".into(),
+            port: 80,
+            endpoints: vec!["10.244.0.2:80".into(), "[fd00::2]:80".into()],
+            ..PortStatus::default()
+        };
+        let service = ServiceStatus {
+            namespace: "default".into(),
+            name: "web".into(),
+            kind: "ClusterIP".into(),
+            cluster_ip: "10.96.0.9".into(),
+            cluster_ips: vec!["10.96.0.9".into(), "fd00:96::9".into()],
+            ports: vec![port],
+        };
+        let document = StatusDocument {
+            proxy: Some(ProxyStatus { mode, last_sync }),
+            pods: vec![pod],
+            services: vec![service],
+            ..StatusDocument::default()
+        };
         insta::assert_snapshot!(render(&document), @r"
         node , agent  (pid 0), up 0 s
+        proxy nftables, last sync 2026-11-21T12:00:00Z
 
         NAMESPACE  POD  READY  STATUS   RESTARTS  IP          MESSAGE
         default    web  1/1    Running  2         10.244.0.2
 
-        NAMESPACE  SERVICE  TYPE  CLUSTER-IP  PORTS  ENDPOINTS
+        NAMESPACE  SERVICE  TYPE       CLUSTER-IP            PORTS   ENDPOINTS
+        default    web      ClusterIP  10.96.0.9,fd00:96::9  80/TCP  10.244.0.2:80,[fd00::2]:80
         ");
     }
 }

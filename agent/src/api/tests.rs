@@ -12,6 +12,7 @@ fn boards() -> (Boards<FakeRuntime>, FakeRuntime) {
         node_name: "node".to_owned(),
         started: Instant::now(),
         pods: StatusBoard::default(),
+        proxy_mode: Some("iptables"),
         services: ServiceBoard::default(),
         errors: ErrorBoard::default(),
         problems: Arc::new(vec!["something".to_owned()]),

@@ -230,7 +230,7 @@ mod tests {
         let ports = [PortMapping {
             host_port: 80,
             container_port: 8080,
-            protocol: crate::proxy::pods::Protocol::Udp,
+            protocol: crate::proxy::model::Protocol::Udp,
             host_ip: Some("10.0.0.1".parse().unwrap()),
         }];
         let without = list(serde_json::json!([{ "type": "bridge" }]));

@@ -10,7 +10,7 @@ pub use cni_network::CniNetwork;
 
 use serde::Serialize;
 
-use crate::proxy::pods::Protocol;
+use crate::proxy::model::Protocol;
 use crate::runtime::PodRef;
 
 /// A pod's network, once it is there.

@@ -14,7 +14,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{self, JoinSet};
 use tokio::time::MissedTickBehavior;
 
-pub use services::{Backend, PortStatus, ServiceBoard, ServiceStatus, Services};
+pub use services::{
+    Follow, PortStatus, Prepare, ProxyStatus, ServiceBoard, ServiceStatus, Services,
+};
 
 use crate::network::Network;
 use crate::pod::context::Context;
@@ -191,7 +193,7 @@ impl<R: Runtime, N: Network> Node<R, N> {
 
     fn want_services(&self) {
         if let (true, Some(objects)) = (self.settling.settled, &self.objects) {
-            self.services.want(objects.services.clone());
+            self.services.want(objects.services.clone(), objects.slices.clone());
         }
     }
 

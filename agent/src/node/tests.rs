@@ -5,15 +5,21 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use netns_tools::iptables::{Batch, FakeRules, Family, IptablesError, Rules, Table};
-use tokio::sync::oneshot;
+use netns_tools::iptables::{
+    Batch, BulkRules, FakeRules, Family, Glance, IptablesError, Rules, Table,
+};
+use tokio::sync::{oneshot, watch};
 
 use super::*;
 use crate::network::fake::FakeNetwork;
 use crate::pod::record::boot_id;
 use crate::pod::status::{PodStatus, StatusBoard};
 use crate::proxy::allocate::ServiceAllocator;
-use crate::proxy::{Proxy, ProxyConfig};
+use crate::proxy::conntrack::fake::FakeFlows;
+use crate::proxy::iptables::IptablesBackend;
+use crate::proxy::model;
+use crate::proxy::options::{Pace, RuleOptions};
+use crate::proxy::run::{FamilyParts, Parts, Runner};
 use crate::runtime::{ContainerState, FakeRuntime};
 use crate::source;
 
@@ -55,12 +61,33 @@ impl Rules for SharedRules {
     }
 }
 
+impl BulkRules for SharedRules {
+    fn each_line(&mut self, line: &mut dyn FnMut(&str)) -> Result<(), IptablesError> {
+        self.kernel.lock().unwrap().each_line(line)
+    }
+
+    fn restore(&mut self, input: &dyn std::fmt::Display) -> Result<(), IptablesError> {
+        let mut kernel = self.kernel.lock().unwrap();
+        kernel.restore(input)?;
+        self.history.lock().unwrap().push(kernel.to_string());
+        Ok(())
+    }
+
+    fn check(&mut self, input: &dyn std::fmt::Display) -> Result<(), IptablesError> {
+        self.kernel.lock().unwrap().check(input)
+    }
+
+    fn glance(&mut self, chains: &[(&str, &str)]) -> Result<Glance, IptablesError> {
+        self.kernel.lock().unwrap().glance(chains)
+    }
+}
+
 /// A running agent. Dropping it is what SIGKILL is to a real one: nothing is tidied up.
 struct Agent {
     board: StatusBoard,
     errors: ErrorBoard,
     services: ServiceBoard,
-    tasks: [tokio::task::JoinHandle<()>; 2],
+    tasks: [tokio::task::JoinHandle<()>; 3],
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -99,28 +126,43 @@ impl World {
         let (services, service_board) = (Services::default(), ServiceBoard::default());
         let directory =
             Directory::new(self.path("manifests"), "node").remembering(manifest_memory(&state));
-        let follow = services.clone().follow(
-            board.clone(),
-            service_board.clone(),
-            ServiceAllocator::open(
-                &state.join("services.json"),
-                "10.96.0.0/16".parse().unwrap(),
-                30000..=32767,
-            )
-            .unwrap(),
-            Some(self.backend()),
-        );
+        let (events, received) = mpsc::channel(64);
+        let (options, current) = watch::channel(RuleOptions::default());
+        let allocations = state.join("services.json");
+        let cidrs = vec!["10.96.0.0/16".parse().unwrap()];
+        let follow = services.clone().follow(Follow {
+            node: "node".to_owned(),
+            pods: board.clone(),
+            board: service_board.clone(),
+            allocator: ServiceAllocator::open(&allocations, cidrs, 30000..=32767).unwrap(),
+            events,
+            options,
+            prepare: None,
+        });
+        let proxy = Runner::new(Parts {
+            events: received,
+            options: current,
+            node: Some(model::Node::named("node")),
+            families: vec![self.family()],
+            pace: Pace { least: Duration::ZERO, resync: Duration::from_mins(1) },
+            observer: Arc::new(service_board.clone()),
+            alarm: None,
+        });
         let node = Node::new(context, directory, services, errors.clone());
         let (stop_sender, stop) = oneshot::channel();
         let (_, reload) = mpsc::channel(1);
         let signals = Signals { manifests: source::watch(self.path("manifests")), reload, stop };
-        let tasks = [tokio::spawn(node.run(signals)), tokio::spawn(follow)];
+        let tasks =
+            [tokio::spawn(node.run(signals)), tokio::spawn(follow), tokio::spawn(proxy.run())];
         Agent { board, errors, services: service_board, tasks, stop: Some(stop_sender) }
     }
 
-    fn backend(&self) -> Backend {
-        let rules = Box::new(self.rules.clone());
-        Backend { proxy: Proxy::new(ProxyConfig::default(), rules), prepare: Vec::new }
+    fn family(&self) -> FamilyParts {
+        FamilyParts {
+            backend: Box::new(IptablesBackend::new(Box::new(self.rules.clone()))),
+            flows: Box::new(FakeFlows::default()),
+            predecessors: Vec::new(),
+        }
     }
 
     fn write(&self, file: &str, name: &str, extra: &str) {

@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::quantity::milli;
 use crate::network::PortMapping;
-use crate::proxy::pods::{NamedPort, Protocol};
+use crate::proxy::model::Protocol;
+use crate::proxy::pods::NamedPort;
 use crate::runtime::{PodRef, Resources, UserSpec};
 
 /// When a container that ended is started again.

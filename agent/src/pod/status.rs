@@ -55,8 +55,23 @@ pub struct ContainerStatus {
 impl PodStatus {
     /// Whether all containers run, so that services may send traffic to it.
     pub fn is_ready(&self) -> bool {
-        self.phase == "Running"
+        self.phase == "Running" && self.is_serving()
+    }
+
+    /// Whether all containers run, though the pod may be on its way out.
+    pub fn is_serving(&self) -> bool {
+        matches!(self.phase.as_str(), "Running" | "Terminating")
             && self.containers.iter().all(|container| container.state == "running")
+    }
+
+    /// Whether it is on its way out.
+    pub fn is_terminating(&self) -> bool {
+        self.phase == "Terminating"
+    }
+
+    /// Whether its containers have ended for good.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.phase.as_str(), "Succeeded" | "Failed")
     }
 }
 

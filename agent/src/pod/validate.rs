@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::Value;
 
 use super::quantity::milli;
-use crate::proxy::pods::Protocol;
+use crate::proxy::model::Protocol;
 
 /// The fields that have an effect, or whose only accepted values ask for nothing.
 const POD_FIELDS: [&str; 9] = [
@@ -185,7 +185,7 @@ fn port_errors<'a>(
             ));
         }
         if port.protocol.as_deref().is_some_and(|word| Protocol::parse(word).is_none()) {
-            errors.push(format!("{place}.protocol: must be TCP or UDP"));
+            errors.push(format!("{place}.protocol: must be TCP, UDP or SCTP"));
         }
         host_port_errors(port, &place, used, errors);
         match port.name.as_deref() {

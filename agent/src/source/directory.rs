@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,8 @@ pub struct Directory {
 struct Good {
     pods: Vec<(usize, Pod)>,
     services: Vec<(usize, Service)>,
+    #[serde(default)]
+    slices: Vec<(usize, EndpointSlice)>,
 }
 
 impl Directory {
@@ -76,12 +79,16 @@ impl Directory {
             objects.errors.extend(parsed.problems.into_iter().map(|problem| problem.error));
             objects.pods.append(&mut parsed.pods);
             objects.services.append(&mut parsed.services);
+            objects.slices.append(&mut parsed.slices);
         }
         self.good = good;
         self.remember();
         first_of_each(&mut objects.pods, &mut objects.errors, "Pod", |pod| &pod.metadata);
         first_of_each(&mut objects.services, &mut objects.errors, "Service", |service| {
             &service.metadata
+        });
+        first_of_each(&mut objects.slices, &mut objects.errors, "EndpointSlice", |slice| {
+            &slice.metadata
         });
         for pod in &mut objects.pods {
             pod.object.metadata.uid = Some(plan::digest(&self.node, &pod.object));
@@ -131,6 +138,7 @@ impl Good {
         Self {
             pods: parsed.pods.iter().map(|pod| (pod.line, pod.object.clone())).collect(),
             services: parsed.services.iter().map(|one| (one.line, one.object.clone())).collect(),
+            slices: parsed.slices.iter().map(|one| (one.line, one.object.clone())).collect(),
         }
     }
 }
@@ -160,6 +168,7 @@ fn keep_last_good(parsed: &mut Parsed, before: &Good, path: &Path) {
     };
     absent(&mut parsed.pods, &before.pods, path, |pod| &pod.metadata, |meta| keep("Pod", meta));
     absent(&mut parsed.services, &before.services, path, |s| &s.metadata, |m| keep("Service", m));
+    absent(&mut parsed.slices, &before.slices, path, |s| &s.metadata, |m| keep("EndpointSlice", m));
     parsed.problems = problems;
 }
 

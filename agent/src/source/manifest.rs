@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -35,6 +36,8 @@ pub struct Parsed {
     pub pods: Vec<Sourced<Pod>>,
     /// Its services.
     pub services: Vec<Sourced<Service>>,
+    /// Its slices of endpoints.
+    pub slices: Vec<Sourced<EndpointSlice>>,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -150,6 +153,13 @@ impl Reader<'_> {
                 });
                 self.keep(checked, whose, |parsed| &mut parsed.services);
             }
+            ("discovery.k8s.io/v1", "EndpointSlice") => {
+                let checked = self.typed::<EndpointSlice>(&value, text, |slice| {
+                    slice.metadata.namespace.get_or_insert_with(|| "default".to_owned());
+                    service::slice(slice)
+                });
+                self.keep(checked, whose, |parsed| &mut parsed.slices);
+            }
             ("v1", "List") => match value.get_mut("items").map(Value::take) {
                 None | Some(Value::Null) => {}
                 Some(Value::Array(items)) => {
@@ -165,7 +175,7 @@ impl Reader<'_> {
             _ => self.refuse(
                 whose,
                 None,
-                format!("kind {kind} ({version}) is not supported in static mode; use Pod or Service of v1"),
+                format!("kind {kind} ({version}) is not supported in static mode; use Pod or Service of v1, or EndpointSlice of discovery.k8s.io/v1"),
             ),
         }
     }

@@ -10,6 +10,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 pub use directory::Directory;
 pub use manifest::{Parsed, parse};
@@ -59,6 +60,8 @@ pub struct Objects {
     pub pods: Vec<Sourced<Pod>>,
     /// Services, each of them valid.
     pub services: Vec<Sourced<Service>>,
+    /// Endpoints of services without a selector, each of them valid.
+    pub slices: Vec<Sourced<EndpointSlice>>,
     /// What is wrong, by file.
     pub errors: Vec<SourceError>,
 }

@@ -100,6 +100,30 @@ impl Iptables {
         chains.iter().any(|chain| has(chain).unwrap_or(true))
     }
 
+    /// The installed variants that may hold one of these chains, given as table and chain. Starts no process: nf_tables is asked over
+    /// netlink; where there are legacy tables, which have no such interface, the legacy variant may.
+    pub fn holders(family: Family, chains: &[(&str, &str)]) -> Vec<Self> {
+        let own = nft_family(family);
+        let in_nft = Nftables::open().is_ok_and(|mut nft| {
+            let mut has = |(table, chain): &(&str, &str)| {
+                nft.has_chain(nftables::Table::new(own, table), chain).unwrap_or(true)
+            };
+            chains.iter().any(&mut has)
+        });
+        let in_legacy = legacy_tables_exist();
+        let wanted = |backend| match backend {
+            Backend::Nft => in_nft,
+            Backend::Legacy => in_legacy,
+        };
+        let named = [Backend::Nft, Backend::Legacy].map(|backend| Self::variant(family, backend));
+        let mut all: Vec<_> = named.into_iter().flatten().collect();
+        if all.is_empty() {
+            all.extend(Self::plain(family));
+        }
+        all.retain(|variant| wanted(variant.backend));
+        all
+    }
+
     /// The variant of a backend, if it is installed.
     pub fn variant(family: Family, backend: Backend) -> Option<Self> {
         let prefix = format!("{}-{}", name(family), backend.word());

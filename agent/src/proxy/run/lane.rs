@@ -72,6 +72,9 @@ pub struct Lane {
     /// What the task that is under way carries, for its end.
     carried: (Option<SystemTime>, Vec<SystemTime>),
     size: usize,
+    /// Events that the task under way follows, if it is a sync, and that the kernel follows.
+    following: Option<u64>,
+    followed: u64,
     sync_at: Instant,
     full_at: Instant,
     look: bool,
@@ -93,6 +96,8 @@ impl Lane {
             waiting: Waiting { full: true, ..Waiting::default() },
             carried: (None, Vec::new()),
             size: 0,
+            following: None,
+            followed: 0,
             sync_at: now,
             full_at: now,
             look: false,
@@ -146,6 +151,11 @@ impl Lane {
         self.look = true;
     }
 
+    /// How many of the `taken` events the kernel follows.
+    pub fn settled(&self, taken: u64) -> u64 {
+        if self.waiting.is_empty() && self.following.is_none() { taken } else { self.followed }
+    }
+
     /// Of what went wrong beside the rules, that which did not the last time.
     pub fn new_complaints(&mut self, complaints: Vec<String>) -> Vec<String> {
         let new = complaints.iter().filter(|one| !self.complaints.contains(one)).cloned().collect();
@@ -168,9 +178,15 @@ impl Lane {
     }
 
     /// The task that is due now, if one is, with the worker that is to do it.
-    pub fn start(&mut self, now: Instant, model: &Model) -> Option<(Box<Worker>, Task)> {
+    pub fn start(
+        &mut self,
+        now: Instant,
+        model: &Model,
+        taken: u64,
+    ) -> Option<(Box<Worker>, Task)> {
         let due = self.due().filter(|due| due.at <= now)?;
         let worker = self.worker.take()?;
+        self.following = (!due.look).then_some(taken);
         let task = if due.look { self.start_look(now) } else { self.start_sync(now, model) };
         self.size = task.size();
         Some((worker, task))
@@ -197,6 +213,10 @@ impl Lane {
     /// A task has ended.
     pub fn finish(&mut self, worker: Box<Worker>, outcome: &Outcome, now: Instant) -> Ended {
         self.worker = Some(worker);
+        let following = self.following.take();
+        if let (Outcome::Synced { .. }, Some(following)) = (outcome, following) {
+            self.followed = following;
+        }
         match outcome {
             Outcome::Synced { report, .. } => self.synced(report.full, now),
             Outcome::Failed { error, .. } => self.failed(&error.to_string(), now),

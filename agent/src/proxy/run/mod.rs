@@ -10,11 +10,13 @@
 //! | `lane` | when which family is synced, compared or looked at: pure, told the time |
 //! | `worker` | the blocking work of one family |
 //! | `observer` | who is told what happens: metrics, health servers, status |
+//! | `backends` | what writes rules, by mode, and clean-up |
 //! | `alarm` | notifications of nf_tables |
 //! | `predecessor` | rules of another mode or proxy, removed when ours are in force |
 //! | `lock` | one proxy per network namespace |
 
 mod alarm;
+pub mod backends;
 #[cfg(test)]
 pub mod fake;
 mod lane;
@@ -39,7 +41,7 @@ pub use alarm::Alarm;
 use lane::{Due, Lane};
 pub use lock::{Lock, LockError};
 pub use observer::{Failure, Observer, Observers, Synced};
-pub use predecessor::{OtherMode, Predecessor};
+pub use predecessor::Predecessor;
 use worker::{Done, Outcome, Worker};
 
 use super::backend::Backend;
@@ -133,6 +135,9 @@ struct State {
     model: Model,
     gate: Gate,
     started: SystemTime,
+    /// Events that were taken in, and how many of them are known to be in force.
+    taken: u64,
+    settled: u64,
     lanes: Vec<Lane>,
     observer: Arc<dyn Observer>,
     health_checks: BTreeMap<ServiceName, HealthCheck>,
@@ -150,6 +155,8 @@ impl Runner {
             gate: Gate::new(node.is_some()),
             model: Model::new(node.unwrap_or_default()),
             started: SystemTime::now(),
+            taken: 0,
+            settled: 0,
             lanes: families.into_iter().map(lane).collect(),
             observer,
             health_checks: BTreeMap::new(),
@@ -203,10 +210,11 @@ impl Runner {
         }
         let now = Instant::now();
         for lane in &mut self.state.lanes {
-            if let Some((worker, task)) = lane.start(now, &self.state.model) {
+            if let Some((worker, task)) = lane.start(now, &self.state.model, self.state.taken) {
                 self.jobs.spawn_blocking(move || worker.run(task));
             }
         }
+        self.state.settle();
         if let Some(alarm) = &self.alarm {
             alarm.listen(self.state.lanes.iter().all(|lane| !lane.is_writing_much()));
         }
@@ -229,6 +237,7 @@ impl State {
     }
 
     fn apply(&mut self, event: Event) {
+        self.taken += 1;
         self.gate.pass(&event);
         let is_node = matches!(event, Event::Node(_));
         let before = is_node.then(|| self.model.node().clone());
@@ -256,15 +265,22 @@ impl State {
             let (services, slices) = lane.pending();
             self.observer.pending(family, services, slices);
         }
-        // before the first sync nothing may depend on what is not known yet
-        if self.lanes.is_empty() && self.gate.is_open() {
-            self.check_health();
-        }
     }
 
     fn set_options(&mut self, options: &RuleOptions) {
         for lane in &mut self.lanes {
             lane.set_options(options);
+        }
+    }
+
+    /// Tells how far the kernel has followed.
+    fn settle(&mut self) {
+        let settled = self.lanes.iter().map(|lane| lane.settled(self.taken)).min();
+        let settled = settled.unwrap_or(self.taken);
+        if settled > self.settled {
+            self.settled = settled;
+            self.check_health();
+            self.observer.settled(settled);
         }
     }
 
@@ -301,7 +317,6 @@ impl State {
                 let triggered = &ended.triggered;
                 let synced = Synced { report: &report, took, at, queued, triggered };
                 self.observer.synced(family, &synced);
-                self.check_health();
             }
             Outcome::Failed { error, full } => {
                 let reason = one_line(error.as_ref());

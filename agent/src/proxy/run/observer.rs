@@ -38,7 +38,7 @@ pub struct Failure {
 /// Is told what happens. Called from the loop: it must not block. Whoever wants nothing of one kind leaves it out.
 #[expect(unused_variables, reason = "an observer that wants nothing needs no names")]
 pub trait Observer: Send + Sync {
-    /// The model changed.
+    /// Objects changed: `model` is what it has become.
     fn changed(&self, model: &Model, changes: &Changes) {}
     /// Changes of a family wait for a sync, the oldest since `since`. Told again as more come.
     fn queued(&self, family: Family, since: SystemTime) {}
@@ -48,6 +48,8 @@ pub trait Observer: Send + Sync {
     fn synced(&self, family: Family, synced: &Synced<'_>) {}
     /// Rules are not up to date; the old ones are in force.
     fn failed(&self, family: Family, failure: &Failure) {}
+    /// What the first so many events asked for is in force, in every family.
+    fn settled(&self, events: u64) {}
     /// Somebody took rules away; a full sync follows at once.
     fn lost(&self, family: Family) {}
     /// After a sync so many stale flows were forgotten, and that took so long.
@@ -83,6 +85,10 @@ impl Observer for Observers {
 
     fn failed(&self, family: Family, failure: &Failure) {
         self.0.iter().for_each(|one| one.failed(family, failure));
+    }
+
+    fn settled(&self, events: u64) {
+        self.0.iter().for_each(|one| one.settled(events));
     }
 
     fn lost(&self, family: Family) {
