@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use conf::{AgentConfig, ConfigError, KEYS, Key, Kind, Layer};
 
-use crate::{api, daemon};
+use crate::{api, daemon, proxy};
 
 /// Something failed.
 const FAILURE: u8 = 1;
@@ -38,6 +38,7 @@ fn command() -> Command {
                 .arg(Arg::new("socket").long("socket").value_name("PATH").default_value(default_of("paths.socket")).help("socket of the agent"))
                 .arg(Arg::new("output").long("output").short('o').value_parser(["table", "json"]).default_value("table").help("form of the output")),
         )
+        .subcommand(proxy::command::command())
         .subcommand(
             with_keys(Command::new("cleanup").about("Remove the service rules of a proxy from this host; pods stay")),
         )
@@ -79,6 +80,7 @@ pub fn main() -> ExitCode {
         Some(("cleanup", matches)) => with_config(matches, |_| daemon::cleanup()),
         Some(("check-config", matches)) => with_config(matches, |config| check_manifests(&config)),
         Some(("status", matches)) => status(matches),
+        Some(("proxy", matches)) => run_proxy(matches),
         _ => ExitCode::from(USAGE),
     }
 }
@@ -100,14 +102,25 @@ fn with_config(
     }
 }
 
+fn run_proxy(matches: &ArgMatches) -> ExitCode {
+    match proxy::command::run(matches, &host_name()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(if error.is_usage() { USAGE } else { FAILURE }, &error),
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_lowercase()
+}
+
 fn complain(code: u8, error: &(dyn std::error::Error + 'static)) -> ExitCode {
     eprintln!("heddle-agent: {}", netns_tools::cause::one_line(error));
     ExitCode::from(code)
 }
 
 fn load(matches: &ArgMatches) -> Result<AgentConfig, ConfigError> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let mut layers = vec![Layer::defaults(&host.trim().to_lowercase())];
+    let mut layers = vec![Layer::defaults(&host_name())];
     match matches.get_one::<PathBuf>("config") {
         Some(path) => layers.push(Layer::file(path)?),
         None if Path::new(DEFAULT_CONFIG).exists() => {

@@ -10,14 +10,24 @@
 //! | [`iptables`] | kube-proxy's chains by `iptables-restore` |
 //! | [`conntrack`] | flows that lead where nobody serves any more |
 //! | [`run`] | the loop: when what is written, failures, repair |
+//! | [`command`] | the proxy alone: `heddle-agent proxy` |
+//! | [`config`] | kube-proxy's flags and file |
+//! | [`kube`], [`manifests`] | objects from an API server, or from a folder |
 //! | [`ops`], [`host`] | metrics and health; the host's parameters and addresses |
 //! | [`allocate`], [`validate`], [`pods`] | what an API server and its controllers do, for objects from a folder |
 
 pub mod allocate;
 pub mod backend;
+<<<<<<< HEAD
+=======
+pub mod command;
+pub mod config;
+>>>>>>> pkube
 pub mod conntrack;
 pub mod host;
 pub mod iptables;
+pub mod kube;
+pub mod manifests;
 pub mod model;
 pub mod nftables;
 pub mod ops;

@@ -1,0 +1,28 @@
+//! A small Kubernetes API server for tests and benchmarks.
+//!
+//! It holds Services, `EndpointSlices` and Nodes, answers lists (pages, selectors) and watches (versions, bookmarks, 410 for a version
+//! that is too old) over plain HTTP as kube-apiserver does, and misbehaves when told to: it goes away, cuts connections, is slow, sends
+//! events twice or late. It checks nothing and is no API server to use.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `resource` | the kinds that it knows |
+//! | `store` | objects, their versions and the history that watches read; pure |
+//! | `selector` | label and field selectors; pure |
+//! | `server` | HTTP |
+//! | `watch` | one watch |
+//! | `faults` | how it is to misbehave |
+//! | `control` | changes and faults over HTTP, for other programs |
+//! | `generate` | many services with endpoints |
+
+mod control;
+mod faults;
+pub mod generate;
+mod resource;
+mod selector;
+mod server;
+mod store;
+mod watch;
+
+pub use resource::Resource;
+pub use server::Server;

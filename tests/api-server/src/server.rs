@@ -1,0 +1,341 @@
+//! HTTP: lists, watches, and what `kubectl get` asks for before.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::control;
+use crate::faults::Faults;
+use crate::resource::Resource;
+use crate::selector::Selector;
+use crate::store::{Gone, Page, Store};
+use crate::watch::{Watch, gone_event, with_type};
+
+/// What requests and control share.
+pub struct Shared {
+    store: Mutex<Store>,
+    faults: Mutex<Faults>,
+    /// Something was told.
+    pub changed: watch::Sender<()>,
+    /// Connections are to be cut.
+    pub cut: watch::Sender<()>,
+    requests: Mutex<Vec<String>>,
+}
+
+impl Shared {
+    pub fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Vec<String>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running server. It ends with its runtime.
+#[derive(Clone)]
+pub struct Server {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Serves at an address; port 0 takes a free one.
+    pub async fn start(address: SocketAddr) -> std::io::Result<Self> {
+        Ok(Self::serve(TcpListener::bind(address).await?))
+    }
+
+    /// Serves on a listener, which may be of another network namespace.
+    pub fn serve(listener: TcpListener) -> Self {
+        let shared = Arc::new(Shared {
+            store: Mutex::default(),
+            faults: Mutex::default(),
+            changed: watch::Sender::new(()),
+            cut: watch::Sender::new(()),
+            requests: Mutex::default(),
+        });
+        let address = listener.local_addr().expect("a listener has an address");
+        let server = Self { shared: shared.clone(), address };
+        let api = Router::new()
+            .fallback(api)
+            .layer(middleware::from_fn_with_state(shared.clone(), misbehave))
+            .with_state(shared.clone());
+        let router = Router::new().nest("/control", control::router(server.clone())).merge(api);
+        let listener = Doorkeeper { listener, shared };
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        server
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A kubeconfig that leads here.
+    pub fn kubeconfig(&self) -> String {
+        let address = self.address;
+        json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": format!("http://{address}")}}],
+            "users": [{"name": "test", "user": {}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        })
+        .to_string()
+    }
+
+    /// Adds or replaces an object with its `kind`, or each of a `List`; the last version.
+    pub fn put(&self, object: Value) -> u64 {
+        let version = self.put_quietly(object);
+        self.shared.changed.send_replace(());
+        version
+    }
+
+    fn put_quietly(&self, object: Value) -> u64 {
+        if let Some(items) = object["items"].as_array() {
+            return items.iter().map(|item| self.put_quietly(item.clone())).max().unwrap_or(0);
+        }
+        let resource = Resource::of(&object).expect("the object is of a known kind");
+        self.shared.store().put(resource, object)
+    }
+
+    /// Adds or replaces many objects, told as they come.
+    pub fn put_all(&self, objects: impl IntoIterator<Item = Value>) {
+        for object in objects {
+            self.put_quietly(object);
+        }
+        self.shared.changed.send_replace(());
+    }
+
+    /// Removes an object; whether it was there.
+    pub fn delete(&self, resource: Resource, namespace: &str, name: &str) -> bool {
+        let was_there = self.shared.store().delete(resource, namespace, name).is_some();
+        self.shared.changed.send_replace(());
+        was_there
+    }
+
+    /// Has watches of a kind tell an event as it is: again, late, or nonsense.
+    pub fn tell(&self, resource: Resource, event: &str) {
+        self.shared.store().raw(resource, event.to_owned());
+        self.shared.changed.send_replace(());
+    }
+
+    /// Forgets history: who asks for what was before gets 410.
+    pub fn compact(&self) {
+        self.shared.store().compact();
+    }
+
+    /// Cuts every watch, as if the network had.
+    pub fn cut(&self) {
+        self.shared.cut.send_replace(());
+    }
+
+    /// Goes away (and cuts every watch), or comes back.
+    pub fn set_away(&self, away: bool) {
+        self.shared.faults().away = away;
+        if away {
+            self.cut();
+        }
+    }
+
+    /// Answers every request with this status, or properly again.
+    pub fn set_status(&self, status: Option<u16>) {
+        self.shared.faults().status = status;
+    }
+
+    /// Waits so long before each answer.
+    pub fn set_delay(&self, delay: Duration) {
+        self.shared.faults().delay = delay;
+    }
+
+    /// Whether a watch that is too old is answered with the status 410 rather than with an event that says so.
+    pub fn set_gone_as_status(&self, as_status: bool) {
+        self.shared.faults().gone_as_status = as_status;
+    }
+
+    /// The requests since the last call, each a path with its query.
+    pub fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut *self.shared.requests())
+    }
+}
+
+/// Takes connections; while the server is away it closes them at once.
+struct Doorkeeper {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+}
+
+impl axum::serve::Listener for Doorkeeper {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) if !self.shared.faults().away => return (stream, peer),
+                Ok(_) => {}
+                // out of file descriptors, most likely
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+async fn misbehave(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    shared.requests().push(request.uri().to_string());
+    let faults = *shared.faults();
+    tokio::time::sleep(faults.delay).await;
+    if faults.away {
+        return failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "away");
+    }
+    match faults.status.and_then(|code| StatusCode::from_u16(code).ok()) {
+        Some(code @ StatusCode::FORBIDDEN) => failure(code, "Forbidden", "as the test wants it"),
+        Some(code) => failure(code, "InternalError", "as the test wants it"),
+        None => next.run(request).await,
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Parameters {
+    watch: String,
+    resource_version: String,
+    label_selector: String,
+    field_selector: String,
+    limit: usize,
+    #[serde(rename = "continue")]
+    next: String,
+    allow_watch_bookmarks: String,
+    timeout_seconds: Option<u64>,
+}
+
+async fn api(
+    State(shared): State<Arc<Shared>>,
+    Query(parameters): Query<Parameters>,
+    request: Request,
+) -> Response {
+    let path = request.uri().path();
+    let Some((resource, namespace, name)) = Resource::of_path(path) else { return discovery(path) };
+    if let Some(name) = name {
+        return one(&shared, resource, namespace.unwrap_or_default(), name);
+    }
+    let selector = Selector::new(namespace, &parameters.label_selector, &parameters.field_selector);
+    if matches!(parameters.watch.as_str(), "1" | "true") {
+        return watch(shared, resource, selector, &parameters);
+    }
+    let next = Some(parameters.next.as_str()).filter(|next| !next.is_empty());
+    let page =
+        shared.store().list(resource, |object| selector.matches(object), parameters.limit, next);
+    match page {
+        Ok(page) => json_text(list(resource, &page)),
+        Err(Gone) => failure(StatusCode::GONE, "Expired", "the list has expired; begin again"),
+    }
+}
+
+fn one(shared: &Shared, resource: Resource, namespace: &str, name: &str) -> Response {
+    match shared.store().get(resource, namespace, name) {
+        Some(object) => json_text(with_type(resource, &object.text)),
+        None => failure(StatusCode::NOT_FOUND, "NotFound", &format!("{name} not found")),
+    }
+}
+
+fn list(resource: Resource, page: &Page) -> String {
+    let meta = json!({"resourceVersion": page.version.to_string(), "continue": page.next.clone().unwrap_or_default()});
+    let items: Vec<_> = page.objects.iter().map(|object| object.text.as_str()).collect();
+    let (kind, version, items) = (resource.kind(), resource.api_version(), items.join(","));
+    format!(
+        "{{\"kind\":\"{kind}List\",\"apiVersion\":\"{version}\",\"metadata\":{meta},\"items\":[{items}]}}"
+    )
+}
+
+fn watch(
+    shared: Arc<Shared>,
+    resource: Resource,
+    selector: Selector,
+    parameters: &Parameters,
+) -> Response {
+    let current = shared.store().version();
+    let version = parameters.resource_version.parse().ok().filter(|version| *version > 0);
+    let place = shared.store().place(resource, version.unwrap_or(current));
+    let place = match place {
+        Ok(place) => place,
+        Err(Gone) if shared.faults().gone_as_status => {
+            return failure(StatusCode::GONE, "Expired", "too old resource version");
+        }
+        Err(Gone) => return json_text(gone_event()),
+    };
+    let (sender, pieces) = mpsc::channel(16);
+    let watch = Watch {
+        shared,
+        resource,
+        selector,
+        place,
+        bookmarks: matches!(parameters.allow_watch_bookmarks.as_str(), "1" | "true"),
+        limit: Duration::from_secs(parameters.timeout_seconds.unwrap_or(1800)),
+    };
+    tokio::spawn(watch.run(sender));
+    let body = Body::from_stream(ReceiverStream::new(pieces));
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn json_text(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+fn failure(code: StatusCode, reason: &str, message: &str) -> Response {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "reason": reason, "message": message, "code": code.as_u16()
+    });
+    (code, json_text(status.to_string())).into_response()
+}
+
+/// What a client asks for to learn what there is.
+fn discovery(path: &str) -> Response {
+    let group = json!({"groupVersion": "discovery.k8s.io/v1", "version": "v1"});
+    let answer = match path.trim_end_matches('/') {
+        "/version" => json!({"major": "1", "minor": "33", "gitVersion": "v1.33.0-test"}),
+        "/api" => {
+            json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
+        }
+        "/apis" => json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [
+            {"name": "discovery.k8s.io", "versions": [group], "preferredVersion": group}
+        ]}),
+        "/api/v1" => resources("v1"),
+        "/apis/discovery.k8s.io/v1" => resources("discovery.k8s.io/v1"),
+        "/healthz" | "/livez" | "/readyz" => return "ok".into_response(),
+        _ => return failure(StatusCode::NOT_FOUND, "NotFound", "there is nothing here"),
+    };
+    json_text(answer.to_string())
+}
+
+fn resources(version: &str) -> Value {
+    let listed = Resource::ALL.into_iter().filter(|resource| resource.api_version() == version);
+    let listed = listed.map(|resource| {
+        let short: &[&str] = if resource == Resource::Services { &["svc"] } else { &[] };
+        json!({
+            "name": resource.plural(), "singularName": resource.kind().to_lowercase(), "kind": resource.kind(),
+            "namespaced": resource.is_namespaced(), "verbs": ["get", "list", "watch"], "shortNames": short,
+        })
+    });
+    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": listed.collect::<Vec<_>>()})
+}
