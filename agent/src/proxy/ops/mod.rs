@@ -7,6 +7,7 @@
 //! | `health` | whether the rules keep up: pure, told the time |
 //! | `metrics`, `exposition` | numbers under kube-proxy's names; their text |
 //! | `process`, `packets` | numbers that are read when they are asked for |
+//! | `observe` | what the sync loop tells becomes numbers and health |
 //! | `no_local` | services that the policy Local leaves without endpoints here |
 //! | `routes` | what 10249 and 10256 answer |
 //! | `checks` | the health-check node ports |
@@ -19,6 +20,7 @@ mod health;
 mod listen;
 mod metrics;
 mod no_local;
+mod observe;
 mod packets;
 mod process;
 mod routes;
@@ -27,7 +29,7 @@ mod serving;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use netns_tools::iptables::Family;
@@ -38,12 +40,11 @@ use checks::Wanted;
 pub use clock::{Clock, Moment, SystemClock};
 pub use health::{Body, Health, Report};
 pub use listen::{Server, listen};
-use metrics::{Metrics, label, number};
+use metrics::Metrics;
 use no_local::NoLocalEndpoints;
 pub use serving::{ListenError, Listeners, Serving};
 
-use super::backend::SyncReport;
-use super::model::{Changes, FAMILIES, HealthCheck, Model, Node, ServiceName};
+use super::model::ServiceName;
 use super::options::NodePortAddresses;
 
 /// What writes the rules, as `/proxyMode` names it.
@@ -84,7 +85,7 @@ pub struct Settings {
     pub configuration: Value,
 }
 
-/// Is told what the proxy does, and answers those who ask. Cheap to copy; all copies are one.
+/// Is told what the proxy does ([`super::run::Observer`]), and answers those who ask. Cheap to copy; all copies are one.
 #[derive(Clone)]
 pub struct Ops(Arc<Inner>);
 
@@ -176,105 +177,14 @@ impl Ops {
     fn checks(&self) -> watch::Receiver<Wanted> {
         self.0.checks.subscribe()
     }
-}
 
-/// What it is told.
-impl Ops {
-    /// Objects changed: counts them, and the services that the policy Local leaves without endpoints here.
-    pub fn changed(&self, model: &Model, changes: &Changes) {
-        let metrics = &self.0.metrics;
-        // as many as fit, in the type of a counter
-        metrics.services_total.inc_by(changes.services.try_into().unwrap_or(u64::MAX));
-        metrics.endpoints_total.inc_by(changes.slices.try_into().unwrap_or(u64::MAX));
-        let mut all = lock(&self.0.no_local);
-        for family in FAMILIES.into_iter().filter(|family| !changes.of(*family).is_empty()) {
-            let known = all.entry(family).or_default();
-            known.apply(model.ports(family), changes.of(family));
-            let (internal, external) = known.counts();
-            metrics.set_no_local(family, "internal", internal);
-            metrics.set_no_local(family, "external", external);
-        }
-    }
-
-    /// Changes of a family wait for a sync, the oldest `since`.
-    pub fn queued(&self, family: Family, since: SystemTime) {
-        let now = self.0.clock.now();
-        self.0.metrics.queued(family, now.wall);
-        lock(&self.0.health).queued(family, since, now);
-    }
-
-    /// How many changed objects wait. An object that waits in both families counts once.
-    pub fn pending(&self, family: Family, services: usize, slices: usize) {
-        let mut all = lock(&self.0.pending);
-        all.insert(family, (services, slices));
-        let most =
-            |of: fn(&(usize, usize)) -> usize| number(all.values().map(of).max().unwrap_or(0));
-        self.0.metrics.services_pending.set(most(|pending| pending.0));
-        self.0.metrics.endpoints_pending.set(most(|pending| pending.1));
-    }
-
-    /// A family's rules are up to date with what had come by `queued`. `triggered`: when the changes of endpoints were caused.
-    pub fn synced(
-        &self,
-        family: Family,
-        report: &SyncReport,
-        took: Duration,
-        queued: Option<SystemTime>,
-        triggered: &[SystemTime],
-    ) {
-        let now = self.0.clock.now();
-        let metrics = &self.0.metrics;
-        metrics.synced(family, report.full, took, now.wall);
-        metrics.set_rules(family, &report.rules, &report.written);
-        for caused in triggered {
-            // another machine's clock may be ahead
-            let latency = now.wall.duration_since(*caused).unwrap_or_default();
-            metrics.programming.get_or_create(&label(family)).observe(latency.as_secs_f64());
-        }
-        lock(&self.0.health).updated(family, queued, now);
-    }
-
-    /// A sync failed. `full`: it was to compare everything.
-    pub fn failed(&self, family: Family, full: bool) {
-        let metrics = &self.0.metrics;
-        metrics.failures.get_or_create(&label(family)).inc();
-        if !full {
-            metrics.partial_failures.get_or_create(&label(family)).inc();
-        }
-        lock(&self.0.health).failed(family);
-    }
-
-    /// Stale flows were looked for and deleted.
-    pub fn flows_deleted(&self, family: Family, count: usize, took: Option<Duration>) {
-        let metrics = &self.0.metrics;
-        let deleted = metrics.conntrack_deleted.get_or_create(&label(family));
-        deleted.inc_by(count.try_into().unwrap_or(u64::MAX));
-        if let Some(took) = took {
-            metrics.conntrack.get_or_create(&label(family)).observe(took.as_secs_f64());
-        }
-    }
-
-    /// The health checks that this node answers: all that there are.
-    pub fn set_health_checks(&self, checks: &BTreeMap<ServiceName, HealthCheck>) {
-        self.0.checks.send_if_modified(|wanted| {
-            let differs = wanted.checks != *checks;
-            wanted.checks.clone_from(checks);
-            differs
-        });
-    }
-
-    /// Where health checks are answered: where node ports are.
+    /// Where health checks are answered: where node ports are, of both families.
     pub fn set_node_ports(&self, at: &NodePortAddresses) {
         self.0.checks.send_if_modified(|wanted| {
             let differs = wanted.at != *at;
             wanted.at.clone_from(at);
             differs
         });
-    }
-
-    /// This node changed.
-    pub fn set_node(&self, node: &Node) {
-        lock(&self.0.health).set_node_eligible(!node.leaving);
     }
 }
 

@@ -2,16 +2,23 @@
 
 mod served;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::{Body as RequestBody, to_bytes};
 use axum::http::{HeaderMap, Request};
 use serde_json::json;
+use tokio::sync::mpsc;
 use tower::ServiceExt;
 
 use super::*;
-use crate::proxy::model::{Event, Service, Slice};
+use crate::proxy::backend::SyncReport;
+use crate::proxy::model::{Event, FAMILIES, HealthCheck, Model, Node, Service, Slice};
+use crate::proxy::options::{Pace, RuleOptions};
+use crate::proxy::run::fake::Fake;
+use crate::proxy::run::{Failure, Observer, Parts, Runner, Synced};
 
 /// A clock that is set by hand, in seconds.
 #[derive(Clone, Default)]
@@ -36,13 +43,19 @@ fn at(seconds: u64) -> SystemTime {
 
 fn ops(mode: Mode) -> (Ops, HandClock) {
     let clock = HandClock::default();
-    let health_timeout = Duration::from_secs(60);
+    let health_timeout = Duration::from_mins(1);
     let settings = Settings { mode, health_timeout, configuration: json!({"mode": mode.name()}) };
     (Ops::with_clock(settings, Box::new(clock.clone())), clock)
 }
 
 fn synced(ops: &Ops, family: Family, queued: Option<u64>) {
-    ops.synced(family, &SyncReport::default(), Duration::ZERO, queued.map(at), &[]);
+    let (report, queued) = (&SyncReport::default(), queued.map(at));
+    let at = ops.0.clock.now().wall;
+    ops.synced(family, &Synced { report, took: Duration::ZERO, at, queued, triggered: &[] });
+}
+
+fn failure(full: bool) -> Failure {
+    Failure { reason: String::new(), full, attempts: 1 }
 }
 
 async fn get(router: Router, path: &str) -> (StatusCode, HeaderMap, String) {
@@ -133,7 +146,7 @@ fn a_change_may_wait_for_a_minute() {
             match step {
                 Queued(family, since) => ops.queued(family, at(since)),
                 Synced(family, queued) => synced(&ops, family, queued),
-                Failed(family) => ops.failed(family, true),
+                Failed(family) => ops.failed(family, &failure(true)),
                 Nothing => {}
             }
             assert_eq!(ops.health().is_healthy(), healthy, "{name}, second {second}");
@@ -143,7 +156,7 @@ fn a_change_may_wait_for_a_minute() {
 
 #[test]
 fn a_clock_that_jumps_makes_nothing_late() {
-    let mut health = Health::new(Duration::from_secs(60));
+    let mut health = Health::new(Duration::from_mins(1));
     let moment = |wall, steady| Moment { wall: at(wall), steady: Duration::from_secs(steady) };
     health.updated(Family::V4, None, moment(100, 0));
     health.queued(Family::V4, at(100), moment(100, 0));
@@ -178,7 +191,7 @@ async fn health_documents_are_kube_proxys() {
 async fn a_node_that_leaves_lives_but_gets_no_traffic() {
     let (ops, _) = ops(Mode::Iptables);
     let leaving = Node { leaving: true, ..Node::named("n") };
-    ops.set_node(&leaving);
+    ops.node_changed(&leaving);
     let ask = |path: &'static str| get(routes::health(ops.clone()), path);
     let (status, _, body) = ask("/healthz").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
@@ -188,7 +201,7 @@ async fn a_node_that_leaves_lives_but_gets_no_traffic() {
     let (status, _, body) = ask("/livez").await;
     assert_eq!(status, StatusCode::OK);
     assert!(!body.contains("nodeEligible"), "{body}");
-    ops.set_node(&Node::named("n"));
+    ops.node_changed(&Node::named("n"));
     assert_eq!(ask("/healthz").await.0, StatusCode::OK);
     let text = ops.metrics_text();
     for line in [
@@ -228,12 +241,16 @@ fn told(mode: Mode) -> Ops {
         ops.pending(family, 3, 4);
         let tables = vec![("filter", 9), ("nat", 20)];
         let report = SyncReport { full: true, changes: 1, rules: tables.clone(), written: tables };
-        ops.synced(family, &report, Duration::from_millis(3), None, &[at(98), at(200)]);
-        let report = SyncReport { full: false, ..report };
-        ops.synced(family, &report, Duration::from_secs(20), Some(at(99)), &[]);
-        ops.failed(family, true);
-        ops.failed(family, false);
-        ops.flows_deleted(family, 5, Some(Duration::from_millis(1)));
+        let took = Duration::from_millis(3);
+        let triggered = &[at(98), at(200)];
+        let full = Synced { report: &report, took, at: at(100), queued: None, triggered };
+        ops.synced(family, &full);
+        let report = &SyncReport { full: false, ..report.clone() };
+        let took = Duration::from_secs(20);
+        ops.synced(family, &Synced { report, took, queued: Some(at(99)), triggered: &[], ..full });
+        ops.failed(family, &failure(true));
+        ops.failed(family, &failure(false));
+        ops.flows_forgotten(family, 5, Duration::from_millis(1));
         ops.0.metrics.set_no_local(family, "internal", 1);
         ops.0.metrics.set_no_local(family, "external", 2);
     }
@@ -248,17 +265,37 @@ fn told(mode: Mode) -> Ops {
 fn stable(text: &str) -> String {
     let own =
         |line: &&str| !line.starts_with("process_") && !line.starts_with("heddle_build_info{");
-    text.lines().filter(own).map(|line| format!("{line}\n")).collect()
+    text.lines().filter(own).flat_map(|line| [line, "\n"]).collect()
 }
 
 #[test]
-fn metrics_of_each_mode_are_as_recorded() {
-    for (mode, want) in [
-        (Mode::Iptables, include_str!("metrics-iptables.txt")),
-        (Mode::Nftables, include_str!("metrics-nftables.txt")),
-    ] {
-        assert_eq!(stable(&told(mode).metrics_text()), want, "{mode:?}");
-    }
+fn metrics_of_iptables_are_as_recorded() {
+    let text = stable(&told(Mode::Iptables).metrics_text());
+    assert_eq!(text, include_str!("metrics-iptables.txt"));
+}
+
+#[test]
+fn metrics_of_nftables_are_others_only_in_its_rules() {
+    let headers = |mode| {
+        let text = stable(&told(mode).metrics_text());
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        types.map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let (iptables, nftables) = (headers(Mode::Iptables), headers(Mode::Nftables));
+    let only = |one: &BTreeSet<String>, other| one.difference(other).cloned().collect::<Vec<_>>();
+    let want = [
+        "heddle_proxy_nftables_objects gauge",
+        "heddle_proxy_nftables_written gauge",
+        "kubeproxy_sync_proxy_rules_nftables_sync_failures_total counter",
+    ];
+    assert_eq!(only(&nftables, &iptables), want);
+    let want = [
+        "kubeproxy_sync_proxy_rules_iptables_last gauge",
+        "kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total counter",
+        "kubeproxy_sync_proxy_rules_iptables_restore_failures_total counter",
+        "kubeproxy_sync_proxy_rules_iptables_total gauge",
+    ];
+    assert_eq!(only(&iptables, &nftables), want);
 }
 
 #[test]
@@ -318,12 +355,62 @@ fn services_without_endpoints_here_are_counted_once_whatever_their_ports() {
         (of("internal"), of("external"))
     };
     let both = |count: &str| (count.to_owned(), count.to_owned());
-    assert_eq!(counts(service(true)), both("0.0"), "nobody serves at all");
-    assert_eq!(counts(slice("there")), both("1.0"));
-    assert_eq!(counts(slice("here")), both("0.0"));
-    assert_eq!(counts(slice("there")), both("1.0"));
-    assert_eq!(counts(service(false)), both("0.0"));
+    assert_eq!(counts(service(true)), both("0"), "nobody serves at all");
+    assert_eq!(counts(slice("there")), both("1"));
+    assert_eq!(counts(slice("here")), both("0"));
+    assert_eq!(counts(slice("there")), both("1"));
+    assert_eq!(counts(service(false)), both("0"));
     let text = ops.metrics_text();
     assert!(text.contains("\nkubeproxy_sync_proxy_rules_service_changes_total 2\n"), "{text}");
     assert!(text.contains("\nkubeproxy_sync_proxy_rules_endpoint_changes_total 3\n"), "{text}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_loop_tells_what_it_does() {
+    let (ops, clock) = ops(Mode::Nftables);
+    let backend = Fake::new(Family::V4, false);
+    let (events, received) = mpsc::channel(8);
+    let options = watch::channel(RuleOptions::default()).1;
+    let parts = Parts {
+        events: received,
+        options,
+        node: None,
+        families: vec![backend.parts()],
+        pace: Pace { least: Duration::ZERO, resync: Duration::from_hours(1) },
+        observer: Arc::new(ops.clone()),
+        alarm: None,
+    };
+    let running = tokio::spawn(Runner::new(parts).run());
+    let tell = async |event| {
+        events.send(event).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    tell(Event::Node(Node { leaving: true, ..Node::named("here") })).await;
+    tell(Event::AllSlices(Vec::new())).await;
+    tell(Event::AllServices(Vec::new())).await;
+    backend.state().failures = vec!["on purpose".to_owned(); 100].into();
+    tell(service(true)).await;
+    tell(slice("there")).await;
+    let text = ops.metrics_text();
+    for line in [
+        "kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 1",
+        "kubeproxy_sync_proxy_rules_service_changes_total 1",
+        "kubeproxy_sync_proxy_rules_endpoint_changes_total 1",
+        "kubeproxy_sync_proxy_rules_endpoint_changes_pending 1",
+        "kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family=\"IPv4\",traffic_policy=\"internal\"} 1",
+        "kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family=\"IPv4\"} 1",
+    ] {
+        assert!(text.contains(&format!("\n{line}\n")), "{line} is not in\n{text}");
+    }
+    clock.set(60);
+    let report = ops.health();
+    assert!(!report.is_healthy() && !report.node_eligible);
+    backend.state().failures.clear();
+    tokio::time::sleep(LATER).await;
+    assert!(ops.health().is_healthy());
+    drop(events);
+    running.await.unwrap();
+}
+
+/// Longer than the loop waits after a failure.
+const LATER: Duration = Duration::from_mins(1);

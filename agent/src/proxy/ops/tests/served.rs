@@ -49,7 +49,7 @@ impl Running {
             let name = ServiceName::from_key(name);
             (name, HealthCheck { port: *port, local_endpoints: *local_endpoints })
         };
-        self.ops.set_health_checks(&checks.iter().map(check).collect());
+        self.ops.health_checks(&checks.iter().map(check).collect());
     }
 }
 
@@ -189,7 +189,7 @@ fn a_load_balancer_learns_of_endpoints_and_of_their_number() {
 fn rules_that_do_not_keep_up_are_told_to_load_balancers_too() {
     let (ops, clock) = ops(Mode::Iptables);
     let name = ServiceName::new("ns", "a");
-    ops.set_health_checks(&[(name, HealthCheck { port: 1, local_endpoints: 1 })].into());
+    ops.health_checks(&[(name, HealthCheck { port: 1, local_endpoints: 1 })].into());
     synced(&ops, Family::V4, None);
     ops.queued(Family::V4, at(0));
     clock.set(60);
