@@ -215,6 +215,16 @@ impl World {
         tables.iter().any(|table| table.name == "heddle")
     }
 
+    /// Whether rules of services are there.
+    fn has_rules(&self, way: Way) -> bool {
+        let chains = |program: &str| self.node.cmd(&[program]).contains("KUBE-SVC-");
+        match way {
+            Way::Nftables => self.has_table(),
+            Way::IptablesNft => chains("iptables-nft-save"),
+            Way::IptablesLegacy => chains("iptables-legacy-save"),
+        }
+    }
+
     fn connect(&self) -> Option<TcpStream> {
         let address = SocketAddr::new(VIP.parse().unwrap(), 80);
         let patience = Duration::from_millis(100);
@@ -373,8 +383,9 @@ fn a_kill_in_the_middle_of_a_sync_is_made_up_for_at_the_next_start() {
     for way in [Way::IptablesNft, Way::IptablesLegacy, Way::Nftables] {
         let world = World::new("kill");
         world.echo();
-        for pause in [150, 400, 900] {
+        for pause in [0, 40, 150] {
             let mut child = spawn_child(&world.node, way);
+            within(Duration::from_secs(60), "a child that writes", || world.has_rules(way));
             thread::sleep(Duration::from_millis(pause));
             child.kill().unwrap();
             child.wait().unwrap();

@@ -124,5 +124,8 @@ fn kube_proxys_rules_are_adopted() {
     pretty(&found, &in_order_of_services(recorded(CHANGED)));
     let declared = batch.lines().filter(|line| line.starts_with(':')).count();
     // of each of the two ports: its chain, the endpoint that came and the one that went
-    assert!(declared == 6 && !batch.contains("KUBE-SERVICES") && !batch.contains("*filter"), "{batch}");
+    assert!(
+        declared == 6 && !batch.contains("KUBE-SERVICES") && !batch.contains("*filter"),
+        "{batch}"
+    );
 }
