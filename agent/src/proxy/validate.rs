@@ -408,6 +408,10 @@ mod tests {
             let found = errors(spec.clone());
             assert!(found.starts_with(expected), "{spec}\n{found}");
         }
+    }
+
+    #[test]
+    fn mistakes_of_a_load_balancers_status_name_their_fields() {
         let status = json!({"loadBalancer": {"ingress": [{"ip": "x"}, {"ip": "192.0.2.1", "ipMode": "NAT"}]}});
         let found = errors_with(json!({"type": "LoadBalancer", "ports": [{"port": 80}]}), status);
         assert!(found.contains("status.loadBalancer.ingress[0].ip: \"x\""), "{found}");

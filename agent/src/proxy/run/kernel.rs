@@ -108,7 +108,7 @@ impl Proxy {
     }
 
     fn settle(&self) {
-        within(Duration::from_secs(60), "rules to be in force", || {
+        within(Duration::from_mins(1), "rules to be in force", || {
             assert!(self.thread.as_ref().is_some_and(|thread| !thread.is_finished()));
             self.told.settled.load(Ordering::SeqCst) >= self.sent
         });
@@ -385,7 +385,7 @@ fn a_kill_in_the_middle_of_a_sync_is_made_up_for_at_the_next_start() {
         world.echo();
         for pause in [0, 40, 150] {
             let mut child = spawn_child(&world.node, way);
-            within(Duration::from_secs(60), "a child that writes", || world.has_rules(way));
+            within(Duration::from_mins(1), "a child that writes", || world.has_rules(way));
             thread::sleep(Duration::from_millis(pause));
             child.kill().unwrap();
             child.wait().unwrap();
