@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use netns_tools::testing::TestNetns;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -71,10 +72,15 @@ impl Drop for Waiting {
 }
 
 fn command(folder: &Path) -> Command {
-    let at = |name: &str| folder.join(name).display().to_string();
     let mut command = Command::new(PROGRAM);
+    with_arguments(&mut command, folder).args(["--proxy-enabled", "false"]);
     command
-        .args(["run", "--node-name", "n", "--proxy-enabled", "false", "--health-address", ""])
+}
+
+fn with_arguments<'a>(command: &'a mut Command, folder: &Path) -> &'a mut Command {
+    let at = |name: &str| folder.join(name).display().to_string();
+    command
+        .args(["run", "--node-name", "n", "--health-address", ""])
         .args([
             "--paths-state",
             &at("state"),
@@ -86,8 +92,39 @@ fn command(folder: &Path) -> Command {
         .args(["--paths-socket", &at("agent.sock"), "--containerd-socket", &at("none.sock")])
         .args(["--cni-conf-dir", &at("net.d"), "--cni-cache-dir", &at("cache")])
         .stdin(Stdio::null())
-        .stderr(Stdio::piped());
-    command
+        .stderr(Stdio::piped())
+}
+
+/// Waits until an agent answers; what it says.
+fn status(socket: &Path) -> String {
+    let begun = Instant::now();
+    loop {
+        let answer = agent(&["status", "--socket", socket.to_str().unwrap()]);
+        if answer.status.code() == Some(0) {
+            return String::from_utf8(answer.stdout).unwrap();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "the agent does not answer");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Two would each remove the other's rules.
+#[test]
+fn a_second_proxy_of_a_network_namespace_is_refused() {
+    let ns = TestNetns::new("proxies");
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let spawn = |folder: &Path, mode: &str| {
+        let mut command = ns.command(PROGRAM);
+        with_arguments(&mut command, folder).args(["--proxy-mode", mode]).spawn().unwrap()
+    };
+    let first = Waiting(spawn(one.path(), "nftables"));
+    let said = status(&one.path().join("agent.sock"));
+    assert!(said.contains("proxy nftables, last sync never"), "containerd is not there: {said}");
+    let second = spawn(other.path(), "iptables").wait_with_output().unwrap();
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    let pid = first.0.id();
+    assert!(said.contains(&format!("(pid {pid}) runs in this network namespace")), "{said}");
 }
 
 fn start(folder: &Path) -> Child {
@@ -99,11 +136,7 @@ fn a_second_agent_is_refused_and_a_first_one_ends_when_told() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("agent.sock");
     let mut first = Waiting(start(folder.path()));
-    let begun = Instant::now();
-    while agent(&["status", "--socket", socket.to_str().unwrap()]).status.code() != Some(0) {
-        assert!(begun.elapsed() < Duration::from_secs(30), "the agent does not answer");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    status(&socket);
     let second = start(folder.path()).wait_with_output().unwrap();
     let said = String::from_utf8(second.stderr).unwrap();
     assert_eq!(second.status.code(), Some(1), "{said}");

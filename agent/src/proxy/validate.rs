@@ -1,6 +1,6 @@
 //! Services and `EndpointSlices` from a folder: what the proxy can serve. Everything else is refused by the name of its field.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
@@ -32,10 +32,19 @@ pub fn service(service: &Service) -> Result<(), Vec<String>> {
     load_balancer(service, spec, &mut errors);
     ports(spec, &mut errors);
     if errors.is_empty() {
-        // the rest that rules are made of
-        errors.extend(model::Service::of(service).err().map(|refused| refused.reason));
+        errors.extend(rest(service));
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// What else rules are made of, as the model reads it. It passes over services without an address, which this one will have.
+fn rest(service: &Service) -> Option<String> {
+    let mut service = service.clone();
+    let spec = service.spec.get_or_insert_default();
+    if !is_headless(spec) && chosen(spec).is_empty() {
+        spec.cluster_ips = Some(vec![Ipv4Addr::UNSPECIFIED.to_string()]);
+    }
+    model::Service::of(&service).err().map(|refused| refused.reason)
 }
 
 /// Every mistake of a slice, each with its field.
@@ -399,6 +408,10 @@ mod tests {
             let found = errors(spec.clone());
             assert!(found.starts_with(expected), "{spec}\n{found}");
         }
+    }
+
+    #[test]
+    fn mistakes_of_a_load_balancers_status_name_their_fields() {
         let status = json!({"loadBalancer": {"ingress": [{"ip": "x"}, {"ip": "192.0.2.1", "ipMode": "NAT"}]}});
         let found = errors_with(json!({"type": "LoadBalancer", "ports": [{"port": 80}]}), status);
         assert!(found.contains("status.loadBalancer.ingress[0].ip: \"x\""), "{found}");

@@ -43,19 +43,23 @@ pub fn open(
 }
 
 fn open_family(mode: Mode, family: Family, take_over: bool) -> Result<FamilyParts, BackendError> {
-    let (backend, other): (Box<dyn Backend>, Box<dyn Predecessor>) = match mode {
-        Mode::Iptables => {
-            (Box::new(IptablesBackend::detect(family)?), Box::new(NftablesTable { family }))
-        }
-        Mode::Nftables => {
-            (Box::new(NftablesBackend::open(family)?), Box::new(IptablesChains { family }))
-        }
+    let backend: Box<dyn Backend> = match mode {
+        Mode::Iptables => Box::new(IptablesBackend::detect(family)?),
+        Mode::Nftables => Box::new(NftablesBackend::open(family)?),
     };
-    let mut predecessors = vec![other];
+    let mut predecessors = vec![predecessor(mode, family)];
     if take_over {
         predecessors.push(Box::new(KubeProxyTable { family }));
     }
     Ok(FamilyParts { backend, flows: Box::new(KernelFlows::new()), predecessors })
+}
+
+/// The rules of the other mode.
+pub fn predecessor(mode: Mode, family: Family) -> Box<dyn Predecessor> {
+    match mode {
+        Mode::Iptables => Box::new(NftablesTable { family }),
+        Mode::Nftables => Box::new(IptablesChains { family }),
+    }
 }
 
 /// Removes every rule of ours from the calling thread's network namespace: both modes, both families. What fails does not keep the

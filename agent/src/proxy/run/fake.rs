@@ -28,6 +28,7 @@ pub struct Asked {
 
 /// What the kernel would have, and what happens next.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own for a test")]
 pub struct FakeState {
     /// The ports in force.
     pub ports: Ports,
@@ -170,7 +171,7 @@ impl Flows for Fake {
 }
 
 impl Predecessor for Fake {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "rules of another mode"
     }
 

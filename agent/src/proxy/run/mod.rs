@@ -19,6 +19,8 @@ mod alarm;
 pub mod backends;
 #[cfg(test)]
 pub mod fake;
+#[cfg(test)]
+mod kernel;
 mod lane;
 mod lock;
 mod observer;

@@ -66,7 +66,7 @@ struct Bench {
     running: JoinHandle<()>,
 }
 
-const PACE: Pace = Pace { least: Duration::ZERO, resync: Duration::from_secs(3600) };
+const PACE: Pace = Pace { least: Duration::ZERO, resync: Duration::from_hours(1) };
 
 impl Bench {
     fn new(pace: Pace) -> Self {
