@@ -1,5 +1,6 @@
 //! The real thing: `iptables-save` and `iptables-restore`, of the variant that this host uses.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -197,11 +198,11 @@ impl Iptables {
     /// How many entries the tables of the chains have, and of what size.
     fn legacy_glance(&self, chains: &[(&str, &str)]) -> Result<Glance, IptablesError> {
         let mut glance = Glance::new();
-        for (table, _) in chains {
-            let look = |source: io::Error| look_failed(table, source);
-            if !glance.contains_key(&key(table, "")) {
-                glance.insert(key(table, ""), legacy::entries(self.family, table).map_err(look)?);
-            }
+        let tables: BTreeSet<&str> = chains.iter().map(|(table, _)| *table).collect();
+        for table in tables {
+            let entries = legacy::entries(self.family, table);
+            let entries = entries.map_err(|source| look_failed(table, source))?;
+            glance.insert(key(table, ""), entries);
         }
         Ok(glance)
     }

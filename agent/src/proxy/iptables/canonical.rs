@@ -48,7 +48,9 @@ impl Digest {
     /// Of a whole chain.
     pub fn of(rules: &[String]) -> Self {
         let mut digest = Self::default();
-        rules.iter().for_each(|rule| digest.push(rule));
+        for rule in rules {
+            digest.push(rule);
+        }
         digest
     }
 }

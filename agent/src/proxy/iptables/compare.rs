@@ -60,7 +60,9 @@ impl Wanted {
         let rules = generate(context, port);
         self.names.insert(port.id.to_string());
         for (chain, rules) in rules.own {
-            rules.iter().for_each(|rule| self.take("nat", &chain, rule));
+            for rule in &rules {
+                self.take("nat", &chain, rule);
+            }
             self.chains.insert(chain);
         }
         for (chain, rule) in rules.shared {
@@ -70,7 +72,9 @@ impl Wanted {
 
     fn take_fixed(&mut self, fixed: &Fixed) {
         for (table, chain, rules) in &fixed.chains {
-            rules.iter().for_each(|rule| self.take(table, chain, rule));
+            for rule in rules {
+                self.take(table, chain, rule);
+            }
         }
         for rule in &fixed.to_node_ports {
             self.take("nat", Shared::NatServices.chain(), rule);

@@ -11,7 +11,7 @@ use crate::proxy::model::Ports;
 
 /// So many single rules of a chain are deleted; if there are more, the chain is written anew. For each the variant nft reads
 /// and searches the chain.
-pub const MOST_DELETIONS: usize = 32;
+pub const MOST_DELETIONS: usize = 16;
 
 /// The difference, as one input. What was `found` is used up by it.
 pub fn difference(

@@ -38,10 +38,6 @@ fn short(line: &str) -> String {
     words.join(" ")
 }
 
-fn v4(spec: Value, endpoints: &str) -> String {
-    rules_of(Family::V4, spec, endpoints, &options())
-}
-
 /// A service of one port with more fields.
 fn spec(kind: &str, more: Value) -> Value {
     let mut spec = json!({"type": kind, "clusterIP": "10.96.0.1", "ports": [{"port": 80}]});
@@ -136,6 +132,9 @@ fn a_range_with_this_node_lets_in_the_balancers_own_address() {
     }
 }
 
+const TO: &str = "-p tcp --dport 80 -j KUBE-MARK-MASQ";
+const REST: &str = "EXT… -m addrtype --src-type LOCAL -j KUBE-MARK-MASQ\nEXT… -m addrtype --src-type LOCAL -j SVC…\nEXT… -j SVL…";
+
 #[test]
 fn who_is_masqueraded() {
     let chain = |options: &RuleOptions| {
@@ -146,8 +145,6 @@ fn who_is_masqueraded() {
         };
         rules.lines().filter(of).map(str::to_owned).collect::<Vec<_>>().join("\n")
     };
-    const TO: &str = "-p tcp --dport 80 -j KUBE-MARK-MASQ";
-    const REST: &str = "EXT… -m addrtype --src-type LOCAL -j KUBE-MARK-MASQ\nEXT… -m addrtype --src-type LOCAL -j SVC…\nEXT… -j SVL…";
     let of = |local| RuleOptions { local, ..RuleOptions::default() };
     let cases = [
         (of(LocalTraffic::Unknown), REST.to_owned()),

@@ -128,7 +128,9 @@ proptest! {
         let mut backend = fake.backend();
         backend.sync(model.ports(family), &options(), Scope::Full).unwrap();
         for (index, steps) in steps.chunks(batch).enumerate() {
-            steps.iter().for_each(|step| model.apply(event(step, family)));
+            for step in steps {
+                model.apply(event(step, family));
+            }
             let changes = model.take_changes();
             let commits = fake.get().commits.len();
             if index == fail {

@@ -104,6 +104,8 @@ fn the_kernel_holds_what_is_wanted_and_a_second_look_finds_nothing_to_do() {
     });
 }
 
+type Step = fn(&mut Model, &str);
+
 #[test]
 fn step_by_step() {
     in_each(|mut program, family| {
@@ -112,7 +114,6 @@ fn step_by_step() {
         backend.sync(model.ports(family), &options(), Scope::Full).unwrap();
         model.take_changes();
         let endpoint = if family == Family::V4 { "10.244.0." } else { "fd00:10::" };
-        type Step = fn(&mut Model, &str);
         let steps: [Step; 5] = [
             |model, at| model.set_slice(slice("s1", &format!("{at}1@n1 {at}99@n1"))),
             |model, at| model.set_slice(slice("s0", &format!("{at}50@n2"))),
@@ -123,8 +124,8 @@ fn step_by_step() {
         for step in steps {
             step(&mut model, endpoint);
             let changes = model.take_changes();
-            let changed = Scope::Changed(changes.of(family));
-            let report = backend.sync(model.ports(family), &options(), changed).unwrap();
+            let scope = Scope::Changed(changes.of(family));
+            let report = backend.sync(model.ports(family), &options(), scope).unwrap();
             assert!(!report.full && report.changes > 0, "{report:?}");
             expect(&mut program, &model, family);
             assert!(backend.is_intact().unwrap());
@@ -170,8 +171,8 @@ fn foreign_rules_are_as_they_were_byte_for_byte() {
         model.take_changes();
         model.remove_service(&ServiceName::new("default", "s2"));
         let changes = model.take_changes();
-        let changed = Scope::Changed(changes.of(family));
-        backend.sync(model.ports(family), &options, changed).unwrap();
+        let scope = Scope::Changed(changes.of(family));
+        backend.sync(model.ports(family), &options, scope).unwrap();
         let with_ours = saved(&mut program).to_string();
         for line in before.to_string().lines().filter(|line| line.starts_with("-A")) {
             assert!(with_ours.contains(line), "{line}");
@@ -200,8 +201,8 @@ fn a_refused_commit_is_made_up_for() {
         model.take_changes();
         model.remove_service(&ServiceName::new("default", "s5"));
         let changes = model.take_changes();
-        let changed = Scope::Changed(changes.of(family));
-        let error = backend.sync(model.ports(family), &options(), changed).unwrap_err();
+        let scope = Scope::Changed(changes.of(family));
+        let error = backend.sync(model.ports(family), &options(), scope).unwrap_err();
         assert!(std::error::Error::source(&error).is_some(), "{error}");
         assert_eq!(saved(&mut program).tables["nat"].to_string(), taken);
         assert!(!backend.is_intact().unwrap());
