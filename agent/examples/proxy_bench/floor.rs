@@ -84,11 +84,13 @@ fn load(ns: &TestNetns, words: &[&str], input: &str) -> Outcome<f64> {
     Ok(start.elapsed().as_secs_f64() * 1e3)
 }
 
-/// A table of `iptables-restore`'s input.
+/// By name of a chain: its declaration, its rules.
+type Chains<'a> = BTreeMap<&'a str, (Option<&'a str>, Vec<&'a str>)>;
+
+/// The tables of an input of `iptables-restore`.
 #[derive(Default)]
 struct Tables<'a> {
-    /// By chain: its declaration, its rules.
-    tables: Vec<(&'a str, BTreeMap<&'a str, (Option<&'a str>, Vec<&'a str>)>)>,
+    tables: Vec<(&'a str, Chains<'a>)>,
 }
 
 impl<'a> Tables<'a> {

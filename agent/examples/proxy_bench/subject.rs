@@ -180,13 +180,19 @@ impl Subject {
 
     /// Milliseconds until a connection reaches the other server.
     fn follow(&mut self, size: Size, round: u32) -> Outcome<f64> {
-        let server = if round % 2 == 0 { world::OTHER_SERVER } else { world::SERVER };
-        let (_, spent) = spend(|| {
+        let server = if round.is_multiple_of(2) { world::OTHER_SERVER } else { world::SERVER };
+        let ((), spent) = spend(|| {
             self.change(world::moved(size, server))?;
             path::wait_for(size, server)
         })?;
         Ok(spent.wall)
     }
+}
+
+/// Of processor time.
+fn mean(all: &[Spent]) -> f64 {
+    let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
+    all.iter().map(|spent| spent.cpu).sum::<f64>() / f64::from(count)
 }
 
 /// Measures one mode and size in this namespace.
@@ -210,7 +216,7 @@ pub fn run(mode: Mode, size: Size, rounds: usize) -> Outcome<Figures> {
         first_cpu: first.cpu,
         change_worst: walls.iter().copied().fold(0.0, f64::max),
         change: median(walls),
-        change_cpu: changes.iter().map(|spent| spent.cpu).sum::<f64>() / changes.len() as f64,
+        change_cpu: mean(&changes),
         follow,
         look: look.wall,
         memory: peak_memory()?,

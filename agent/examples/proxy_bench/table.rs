@@ -22,9 +22,12 @@ pub struct Line {
 #[derive(Default)]
 pub struct Table(pub Vec<Line>);
 
+/// See [`RECORDED`].
+type Recorded = (Mode, Size, Option<f64>, Option<f64>, Option<f64>);
+
 /// kube-proxy 1.36.2: first sync and one endpoint change (from the API write until traffic followed) in milliseconds, memory in MiB.
 /// `None`: more than 300 s, or not recorded.
-const RECORDED: [(Mode, Size, Option<f64>, Option<f64>, Option<f64>); 9] = [
+const RECORDED: [Recorded; 9] = [
     (Mode::Nftables, Size::new(1_000, 10), Some(1_150.0), Some(372.0), Some(106.0)),
     (Mode::Nftables, Size::new(5_000, 10), Some(8_200.0), Some(2_580.0), Some(221.0)),
     (Mode::Nftables, Size::new(10_000, 2), Some(43_900.0), Some(7_641.0), Some(307.0)),

@@ -7,9 +7,9 @@
 //!
 //! Which flows are stale is decided without the kernel (`stale`):
 //!
-//! * **diverted** (DNATed) ones whose original destination is, or was, a frontend of a changed port and whose endpoint is one that
-//!   this frontend had and that does not serve it any more. Where a flow goes to an endpoint that the port never had, another
-//!   program sent it there (a `hostPort` with the number of a node port, say), and it is left alone;
+//! * **diverted** ones (destination NAT) whose original destination is, or was, a frontend of a changed port and whose endpoint is
+//!   one that this frontend had and that does not serve it any more. Where a flow goes to an endpoint that the port never had,
+//!   another program sent it there (a `hostPort` with the number of a node port, say), and it is left alone;
 //! * **direct** ones, that nobody translated, to a frontend that had no endpoint and has one now.
 //!
 //! An endpoint that still serves keeps its flows though new ones go elsewhere, because it terminates or because a policy or the
@@ -17,7 +17,7 @@
 //! and this node reach every endpoint by a service's external addresses even under `externalTrafficPolicy: Local`.
 //!
 //! After a start, or when rules were lost meanwhile, nobody knows what was before. [`reconcile`] then compares all flows with what
-//! holds now, and where a foreign program could have made a flow it rather keeps one too many: see [`stale::Doubts::of_ports`].
+//! holds now, and where a foreign program could have made a flow it rather keeps one too many: see `Doubts::of_ports` in `stale`.
 
 #[cfg(test)]
 pub mod fake;
@@ -155,14 +155,9 @@ impl NodeAddresses<'_> {
     /// Whether the rules take a flow for one to a node port, if it was sent to the number of one.
     fn serve_at(&mut self, flow: &Flow, flows: &mut dyn Flows) -> Result<bool, NetlinkError> {
         let to = flow.original.destination;
-        let at_node = match self.known.get(&to.ip()) {
-            Some(known) => *known,
-            None => {
-                let answers = self.answer_at(to.ip(), flows)?;
-                self.known.insert(to.ip(), answers);
-                answers
-            }
-        };
+        let known = self.known.get(&to.ip()).copied();
+        let at_node = known.map_or_else(|| self.answer_at(to.ip(), flows), Ok)?;
+        self.known.insert(to.ip(), at_node);
         let is_service = |port: &ServicePort| {
             port.id.protocol.number() == flow.protocol && frontend::is_at(port, to)
         };

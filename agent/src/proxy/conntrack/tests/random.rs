@@ -128,9 +128,10 @@ fn made_by_rules(specs: &[Option<Spec>]) -> BTreeSet<String> {
 fn is_valid(text: &str, specs: &[Option<Spec>]) -> bool {
     let (place, endpoint) = text.split_once(" > ").unwrap().1.split_once(" = ").unwrap();
     let Some(spec) = owner(place, specs) else { return place == endpoint };
-    match place == endpoint {
-        true => !leads_somewhere(place, specs),
-        false => spec.in_state("rs").contains(endpoint),
+    if place == endpoint {
+        !leads_somewhere(place, specs)
+    } else {
+        spec.in_state("rs").contains(endpoint)
     }
 }
 
