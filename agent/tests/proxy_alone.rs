@@ -38,6 +38,8 @@ impl World {
         client.cmd(&["ip", "route", "add", "default", "via", "192.0.2.1"]);
         one.cmd(&["ip", "route", "add", "default", "via", "10.244.1.1"]);
         two.cmd(&["ip", "route", "add", "default", "via", "10.244.2.1"]);
+        // a cluster address needs a route, though no packet ever takes it
+        node.cmd(&["ip", "route", "add", "default", "via", "192.0.2.2"]);
         node.cmd(&["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
         say(&one, "one");
         say(&two, "two");
