@@ -83,10 +83,10 @@ impl Conntrack {
     ) -> Result<Vec<Flow>> {
         // An older kernel prints everything.
         let wanted = |flow: &Flow| filter.matches(flow) && wanted(flow);
-        let mut listed = self.dump(filter, &wanted);
+        let mut listed = self.dump(filter, wanted);
         if self.filters && matches!(&listed, Err(failure) if is_unknown_filter(failure)) {
             self.filters = false;
-            listed = self.dump(filter, &wanted);
+            listed = self.dump(filter, wanted);
         }
         listed.map_err(|e| failed("list connections", filter.to_string(), e))
     }

@@ -10,13 +10,13 @@ use netns_tools::nftables::{Batch, Family, Nftables, Table};
 use netns_tools::testing::TestNetns;
 
 use crate::subject::Mode;
-use crate::world::Size;
+use crate::world::{self, Size};
 use crate::{Outcome, median};
 
 /// Milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Floors {
-    /// The loader, given everything, sorted by chain (iptables) or in the order of the backend (`nft -f`).
+    /// The loader, given everything in order of chain (iptables), or the maps (nftables).
     pub first: f64,
     /// iptables: the loader, given one service. nftables: the kernel's commit of next to nothing, over netlink, beside all rules.
     pub change: f64,
@@ -25,22 +25,38 @@ pub struct Floors {
 /// Measures them in a namespace of their own.
 pub fn measure(mode: Mode, size: Size, rounds: usize) -> Outcome<Floors> {
     let ns = TestNetns::new("floor");
+    if mode == Mode::Nftables {
+        let first = load(&ns, &["nft", "-f", "-"], &maps(size)?)?;
+        return Ok(Floors { first, change: smallest_commit(&ns, rounds)? });
+    }
     let text = plan(&ns, mode, size)?;
-    match mode {
-        Mode::Nftables => {
-            let first = load(&ns, &["nft", "-f", "-"], &text)?;
-            Ok(Floors { first, change: smallest_commit(&ns, rounds)? })
-        }
-        Mode::IptablesNft | Mode::IptablesLegacy => {
-            let program = format!("{}-restore", mode.word());
-            let words = [&*program, "--noflush"];
-            let first = load(&ns, &words, &sorted(&text))?;
-            let service = one_service(&text);
-            let times: Outcome<Vec<f64>> =
-                (0..rounds).map(|_| load(&ns, &words, &service)).collect();
-            Ok(Floors { first, change: median(times?) })
+    let program = format!("{}-restore", mode.word());
+    let words = [&*program, "--noflush"];
+    let first = load(&ns, &words, &sorted(&text))?;
+    let service = one_service(&text);
+    let times: Outcome<Vec<f64>> = (0..rounds).map(|_| load(&ns, &words, &service)).collect();
+    Ok(Floors { first, change: median(times?) })
+}
+
+/// A map from services to the number of their endpoints and one from services and random numbers to endpoints: what nftables mode
+/// has most of, in words that `nft` understands (it has none for all that the kernel can do).
+fn maps(size: Size) -> Outcome<String> {
+    const SERVICES: &str = "type ipv4_addr . inet_proto . inet_service : mark";
+    const BACKENDS: &str =
+        "type ipv4_addr . inet_proto . inet_service . mark : ipv4_addr . inet_service";
+    let (mut services, mut backends) = (String::new(), String::new());
+    for index in 0..size.services {
+        let key = format!("{} . tcp . {}", world::cluster_ip(index), world::PORT);
+        writeln!(services, "{key} : {},", size.endpoints)?;
+        for number in 0..size.endpoints {
+            let endpoint = world::endpoint(index * size.endpoints + number);
+            writeln!(backends, "{key} . {number} : {endpoint} . {},", world::TARGET)?;
         }
     }
+    Ok(format!(
+        "table ip floor {{\nmap services {{ {SERVICES}; elements = {{ {services} }} }}\n\
+         map backends {{ {BACKENDS}; elements = {{ {backends} }} }}\n}}\n"
+    ))
 }
 
 /// The first transaction, as the backend itself would tell it in an empty namespace.

@@ -107,16 +107,19 @@ fn report(plan: &Plan) -> Outcome {
     Ok(())
 }
 
-/// One mode and size, in a process and a namespace of its own, with a server behind the last service.
+/// One mode and size, in a process and a namespace of its own, with servers for the last service.
 fn measure(mode: Mode, size: Size, rounds: usize) -> Outcome<Figures> {
     let (node, pods) = (TestNetns::new("bench"), TestNetns::new("bench"));
     let node_end = End(&node, "pods", &[world::NODE_ADDRESS]);
-    veth_pair(node_end, End(&pods, "node", &[world::SERVER_ADDRESS]));
-    let server = path::Server::start(&pods)?;
+    veth_pair(node_end, End(&pods, "node", &world::SERVER_ADDRESSES));
+    // services' addresses have a way, as on a node
+    node.cmd(&["ip", "route", "add", "default", "via", &world::SERVER.to_string()]);
+    let start = |address| path::Server::start(&pods, address);
+    let servers = [start(world::SERVER)?, start(world::OTHER_SERVER)?];
     let mut command = node.command(&std::env::current_exe()?.to_string_lossy());
     command.args(["subject", mode.word(), &size.to_string(), &rounds.to_string()]);
     let output = command.stderr(Stdio::inherit()).output()?;
-    drop(server);
+    drop(servers);
     if !output.status.success() {
         return Err(format!("{mode} at {size} failed: {}", output.status).into());
     }

@@ -1,7 +1,7 @@
 //! What a connection costs.
 
-use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -15,28 +15,30 @@ use crate::{Outcome, median};
 /// Connections of each kind.
 const CONNECTIONS: usize = 3_000;
 
-/// Accepts connections and closes them, until dropped.
+/// Accepts connections, tells each the last part of its address, and closes them, until dropped.
 pub struct Server<'a> {
     pods: &'a TestNetns,
+    address: Ipv4Addr,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl<'a> Server<'a> {
     /// Listens in a namespace.
-    pub fn start(pods: &'a TestNetns) -> Outcome<Self> {
-        let listener = pods.run(|| TcpListener::bind((SERVER, TARGET)))?;
+    pub fn start(pods: &'a TestNetns, address: Ipv4Addr) -> Outcome<Self> {
+        let listener = pods.run(|| TcpListener::bind((address, TARGET)))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let work = move || {
-            while let Ok((stream, _)) = listener.accept() {
+            while let Ok((mut stream, _)) = listener.accept() {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                drop(stream);
+                // the client may be gone already
+                let _ = stream.write_all(&address.octets()[3..]);
             }
         };
-        Ok(Self { pods, stop, thread: Some(std::thread::spawn(work)) })
+        Ok(Self { pods, address, stop, thread: Some(std::thread::spawn(work)) })
     }
 }
 
@@ -44,7 +46,8 @@ impl Drop for Server<'_> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         // one more connection, so that the thread sees it
-        let woken = self.pods.run(|| TcpStream::connect((SERVER, TARGET)).is_ok());
+        let to = (self.address, TARGET);
+        let woken = self.pods.run(|| TcpStream::connect(to).is_ok());
         if let Some(thread) = self.thread.take().filter(|_| woken) {
             let _ = thread.join();
         }
@@ -62,6 +65,27 @@ pub fn connect(size: Size) -> Outcome<[f64; 2]> {
         }
     }
     Ok(times.map(median))
+}
+
+/// Makes connections to the last service until one reaches this server.
+pub fn wait_for(size: Size, server: Ipv4Addr) -> Outcome {
+    let service = SocketAddr::new(IpAddr::V4(world::cluster_ip(size.last())), PORT);
+    let patience = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < patience {
+        let mut told = [0];
+        let answer = TcpStream::connect_timeout(&service, Duration::from_secs(1))
+            .and_then(|mut stream| stream.read_exact(&mut told));
+        if answer.is_ok() && told == server.octets()[3..] {
+            return Ok(());
+        }
+    }
+    Err(format!("{service} does not lead to {server}").into())
+}
+
+/// Median in microseconds of a connection where there are no rules yet.
+pub fn bare() -> Outcome<f64> {
+    let direct = SocketAddr::new(IpAddr::V4(SERVER), TARGET);
+    Ok(median((0..CONNECTIONS).map(|_| once(&direct)).collect::<Outcome<_>>()?))
 }
 
 fn once(to: &SocketAddr) -> Outcome<f64> {

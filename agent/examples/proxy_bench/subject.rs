@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use heddle_agent::proxy::backend::{Backend, Scope};
+use heddle_agent::proxy::backend::{Backend, Scope, SyncReport};
 use heddle_agent::proxy::iptables::IptablesBackend;
+use heddle_agent::proxy::model::{Event, Model};
 use heddle_agent::proxy::nftables::NftablesBackend;
+use heddle_agent::proxy::options::RuleOptions;
 use netns_tools::iptables::{Backend as Variant, Family, Iptables};
 
-use crate::usage::{peak_memory, spend};
+use crate::usage::{Spent, peak_memory, spend};
 use crate::world::{self, Size};
 use crate::{Outcome, median, path};
 
@@ -80,27 +82,32 @@ pub struct Figures {
     pub change_worst: f64,
     /// Its processor time, mean.
     pub change_cpu: f64,
+    /// The endpoint of the last service replaced, until a connection reached the other: median.
+    pub follow: f64,
     /// A look whether the rules are still there.
     pub look: f64,
     /// The most memory that the process held.
     pub memory: f64,
-    /// A connection to the last service, and one to its endpoint without the service; medians.
-    pub connect: [f64; 2],
+    /// A connection to the last service, one to its endpoint without the service, and one before there were any rules; medians in
+    /// microseconds.
+    pub connect: [f64; 3],
 }
 
 impl Figures {
-    fn numbers(&self) -> [f64; 9] {
-        let [service, direct] = self.connect;
+    fn numbers(&self) -> [f64; 11] {
+        let [service, direct, bare] = self.connect;
         [
             self.first,
             self.first_cpu,
             self.change,
             self.change_worst,
             self.change_cpu,
+            self.follow,
             self.look,
             self.memory,
             service,
             direct,
+            bare,
         ]
     }
 
@@ -112,55 +119,102 @@ impl Figures {
     /// What another process measured.
     pub fn of_words(text: &str) -> Outcome<Self> {
         let numbers: Result<Vec<f64>, _> = text.split_whitespace().map(str::parse).collect();
-        let [first, first_cpu, change, change_worst, change_cpu, look, memory, service, direct] =
-            numbers?[..]
+        let [
+            first,
+            first_cpu,
+            change,
+            change_worst,
+            change_cpu,
+            follow,
+            look,
+            memory,
+            service,
+            direct,
+            bare,
+        ] = numbers?[..]
         else {
             return Err(format!("not the figures of a measurement: {text:?}").into());
         };
-        let connect = [service, direct];
-        Ok(Self { first, first_cpu, change, change_worst, change_cpu, look, memory, connect })
+        let connect = [service, direct, bare];
+        Ok(Self {
+            first,
+            first_cpu,
+            change,
+            change_worst,
+            change_cpu,
+            follow,
+            look,
+            memory,
+            connect,
+        })
+    }
+}
+
+/// How often traffic is seen to follow. Even, so that the first server is the last again.
+const FOLLOWED: u32 = 6;
+
+/// A model and the rules that follow it.
+struct Subject {
+    model: Model,
+    options: RuleOptions,
+    backend: Box<dyn Backend>,
+}
+
+impl Subject {
+    fn sync(&mut self, full: bool) -> Outcome<SyncReport> {
+        let changes = self.model.take_changes();
+        let scope = if full { Scope::Full } else { Scope::Changed(changes.of(Family::V4)) };
+        Ok(self.backend.sync(self.model.ports(Family::V4), &self.options, scope)?)
+    }
+
+    fn change(&mut self, event: Event) -> Outcome<Spent> {
+        let (report, spent) = spend(|| {
+            self.model.apply(event);
+            self.sync(false)
+        })?;
+        if report.full || report.changes == 0 {
+            return Err(format!("the change was not made as one: {report:?}").into());
+        }
+        Ok(spent)
+    }
+
+    /// Milliseconds until a connection reaches the other server.
+    fn follow(&mut self, size: Size, round: u32) -> Outcome<f64> {
+        let server = if round % 2 == 0 { world::OTHER_SERVER } else { world::SERVER };
+        let (_, spent) = spend(|| {
+            self.change(world::moved(size, server))?;
+            path::wait_for(size, server)
+        })?;
+        Ok(spent.wall)
     }
 }
 
 /// Measures one mode and size in this namespace.
 pub fn run(mode: Mode, size: Size, rounds: usize) -> Outcome<Figures> {
-    let (mut model, options) = (world::model(size), world::options());
-    let mut backend = mode.backend()?;
-    model.take_changes();
-    let sync = |backend: &mut Box<dyn Backend>, model: &_, scope: Scope<'_>| -> Outcome<_> {
-        let model: &heddle_agent::proxy::model::Model = model;
-        Ok(backend.sync(model.ports(Family::V4), &options, scope)?)
-    };
-    let (_, first) = spend(|| sync(&mut backend, &model, Scope::Full))?;
-    let memory = peak_memory()?;
-    let (mut walls, mut cpus) = (Vec::new(), Vec::new());
-    for round in 0..u32::try_from(rounds)? {
-        let event = world::replacement(size, round);
-        let (report, spent) = spend(|| {
-            model.apply(event);
-            let changes = model.take_changes();
-            sync(&mut backend, &model, Scope::Changed(changes.of(Family::V4)))
-        })?;
-        if report.full || report.changes == 0 {
-            return Err(format!("the change was not made as one: {report:?}").into());
-        }
-        walls.push(spent.wall);
-        cpus.push(spent.cpu);
-    }
-    let (intact, look) = spend(|| Ok(backend.is_intact()?))?;
+    let (model, options) = (world::model(size), world::options());
+    let mut subject = Subject { model, options, backend: mode.backend()? };
+    let bare = path::bare()?;
+    let (_, first) = spend(|| subject.sync(true))?;
+    let events = (0..u32::try_from(rounds)?).map(|round| world::replacement(size, round));
+    let changes = events.map(|event| subject.change(event)).collect::<Outcome<Vec<_>>>()?;
+    let walls: Vec<_> = changes.iter().map(|spent| spent.wall).collect();
+    let followed = (0..FOLLOWED).map(|round| subject.follow(size, round));
+    let follow = median(followed.collect::<Outcome<_>>()?);
+    let (intact, look) = spend(|| Ok(subject.backend.is_intact()?))?;
     if !intact {
         return Err("the rules are not what was committed".into());
     }
-    let connect = path::connect(size)?;
+    let [service, direct] = path::connect(size)?;
     Ok(Figures {
         first: first.wall,
         first_cpu: first.cpu,
         change_worst: walls.iter().copied().fold(0.0, f64::max),
         change: median(walls),
-        change_cpu: cpus.iter().sum::<f64>() / rounds as f64,
+        change_cpu: changes.iter().map(|spent| spent.cpu).sum::<f64>() / changes.len() as f64,
+        follow,
         look: look.wall,
-        memory: memory.max(peak_memory()?),
-        connect,
+        memory: peak_memory()?,
+        connect: [service, direct, bare],
     })
 }
 

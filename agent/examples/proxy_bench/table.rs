@@ -47,7 +47,7 @@ struct Goal {
 impl Line {
     /// What is asked for.
     fn goals(&self) -> Vec<Goal> {
-        let Figures { first, change, change_cpu, memory, connect: [service, direct], .. } =
+        let Figures { first, change, change_cpu, memory, connect: [service, direct, _], .. } =
             self.figures;
         let goal = |name, figure, most, unit| Goal { name, figure, most, unit };
         let large = self.size == Size::new(10_000, 2);
@@ -79,8 +79,17 @@ impl fmt::Display for Goal {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { first, first_cpu, change, change_worst, change_cpu, look, memory, connect } =
-            self.figures;
+        let Figures {
+            first,
+            first_cpu,
+            change,
+            change_worst,
+            change_cpu,
+            follow,
+            look,
+            memory,
+            connect,
+        } = self.figures;
         let recorded =
             RECORDED.iter().find(|(mode, size, ..)| (*mode, *size) == (self.mode, self.size));
         let (_, _, their_first, their_change, their_memory) =
@@ -90,13 +99,14 @@ impl fmt::Display for Line {
         let theirs = [their_first, their_change, their_memory].map(told).join(" / ");
         write!(
             f,
-            "{:<16}{:<10}{first:>9.0}{first_cpu:>9.0}{:>9.0}{change:>10.1}{change_worst:>9.1}{change_cpu:>9.1}{:>9.1}{look:>8.1}{memory:>8.0}{:>9.0}{:>8.0}   {theirs}",
+            "{:<16}{:<10}{first:>9.0}{first_cpu:>9.0}{:>9.0}{change:>10.1}{change_worst:>9.1}{change_cpu:>9.1}{:>9.1}{follow:>9.1}{look:>8.1}{memory:>8.0}{:>9.0}{:>8.0}{:>7.0}   {theirs}",
             self.mode,
             self.size.to_string(),
             self.floors.first,
             self.floors.change,
             connect[0],
             connect[1],
+            connect[2],
         )
     }
 }
@@ -109,7 +119,7 @@ impl fmt::Display for Table {
         )?;
         writeln!(
             f,
-            "{:<16}{:<10}{:>9}{:>9}{:>9}{:>10}{:>9}{:>9}{:>9}{:>8}{:>8}{:>9}{:>8}   kube-proxy: first / change / memory",
+            "{:<16}{:<10}{:>9}{:>9}{:>9}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}{:>8}{:>9}{:>8}{:>7}   kube-proxy: first / change / memory",
             "",
             "",
             "first",
@@ -119,10 +129,12 @@ impl fmt::Display for Table {
             "worst",
             "CPU",
             "floor",
+            "follows",
             "look",
             "memory",
             "connect",
-            "direct"
+            "direct",
+            "bare"
         )?;
         self.0.iter().try_for_each(|line| writeln!(f, "{line}"))?;
         for line in &self.0 {

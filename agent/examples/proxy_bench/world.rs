@@ -10,12 +10,14 @@ use heddle_agent::proxy::model::{
 use heddle_agent::proxy::options::{LocalTraffic, RuleOptions};
 use netns_tools::iptables::Family;
 
-/// This node, and the real server behind the last service.
+/// This node, and the real servers of which one at a time is behind the last service.
 pub const NODE_ADDRESS: &str = "10.9.0.1/24";
 /// See [`NODE_ADDRESS`].
-pub const SERVER_ADDRESS: &str = "10.9.0.2/24";
+pub const SERVER_ADDRESSES: [&str; 2] = ["10.9.0.2/24", "10.9.0.3/24"];
 /// See [`NODE_ADDRESS`].
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+/// See [`NODE_ADDRESS`].
+pub const OTHER_SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 3);
 /// The ports of services and of endpoints.
 pub const PORT: u16 = 80;
 /// See [`PORT`].
@@ -144,6 +146,11 @@ pub fn replacement(size: Size, round: u32) -> Event {
     let mut all = endpoints(size, index);
     all[0] = address([10, 245], round).into();
     Event::Slice(slice(index, Protocol::Tcp, all.into_iter()))
+}
+
+/// The last service gets another server.
+pub fn moved(size: Size, server: Ipv4Addr) -> Event {
+    Event::Slice(slice(size.last(), Protocol::Tcp, std::iter::once(server.into())))
 }
 
 /// As on a node of a cluster with one range of pods.

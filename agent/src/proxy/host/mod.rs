@@ -14,9 +14,12 @@ mod bridge;
 mod local;
 mod parameters;
 
+use std::net::IpAddr;
 use std::num::NonZero;
 
+use netns_tools::Link;
 use netns_tools::cause::one_line;
+use netns_tools::iptables::Family;
 use netns_tools::netlink::Netlink;
 use netns_tools::sysctl::{self, SysctlError};
 
@@ -55,17 +58,40 @@ pub struct Prepared {
 
 /// Sets what can be set, in the calling thread's network namespace, and looks at the rest. Blocking.
 pub fn prepare(config: &HostConfig) -> Prepared {
+    let (families, links, mut problems) = look_around(&config.families);
+    let config = HostConfig { families, ..config.clone() };
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let plan = parameters::plan(config, processors.try_into().unwrap_or(u32::MAX));
+    let plan = parameters::plan(&config, processors.try_into().unwrap_or(u32::MAX));
     let kernel = &mut ThisNamespace;
-    let mut problems: Vec<_> =
-        plan.iter().filter_map(|parameter| parameter.apply(kernel).err()).collect();
-    match Netlink::open().and_then(|mut netlink| netlink.links()) {
-        Ok(links) => problems.extend(bridge::problems(&config.families, &links, kernel)),
-        Err(error) => problems.push(format!("bridges cannot be looked for: {}", one_line(&error))),
-    }
+    problems.extend(plan.iter().filter_map(|parameter| parameter.apply(kernel).err()));
+    problems.extend(bridge::problems(&config.families, &links, kernel));
     let liberal = kernel.read("net/netfilter/nf_conntrack_tcp_be_liberal");
     Prepared { problems, tcp_is_liberal: liberal.is_ok_and(|value| value.trim() != "0") }
+}
+
+/// The families that are in use here, the links, and what could not be seen.
+fn look_around(families: &[Family]) -> (Vec<Family>, Vec<Link>, Vec<String>) {
+    let seen = Netlink::open()
+        .map_err(AddressError::List)
+        .and_then(|mut netlink| Ok((addresses(&mut netlink)?, netlink.links())));
+    match seen {
+        Ok((addresses, Ok(links))) => (in_use(families, &addresses), links, Vec::new()),
+        Ok((addresses, Err(error))) => {
+            let problem = format!("bridges cannot be looked for: {}", one_line(&error));
+            (in_use(families, &addresses), Vec::new(), vec![problem])
+        }
+        Err(error) => (families.to_vec(), Vec::new(), vec![one_line(&error)]),
+    }
+}
+
+/// A host of IPv4 alone should not be told what it would need for IPv6, though rules are written for both.
+fn in_use(families: &[Family], addresses: &[IpAddr]) -> Vec<Family> {
+    let counts = |ip: &IpAddr| match ip {
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+        IpAddr::V4(_) => false,
+    };
+    let has_v6 = addresses.iter().any(counts);
+    families.iter().copied().filter(|family| *family == Family::V4 || has_v6).collect()
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ impl Default for ConntrackConfig {
 impl ConntrackConfig {
     /// How many connections are to be tracked at most; `None`: as many as now.
     pub fn max(&self, processors: u32) -> Option<u32> {
-        let wanted = self.max_per_core.checked_mul(processors).unwrap_or(u32::MAX);
+        let wanted = self.max_per_core.saturating_mul(processors);
         (self.max_per_core > 0).then_some(wanted.max(self.min))
     }
 }
@@ -66,6 +66,8 @@ pub struct HostConfig {
 enum Need {
     Exactly,
     AtLeast,
+    /// It should have the value, and is the operator's to set.
+    Looked,
 }
 
 /// A parameter as it should be.
@@ -86,6 +88,7 @@ const fn at_least(key: &'static str, value: u32, without: &'static str) -> Param
     Parameter { key, value, need: Need::AtLeast, without }
 }
 
+const NOT_FORWARDED: &str = "packets to endpoints in pods and on other machines are not forwarded";
 const LONG: &str = "idle connections are forgotten earlier, or kept longer, than configured";
 const FULL: &str = "new connections are dropped when the table of tracked connections is full (`nf_conntrack: table full` in the kernel's log)";
 const SLOW: &str = "tracked connections are found slowly";
@@ -102,13 +105,16 @@ pub(super) fn plan(config: &HostConfig, processors: u32) -> Vec<Parameter> {
     all
 }
 
+/// IPv6 forwarding is only looked at: a host that learns its default route from router advertisements ignores them once it forwards.
 fn forwarding(families: &[Family]) -> Vec<Parameter> {
-    let without = "packets to endpoints on other machines and in pods are not forwarded";
-    let key = |family: &Family| match family {
-        Family::V4 => "net/ipv4/ip_forward",
-        Family::V6 => "net/ipv6/conf/all/forwarding",
+    let parameter = |family: &Family| match family {
+        Family::V4 => exactly("net/ipv4/ip_forward", 1, NOT_FORWARDED),
+        Family::V6 => {
+            let key = "net/ipv6/conf/all/forwarding";
+            Parameter { key, value: 1, need: Need::Looked, without: NOT_FORWARDED }
+        }
     };
-    families.iter().map(|family| exactly(key(family), 1, without)).collect()
+    families.iter().map(parameter).collect()
 }
 
 fn conntrack(config: &ConntrackConfig, processors: u32) -> Vec<Parameter> {
@@ -141,14 +147,26 @@ impl Parameter {
         let number = found.trim().parse::<u64>().ok();
         let wanted = u64::from(self.value);
         let good = number.is_some_and(|number| match self.need {
-            Need::Exactly => number == wanted,
+            Need::Exactly | Need::Looked => number == wanted,
             Need::AtLeast => number >= wanted,
         });
         if good {
             return Ok(());
         }
+        if self.need == Need::Looked {
+            return Err(self.advice(&found));
+        }
         let written = kernel.write(self.key, &self.value.to_string());
         written.map_err(|error| self.problem(Some(&found), &error))
+    }
+
+    fn advice(&self, found: &str) -> String {
+        let Self { key, value, without, .. } = self;
+        let key = key.replace('/', ".");
+        format!(
+            "{key} is {found}: {without}; `sysctl -w {key}={value}`, and where the default route comes from router advertisements \
+             accept_ra=2 for that interface before"
+        )
     }
 
     fn problem(&self, found: Option<&str>, error: &SysctlError) -> String {
@@ -217,7 +235,11 @@ mod tests {
     fn keys(config: &HostConfig) -> Vec<String> {
         let told = |parameter: Parameter| {
             let name = parameter.key.rsplit('/').next().unwrap_or_default();
-            let sign = if parameter.need == Need::AtLeast { ">=" } else { "=" };
+            let sign = match parameter.need {
+                Need::Exactly => "=",
+                Need::AtLeast => ">=",
+                Need::Looked => "?",
+            };
             format!("{name}{sign}{}", parameter.value)
         };
         plan(config, 8).into_iter().map(told).collect()
@@ -227,7 +249,7 @@ mod tests {
     fn defaults_are_kube_proxys() {
         let want = [
             "ip_forward=1",
-            "forwarding=1",
+            "forwarding?1",
             "route_localnet=1",
             "nf_conntrack_max>=262144",
             "nf_conntrack_buckets>=65536",
@@ -251,7 +273,7 @@ mod tests {
         };
         let only_v6 = HostConfig { families: vec![Family::V6], conntrack, ..config() };
         let want = [
-            "forwarding=1",
+            "forwarding?1",
             "nf_conntrack_max>=1000",
             "nf_conntrack_buckets>=250",
             "nf_conntrack_udp_timeout=30",
@@ -286,6 +308,19 @@ mod tests {
         exactly(time, 86400, "").apply(&mut kernel).unwrap();
         at_least(max, 600_000, "").apply(&mut kernel).unwrap();
         assert_eq!(kernel.written, [format!("{time}=86400"), format!("{max}=600000")]);
+    }
+
+    #[test]
+    fn forwarding_of_ipv6_is_the_operators() {
+        let mut kernel = fake(&[("net/ipv6/conf/all/forwarding", "0")]);
+        let parameter = &forwarding(&[Family::V6])[0];
+        let want = "net.ipv6.conf.all.forwarding is 0: packets to endpoints in pods and on other machines are not forwarded; `sysctl -w \
+                    net.ipv6.conf.all.forwarding=1`, and where the default route comes from router advertisements accept_ra=2 for that \
+                    interface before";
+        assert_eq!(parameter.apply(&mut kernel), Err(want.to_owned()));
+        assert!(kernel.written.is_empty());
+        let mut kernel = fake(&[("net/ipv6/conf/all/forwarding", "1")]);
+        assert_eq!(parameter.apply(&mut kernel), Ok(()));
     }
 
     #[test]

@@ -51,11 +51,6 @@ impl Digest {
         rules.iter().for_each(|rule| digest.push(rule));
         digest
     }
-
-    /// How many rules it is of.
-    pub fn rules(self) -> usize {
-        self.rules as usize
-    }
 }
 
 fn options(rule: &str) -> Vec<Opt<'_>> {

@@ -14,15 +14,22 @@ use crate::proxy::model::Ports;
 pub const MOST_DELETIONS: usize = 32;
 
 /// The difference, as one input. What was `found` is used up by it.
-pub fn difference(context: Context<'_>, fixed: &Fixed, ports: &Ports, mut found: Found) -> Input {
-    let mut input = Input::default();
+pub fn difference(
+    context: Context<'_>,
+    fixed: &Fixed,
+    ports: &Ports,
+    mut found: Found,
+    mut input: Input,
+) -> Input {
     let mut own = std::mem::take(&mut found.own);
     let mut shared: BTreeMap<Shared, Vec<String>> = BTreeMap::new();
     for port in ports.values() {
         let rules = generate(context, port);
         for (chain, rules) in rules.own {
-            if own.remove(chain.as_str()) != Some(Digest::of(&rules)) {
-                input.write("nat", &chain, &rules);
+            match own.remove(chain.as_str()) {
+                None => input.create("nat", &chain, &rules),
+                Some(there) if there != Digest::of(&rules) => input.write("nat", &chain, &rules),
+                Some(_) => {}
             }
         }
         for (chain, rule) in rules.shared {
@@ -55,7 +62,9 @@ fn fixed_chains(input: &mut Input, fixed: &Fixed, found: &Found) {
         let there = found.chain(table, chain);
         if *chain == FIREWALL && there.is_some() {
             complete(input, table, chain, rules, there.unwrap_or_default());
-        } else if there.is_none_or(|there| !same(there, rules)) {
+        } else if there.is_none() {
+            input.create(table, chain, rules);
+        } else if there.is_some_and(|there| !same(there, rules)) {
             input.write(table, chain, rules);
         }
     }
@@ -143,7 +152,7 @@ fn jumps(input: &mut Input, fixed: &Fixed, found: &Found) {
 
 /// Removes everything of ours and nothing else.
 pub fn removal(found: &Found) -> Input {
-    let mut input = Input::default();
+    let mut input = Input::new(false);
     let going: Vec<_> = found.removable().collect();
     for ((table, chain), rules) in &found.jumps {
         let leads_to = |target| {

@@ -96,6 +96,8 @@ fn endpoints(ports: &Ports) -> usize {
 /// The rules of one family, by the iptables of this host.
 pub struct IptablesBackend {
     rules: Box<dyn BulkRules>,
+    /// Whether many new chains are made in several transactions.
+    cut: bool,
     /// Whether MASQUERADE can pick any port; asked once.
     random_fully: Option<bool>,
     /// `None`: nothing is known of what is in force.
@@ -130,12 +132,18 @@ impl IptablesBackend {
                  and {name}-nft-save, and flush those of the variant that this host does not use"
             )));
         }
-        Ok(Self::new(Box::new(found)))
+        Ok(Self::of(found))
+    }
+
+    /// By a variant.
+    pub fn of(variant: Iptables) -> Self {
+        let cut = variant.backend() == netns_tools::iptables::Backend::Nft;
+        Self { cut, ..Self::new(Box::new(variant)) }
     }
 
     /// By what holds rules.
     pub fn new(rules: Box<dyn BulkRules>) -> Self {
-        Self { rules, random_fully: None, committed: None }
+        Self { rules, cut: false, random_fully: None, committed: None }
     }
 
     fn context<'a>(&self, options: &'a RuleOptions, endpoints: usize) -> Context<'a> {
@@ -156,7 +164,7 @@ impl IptablesBackend {
         let context = self.context(options, endpoints(ports));
         let fixed = self.fixed(context)?;
         let found = Found::read(self.rules.as_mut())?;
-        let input = full::difference(context, &fixed, ports, found);
+        let input = full::difference(context, &fixed, ports, found, Input::new(self.cut));
         self.commit(&input)?;
         let totals = Totals::of(context, &fixed, ports);
         self.remember(options, totals)?;
@@ -172,7 +180,8 @@ impl IptablesBackend {
         let after = committed.totals.endpoints_after(ports, changed);
         let context = self.context(&committed.options, after);
         let fixed = self.fixed(context)?;
-        let input = partial::difference(context, &fixed, ports, changed, &mut committed.totals);
+        let (totals, empty) = (&mut committed.totals, Input::new(self.cut));
+        let input = partial::difference(context, &fixed, ports, changed, totals, empty);
         let totals = committed.totals;
         if input.is_empty() {
             self.committed = Some(committed);
@@ -246,7 +255,7 @@ impl Backend for IptablesBackend {
         let context = self.context(options, endpoints(ports));
         let fixed = self.fixed(context)?;
         let found = Found::read(self.rules.as_mut())?;
-        Ok(full::difference(context, &fixed, ports, found).to_string())
+        Ok(full::difference(context, &fixed, ports, found, Input::new(self.cut)).to_string())
     }
 
     fn compare(

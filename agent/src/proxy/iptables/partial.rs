@@ -65,8 +65,8 @@ pub fn difference(
     ports: &Ports,
     changed: &Changed,
     totals: &mut Totals,
+    mut input: Input,
 ) -> Input {
-    let mut input = Input::default();
     let mut edits: BTreeMap<Shared, Edits> = BTreeMap::new();
     totals.endpoints = totals.endpoints_after(ports, changed);
     for (id, before) in changed {
@@ -92,8 +92,10 @@ fn own_chains(input: &mut Input, old: &PortRules, new: &PortRules) {
     let known: BTreeMap<&str, &[String]> =
         old.own.iter().map(|(chain, rules)| (chain.as_str(), rules.as_slice())).collect();
     for (chain, rules) in &new.own {
-        if known.get(chain.as_str()) != Some(&rules.as_slice()) {
-            input.write("nat", chain, rules);
+        match known.get(chain.as_str()) {
+            None => input.create("nat", chain, rules),
+            Some(before) if before != rules => input.write("nat", chain, rules),
+            Some(_) => {}
         }
     }
     let kept: BTreeSet<&str> = new.own.iter().map(|(chain, _)| chain.as_str()).collect();

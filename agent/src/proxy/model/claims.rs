@@ -94,9 +94,10 @@ impl Claims {
         }
     }
 
-    /// Takes from a port what another service has. The cluster address stays: without it there would be no port at all, and the
-    /// API server gives none twice.
-    pub fn strip(&self, name: &ServiceName, port: &mut ServicePort) {
+    /// Takes from a port what another service has. `false`: that is its cluster address, and without it there is no port. The API
+    /// server gives none twice, but objects come from elsewhere too, and two rules for one address would be refused with all that
+    /// is changed at the same time.
+    pub fn strip(&self, name: &ServiceName, port: &mut ServicePort) -> bool {
         let (protocol, number) = (port.id.protocol, port.port);
         let has = |address: Option<IpAddr>, port: u16| {
             let first = self.claimants.get(&Frontend { address, protocol, port });
@@ -105,5 +106,6 @@ impl Claims {
         port.external_ips.retain(|ip| has(Some(*ip), number));
         port.load_balancer_ips.retain(|ip| has(Some(*ip), number));
         port.node_port = port.node_port.filter(|port| has(None, *port));
+        has(Some(port.cluster_ip), number)
     }
 }

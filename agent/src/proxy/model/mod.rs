@@ -371,9 +371,16 @@ impl Model {
         let Some(service) = self.services.get(name) else { return BTreeMap::new() };
         let slices = self.slices.get(name).into_iter().flat_map(BTreeMap::values);
         let slices: Vec<_> = slices.filter(|slice| slice.family == family).collect();
+        // a number or node port that a service names twice is the first port's
+        let (mut numbers, mut node_ports) = (BTreeSet::new(), BTreeSet::new());
         let port = |port: &Port| {
             let mut built = ServicePort::new(service, port, family)?;
-            self.claims.strip(name, &mut built);
+            let has_address = self.claims.strip(name, &mut built);
+            if !has_address || !numbers.insert((port.protocol, port.port)) {
+                return None;
+            }
+            built.node_port =
+                built.node_port.filter(|node| node_ports.insert((port.protocol, *node)));
             built.endpoints = select::endpoints(&built, port, &slices, &self.node);
             Some((built.id.clone(), built))
         };

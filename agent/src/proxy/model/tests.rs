@@ -325,3 +325,26 @@ fn a_list_removes_what_is_not_in_it() {
     assert_eq!((before, model.ports(Family::V4).len()), (vec![true, true, false], 1));
     assert_eq!(changes.v4.values().next().unwrap().as_deref(), Some(&first));
 }
+
+#[test]
+fn a_cluster_address_belongs_to_one_service_and_a_number_to_one_port() {
+    let mut model = Model::new(node());
+    let spec = json!({"type": "NodePort", "clusterIP": "10.96.0.1", "ports": [
+        {"name": "a", "port": 80, "nodePort": 30080}, {"name": "b", "port": 80, "nodePort": 30081},
+        {"name": "c", "port": 81, "nodePort": 30080}]});
+    model.set_service(Service { created: Some(1), ..service("old", spec.clone()) });
+    model.set_service(Service { created: Some(2), ..service("young", spec) });
+    let ports = |model: &Model| -> Vec<_> {
+        let port = |(id, port): (&PortId, &Arc<ServicePort>)| (id.to_string(), port.node_port);
+        model.ports(Family::V4).iter().map(port).collect()
+    };
+    assert_eq!(
+        ports(&model),
+        [("default/old:a".into(), Some(30080)), ("default/old:c".into(), None)]
+    );
+    model.remove_service(&ServiceName::new("default", "old"));
+    assert_eq!(
+        ports(&model),
+        [("default/young:a".into(), Some(30080)), ("default/young:c".into(), None)]
+    );
+}

@@ -96,21 +96,18 @@ pub fn comparison(family: Family, desired: &Objects, actual: &Objects, whole: bo
             actual: lines(family, actual, &every, &|_| true),
         };
     }
-    let services: BTreeSet<Vec<u8>> = desired
-        .sets
-        .iter()
-        .filter(|(set, _)| matches!(set, SetName::Backends | SetName::Services))
-        .flat_map(|(set, elements)| elements.keys().map(|key| service_of(*set, family, key)))
-        .collect();
+    let frontends = [SetName::Services, SetName::NodePorts, SetName::Rejected, SetName::Dropped];
+    let frontends = frontends.into_iter().filter_map(|set| desired.sets.get(&set));
+    let frontends: BTreeSet<&[u8]> =
+        frontends.flat_map(|set| set.keys().map(Key::as_slice)).collect();
     let concerns = |set: &SetName, key: &Key| {
         desired.sets.get(set).is_some_and(|elements| elements.contains_key(key))
-            || (matches!(set, SetName::Backends | SetName::Members | SetName::LocalMembers)
-                && services.contains(&service_of(*set, family, key)))
+            || frontend_of(*set, family, key).is_some_and(|bytes| frontends.contains(bytes))
     };
     // the chains that every service goes through are left out
     let routes = |chain: &str| {
         let is_route = |data: &Option<_>| matches!(data, Some(Data::Verdict(Verdict::Goto(to))) if &**to == chain);
-        [SetName::Routes, SetName::Firewall].iter().any(|set| {
+        [SetName::Services, SetName::NodePorts, SetName::Firewall].iter().any(|set| {
             desired.sets.get(set).is_some_and(|elements| elements.values().any(is_route))
         })
     };
@@ -120,11 +117,16 @@ pub fn comparison(family: Family, desired: &Objects, actual: &Objects, whole: bo
     }
 }
 
-/// The service's own address, protocol and port, with which the key begins.
-fn service_of(set: SetName, family: Family, key: &Key) -> Vec<u8> {
-    let fields = set.key(family).iter().take(3);
+/// The address, protocol and port, or protocol and node port, with which the key begins, in sets of endpoints.
+fn frontend_of(set: SetName, family: Family, key: &Key) -> Option<&[u8]> {
+    let fields = match set {
+        SetName::Backends | SetName::Members | SetName::LocalMembers => 3,
+        SetName::NodePortBackends | SetName::NodePortMembers | SetName::NodePortLocalMembers => 2,
+        _ => return None,
+    };
+    let fields = set.key(family).iter().take(fields);
     let len: u32 = fields.map(|field| field.size().next_multiple_of(4)).sum();
-    key.as_slice().iter().take(len as usize).copied().collect()
+    key.as_slice().get(..len as usize)
 }
 
 fn lines(

@@ -35,24 +35,26 @@ pub const fn packets(family: Family) -> Packets {
 /// A set or map of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SetName {
-    /// `address . protocol . port` → route.
+    /// `address . protocol . port` → the chain of its route.
     Services,
-    /// `protocol . port` → route.
+    /// `protocol . port` → the chain of its route.
     NodePorts,
-    /// External `address . protocol . port` → the service's own address, protocol and port.
-    ExternalServices,
-    /// `protocol . node port` → the service's own address, protocol and port.
-    NodePortServices,
-    /// Route → the chain of it.
-    Routes,
-    /// `service address . protocol . port . number` → endpoint.
+    /// `address . protocol . port . number` → endpoint.
     Backends,
-    /// `client . service address . protocol . port` → endpoint; rules write it.
+    /// `protocol . node port . number` → endpoint.
+    NodePortBackends,
+    /// `client . address . protocol . port` → endpoint; rules write it.
     Clients,
-    /// `service address . protocol . port . endpoint`: who serves under the policy Cluster, where clients are remembered.
+    /// `client . protocol . node port` → endpoint; rules write it.
+    NodePortClients,
+    /// `address . protocol . port . endpoint`: who serves under the policy Cluster, where clients are remembered.
     Members,
     /// The same under the policy Local.
     LocalMembers,
+    /// `protocol . node port . endpoint`: the same of node ports.
+    NodePortMembers,
+    /// The same under the policy Local.
+    NodePortLocalMembers,
     /// The cluster addresses of services.
     ClusterIps,
     /// `address . address` of this node's endpoints.
@@ -75,16 +77,17 @@ use SetName as S;
 
 impl SetName {
     /// All, in the order in which they are made.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         S::Services,
         S::NodePorts,
-        S::ExternalServices,
-        S::NodePortServices,
-        S::Routes,
         S::Backends,
+        S::NodePortBackends,
         S::Clients,
+        S::NodePortClients,
         S::Members,
         S::LocalMembers,
+        S::NodePortMembers,
+        S::NodePortLocalMembers,
         S::ClusterIps,
         S::Hairpins,
         S::Rejected,
@@ -100,13 +103,14 @@ impl SetName {
         match self {
             S::Services => "services",
             S::NodePorts => "nodeports",
-            S::ExternalServices => "external-services",
-            S::NodePortServices => "nodeport-services",
-            S::Routes => "routes",
             S::Backends => "backends",
+            S::NodePortBackends => "nodeport-backends",
             S::Clients => "clients",
+            S::NodePortClients => "nodeport-clients",
             S::Members => "members",
             S::LocalMembers => "local-members",
+            S::NodePortMembers => "nodeport-members",
+            S::NodePortLocalMembers => "nodeport-local-members",
             S::ClusterIps => "cluster-ips",
             S::Hairpins => "hairpins",
             S::Rejected => "rejected",
@@ -125,30 +129,30 @@ impl SetName {
 
     /// Whether packets write it, so that its elements are none of ours.
     pub const fn is_written_by_rules(self) -> bool {
-        matches!(self, S::Clients)
+        matches!(self, S::Clients | S::NodePortClients)
     }
 
     /// The fields of its key.
     pub const fn key(self, family: Family) -> &'static [Type] {
         use Type::{InetProto, InetService, Ipv4Addr as V4, Ipv6Addr as V6, Mark};
-        const ROUTE: &[Type] = &[Mark, Mark];
         const NODE_PORT: &[Type] = &[InetProto, InetService];
         macro_rules! keys {
             ($address:ident) => {
                 match self {
-                    S::NodePorts
-                    | S::NodePortServices
-                    | S::RejectedNodePorts
-                    | S::DroppedNodePorts => NODE_PORT,
-                    S::Routes => ROUTE,
+                    S::NodePorts | S::RejectedNodePorts | S::DroppedNodePorts => NODE_PORT,
                     S::Backends => &[$address, InetProto, InetService, Mark],
+                    S::NodePortBackends => &[InetProto, InetService, Mark],
                     S::Clients => &[$address, $address, InetProto, InetService],
+                    S::NodePortClients => &[$address, InetProto, InetService],
                     S::Members | S::LocalMembers => {
                         &[$address, InetProto, InetService, $address, InetService]
                     }
+                    S::NodePortMembers | S::NodePortLocalMembers => {
+                        &[InetProto, InetService, $address, InetService]
+                    }
                     S::ClusterIps | S::NodePortIps => &[$address],
                     S::Hairpins => &[$address, $address],
-                    S::Services | S::ExternalServices | S::Rejected | S::Dropped | S::Firewall => {
+                    S::Services | S::Rejected | S::Dropped | S::Firewall => {
                         &[$address, InetProto, InetService]
                     }
                 }
@@ -162,18 +166,13 @@ impl SetName {
 
     /// What it is a map of, if it is one.
     pub const fn map(self, family: Family) -> Option<MapOf<'static>> {
-        use Type::{InetProto, InetService, Ipv4Addr as V4, Ipv6Addr as V6, Mark};
-        Some(match (self, family) {
-            (S::Services | S::NodePorts, _) => MapOf::Data(&[Mark, Mark]),
-            (S::ExternalServices | S::NodePortServices, Family::V4) => {
-                MapOf::Data(&[V4, InetProto, InetService])
-            }
-            (S::ExternalServices | S::NodePortServices, Family::V6) => {
-                MapOf::Data(&[V6, InetProto, InetService])
-            }
-            (S::Routes | S::Firewall, _) => MapOf::Verdicts,
-            (S::Backends | S::Clients, Family::V4) => MapOf::Data(&[V4, InetService]),
-            (S::Backends | S::Clients, Family::V6) => MapOf::Data(&[V6, InetService]),
+        use Type::{InetService, Ipv4Addr as V4, Ipv6Addr as V6};
+        Some(match self {
+            S::Services | S::NodePorts | S::Firewall => MapOf::Verdicts,
+            S::Backends | S::NodePortBackends | S::Clients | S::NodePortClients => match family {
+                Family::V4 => MapOf::Data(&[V4, InetService]),
+                Family::V6 => MapOf::Data(&[V6, InetService]),
+            },
             _ => return None,
         })
     }

@@ -38,7 +38,7 @@ impl Sources {
 /// What several ports may need: it is there as long as one of them does.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Shared {
-    /// The chain of a route, and its element in `routes`.
+    /// The chain of a route.
     Route(Route),
     /// The chain of source ranges.
     Sources(Sources),
@@ -57,6 +57,34 @@ pub struct Contribution {
     pub shared: Vec<Shared>,
 }
 
+/// The sets of what is known by an address, or by a node port.
+struct Sets {
+    routes: SetName,
+    backends: SetName,
+    members: SetName,
+    local_members: SetName,
+    rejected: SetName,
+    dropped: SetName,
+}
+
+const BY_ADDRESS: Sets = Sets {
+    routes: SetName::Services,
+    backends: SetName::Backends,
+    members: SetName::Members,
+    local_members: SetName::LocalMembers,
+    rejected: SetName::Rejected,
+    dropped: SetName::Dropped,
+};
+
+const BY_NODE_PORT: Sets = Sets {
+    routes: SetName::NodePorts,
+    backends: SetName::NodePortBackends,
+    members: SetName::NodePortMembers,
+    local_members: SetName::NodePortLocalMembers,
+    rejected: SetName::RejectedNodePorts,
+    dropped: SetName::DroppedNodePorts,
+};
+
 /// What a port adds. Pure.
 pub fn contribution(port: &ServicePort) -> Contribution {
     let mut writer = Writer { port, result: Contribution::default() };
@@ -64,7 +92,7 @@ pub fn contribution(port: &ServicePort) -> Contribution {
     writer.external_addresses();
     writer.node_port();
     writer.firewall();
-    writer.endpoints();
+    writer.hairpins();
     let mut result = writer.result;
     result.shared.sort_unstable();
     result.shared.dedup();
@@ -84,10 +112,6 @@ fn count(endpoints: &[Endpoint]) -> u16 {
 impl Writer<'_> {
     fn add(&mut self, set: SetName, key: Key, data: Option<Data>) {
         self.result.entries.push((set, key, data));
-    }
-
-    fn own_key(&self) -> Key {
-        service_key(self.port.cluster_ip, self.port.id.protocol, self.port.port)
     }
 
     /// In whole seconds; a part of one counts as one.
@@ -111,17 +135,19 @@ impl Writer<'_> {
     }
 
     fn cluster_address(&mut self) {
-        let key = self.own_key();
-        let kind = if self.port.internal_local { Kind::ClusterLocal } else { Kind::Cluster };
-        match self.port.internal() {
+        let port = self.port;
+        let key = service_key(port.cluster_ip, port.id.protocol, port.port);
+        let local = port.internal_local;
+        match port.internal() {
             Reach::To(_) => {
-                let route = self.route(kind);
-                self.add(SetName::Services, key, Some(Data::Value(route.key())));
+                let route = self.route(if local { Kind::ClusterLocal } else { Kind::Cluster });
+                self.add(SetName::Services, key, Some(route.data()));
+                self.pool(key, &BY_ADDRESS, local);
             }
             Reach::Reject => self.add(SetName::Rejected, key, None),
             Reach::Drop => self.add(SetName::Dropped, key, None),
         }
-        self.result.shared.push(Shared::ClusterIp(self.port.cluster_ip));
+        self.result.shared.push(Shared::ClusterIp(port.cluster_ip));
     }
 
     /// Addresses from outside, each once.
@@ -137,36 +163,30 @@ impl Writer<'_> {
     fn external_addresses(&mut self) {
         for address in self.external_ips() {
             let key = service_key(address, self.port.id.protocol, self.port.port);
-            let sets =
-                [SetName::Services, SetName::ExternalServices, SetName::Rejected, SetName::Dropped];
-            self.frontend(key, sets);
+            self.frontend(key, &BY_ADDRESS);
         }
     }
 
     fn node_port(&mut self) {
         let Some(node_port) = self.port.node_port else { return };
-        let sets = [
-            SetName::NodePorts,
-            SetName::NodePortServices,
-            SetName::RejectedNodePorts,
-            SetName::DroppedNodePorts,
-        ];
-        self.frontend(node_port_key(self.port.id.protocol, node_port), sets);
+        self.frontend(node_port_key(self.port.id.protocol, node_port), &BY_NODE_PORT);
     }
 
     /// Under the policy Local without an endpoint here, pods and this node still find the others; what nobody took is dropped.
-    fn frontend(&mut self, key: Key, [routes, services, rejected, dropped]: [SetName; 4]) {
+    fn frontend(&mut self, key: Key, sets: &Sets) {
         if !self.port.endpoints.any {
-            return self.add(rejected, key, None);
+            return self.add(sets.rejected, key, None);
         }
         if self.port.external() == Reach::Drop {
-            self.add(dropped, key, None);
+            self.add(sets.dropped, key, None);
         }
         let local = self.port.external_local;
-        let kind = if local { Kind::ExternalLocal } else { Kind::External };
-        let route = self.route(kind);
-        self.add(routes, key, Some(Data::Value(route.key())));
-        self.add(services, key, Some(Data::Value(self.own_key())));
+        let route = self.route(if local { Kind::ExternalLocal } else { Kind::External });
+        self.add(sets.routes, key, Some(route.data()));
+        self.pool(key, sets, false);
+        if local {
+            self.pool(key, sets, true);
+        }
     }
 
     fn firewall(&mut self) {
@@ -179,29 +199,28 @@ impl Writer<'_> {
         }
     }
 
-    fn endpoints(&mut self) {
-        let port = self.port;
-        if port.uses_cluster_endpoints() {
-            self.pool(&port.endpoints.cluster, 0, SetName::Members);
-        }
-        if port.uses_local_endpoints() {
-            self.pool(&port.endpoints.local, LOCAL, SetName::LocalMembers);
-        }
-        for endpoint in port.reachable() {
+    fn hairpins(&mut self) {
+        for endpoint in self.port.reachable() {
             if endpoint.local {
                 self.result.shared.push(Shared::Hairpin(endpoint.address.ip()));
             }
         }
     }
 
-    fn pool(&mut self, endpoints: &[Endpoint], offset: u32, members: SetName) {
-        let service = self.own_key();
+    /// Where `key` leads under one of the policies.
+    fn pool(&mut self, key: Key, sets: &Sets, local: bool) {
+        let endpoints = &self.port.endpoints;
+        let (endpoints, offset, members) = if local {
+            (&endpoints.local, LOCAL, sets.local_members)
+        } else {
+            (&endpoints.cluster, 0, sets.members)
+        };
         for (index, endpoint) in (offset..).zip(endpoints.iter().take(MOST)) {
             let (address, port) = (endpoint.address.ip(), endpoint.address.port());
             let data = Data::Value(Key::new(address).and(port));
-            self.add(SetName::Backends, service.and(number(index)), Some(data));
+            self.add(sets.backends, key.and(number(index)), Some(data));
             if self.affinity() > 0 {
-                self.add(members, service.and(address).and(port), None);
+                self.add(members, key.and(address).and(port), None);
             }
         }
     }

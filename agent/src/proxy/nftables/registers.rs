@@ -2,59 +2,69 @@
 //!
 //! ```text
 //! client | service address, protocol, port | endpoint's address, port
+//! client |                protocol, port   | endpoint's address, port     by a node port
 //! ```
 //! So what is looked up is always a part of this row: `services` by the middle, `backends` by the middle with the number of the
 //! endpoint behind it, `clients` by the first two parts, `members` by the last two.
 
-use netns_tools::iptables::Family;
-use netns_tools::nftables::{DynsetOp, Expr, Header, Meta, NatFlags, NatKind, Reg, Value};
 use std::time::Duration;
 
+use netns_tools::iptables::Family;
+use netns_tools::nftables::{DynsetOp, Expr, Header, Meta, NatFlags, NatKind, Reg, Value};
+
 use super::layout::{self, SetName};
+
+/// By what the service of a packet is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// By address, protocol and port.
+    Address,
+    /// By protocol and port, at an address of this node.
+    NodePort,
+}
 
 /// The registers of a family.
 #[derive(Clone, Copy, Debug)]
 pub struct Registers {
     family: Family,
+    source: Source,
     /// Words of an address.
     words: u32,
 }
 
 impl Registers {
     /// Of a family.
-    pub const fn of(family: Family) -> Self {
+    pub const fn of(family: Family, source: Source) -> Self {
         let words = match family {
             Family::V4 => 1,
             Family::V6 => 4,
         };
-        Self { family, words }
+        Self { family, source, words }
     }
 
-    /// The client's address.
-    pub const fn client(self) -> Reg {
+    const fn client() -> Reg {
         Reg::word(0)
     }
 
-    /// The service's address, before its protocol and port.
-    pub const fn service(self) -> Reg {
+    /// The service's address, protocol and port, or its protocol and node port.
+    const fn service(self) -> Reg {
         Reg::word(self.words)
     }
 
-    const fn protocol(self) -> Reg {
-        Reg::word(2 * self.words)
-    }
-
-    const fn port(self) -> Reg {
-        Reg::word(2 * self.words + 1)
+    const fn protocol(self) -> u32 {
+        match self.source {
+            Source::Address => 2 * self.words,
+            Source::NodePort => self.words,
+        }
     }
 
     /// The number of an endpoint, then its address.
-    pub const fn endpoint(self) -> Reg {
-        Reg::word(2 * self.words + 2)
+    const fn endpoint(self) -> Reg {
+        Reg::word(self.protocol() + 2)
     }
 
     const fn endpoint_port(self) -> Reg {
-        Reg::word(3 * self.words + 2)
+        Reg::word(self.protocol() + 2 + self.words)
     }
 
     const fn address(self, dreg: Reg, source: bool) -> Expr {
@@ -67,51 +77,72 @@ impl Registers {
         Expr::Payload { dreg, base: Header::NETWORK, offset, len }
     }
 
-    /// `saddr`, as the client.
+    /// `saddr`.
     pub const fn load_client(self) -> Expr {
-        self.address(self.client(), true)
+        self.address(Self::client(), true)
     }
 
-    /// `daddr . meta l4proto . th dport`, as the service.
-    pub fn load_destination(self) -> [Expr; 3] {
-        [
-            self.address(self.service(), false),
-            Expr::Meta { dreg: self.protocol(), key: Meta::L4PROTO },
-            port_of_destination(self.port()),
-        ]
+    /// `daddr . meta l4proto . th dport`, or without the address.
+    pub fn load_service(self) -> Vec<Expr> {
+        let (protocol, port) = (Reg::word(self.protocol()), Reg::word(self.protocol() + 1));
+        let address = self.address(self.service(), false);
+        let address = (self.source == Source::Address).then_some(address);
+        let rest = [
+            Expr::Meta { dreg: protocol, key: Meta::L4PROTO },
+            Expr::Payload { dreg: port, base: Header::TRANSPORT, offset: 2, len: 2 },
+        ];
+        address.into_iter().chain(rest).collect()
     }
 
-    /// `meta l4proto . th dport`, where the service will be.
-    pub fn load_node_port(self) -> [Expr; 2] {
-        let dport = match self.family {
-            Family::V4 => self.protocol(),
-            Family::V6 => Reg::word(self.words + 1),
-        };
-        [Expr::Meta { dreg: self.service(), key: Meta::L4PROTO }, port_of_destination(dport)]
+    /// `numgen random mod MODULUS offset OFFSET`, as the number of an endpoint.
+    pub const fn random(self, modulus: u32, offset: u32) -> Expr {
+        Expr::Numgen { dreg: self.endpoint(), modulus, offset, random: true }
     }
 
-    /// `… map @set`: what is found goes to `to`.
-    pub fn map(self, set: SetName, key: Reg, to: Reg) -> Expr {
+    fn map(set: SetName, key: Reg, to: Reg) -> Expr {
         Expr::Lookup { set: set.name().into(), sreg: key, dreg: Some(to), invert: false }
     }
 
-    /// `… @set`.
-    pub fn is_in(self, set: SetName, key: Reg) -> Expr {
-        Expr::Lookup { set: set.name().into(), sreg: key, dreg: None, invert: false }
+    /// The endpoint of the number.
+    pub fn backend(self) -> Expr {
+        let set = match self.source {
+            Source::Address => SetName::Backends,
+            Source::NodePort => SetName::NodePortBackends,
+        };
+        Self::map(set, self.service(), self.endpoint())
     }
 
-    /// `numgen random mod COUNT offset OFFSET`, as the number of an endpoint.
-    pub const fn random(self, modulus: u32, offset: u32) -> Expr {
-        Expr::Numgen { dreg: self.endpoint(), modulus, offset, random: true }
+    const fn clients(self) -> SetName {
+        match self.source {
+            Source::Address => SetName::Clients,
+            Source::NodePort => SetName::NodePortClients,
+        }
+    }
+
+    /// The endpoint that the client is remembered with.
+    pub fn recall(self) -> Expr {
+        Self::map(self.clients(), Self::client(), self.endpoint())
+    }
+
+    /// Whether the endpoint serves.
+    pub fn is_member(self, local: bool) -> Expr {
+        let set = match (self.source, local) {
+            (Source::Address, false) => SetName::Members,
+            (Source::Address, true) => SetName::LocalMembers,
+            (Source::NodePort, false) => SetName::NodePortMembers,
+            (Source::NodePort, true) => SetName::NodePortLocalMembers,
+        };
+        Expr::Lookup { set: set.name().into(), sreg: self.service(), dreg: None, invert: false }
     }
 
     /// `update @clients { client . service : endpoint }` and the like.
     pub fn remember(self, op: DynsetOp, timeout: Option<Duration>) -> Expr {
         Expr::Dynset {
-            set: SetName::Clients.name().into(),
+            set: self.clients().name().into(),
             op,
-            key: self.client(),
-            data: (op != DynsetOp::DELETE).then(|| self.endpoint()),
+            key: Self::client(),
+            // the kernel wants it also of who deletes
+            data: Some(self.endpoint()),
             timeout,
         }
     }
@@ -126,10 +157,15 @@ impl Registers {
             flags: NatFlags::NONE,
         }
     }
-}
 
-fn port_of_destination(dreg: Reg) -> Expr {
-    Expr::Payload { dreg, base: Header::TRANSPORT, offset: 2, len: 2 }
+    /// Goes where the service's address, or the node port, leads.
+    pub fn follow_route(self) -> Expr {
+        let set = match self.source {
+            Source::Address => SetName::Services,
+            Source::NodePort => SetName::NodePorts,
+        };
+        Self::map(set, self.service(), Reg::VERDICT)
+    }
 }
 
 /// What an interface's name begins with, to compare with the first bytes of `iifname`.

@@ -7,17 +7,17 @@ use std::fmt;
 use std::time::Duration;
 
 use netns_tools::iptables::Family;
-use netns_tools::nftables::{Data, DynsetOp, Expr, Key, Rule, Verdict};
+use netns_tools::nftables::{Data, DynsetOp, Expr, Rule, Verdict};
 
 use super::super::options::{LocalMatch, RuleOptions};
-use super::layout::{self, LOCAL, SetName, number};
-use super::registers::{Registers, name_prefix};
+use super::layout::{self, LOCAL};
+use super::registers::{Registers, Source, name_prefix};
 
 /// How a connection comes to its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// From an address or node port to the endpoints of the cluster, whoever sent it there. No packet comes here from
-    /// `routes`: other routes end in it.
+    /// `services`: other routes end in it.
     Pick = 0,
     /// To the cluster address, policy Cluster.
     Cluster = 1,
@@ -57,23 +57,11 @@ impl fmt::Display for Route {
     }
 }
 
-/// From where the service of a packet is known.
-#[derive(Clone, Copy)]
-enum Source {
-    /// It is addressed itself.
-    Itself,
-    /// By an external address.
-    Address,
-    /// By a node port.
-    NodePort,
-}
-
 /// Which endpoints.
 #[derive(Clone, Copy)]
 struct Pool {
     count: u16,
-    offset: u32,
-    members: SetName,
+    local: bool,
 }
 
 impl Route {
@@ -82,17 +70,9 @@ impl Route {
         self.to_string().into()
     }
 
-    /// As `services` and `nodeports` hold it.
-    pub fn key(&self) -> Key {
-        let kind = (self.kind as u32) << 24 | self.affinity.min(0x00ff_ffff);
-        let counts = u32::from(self.cluster) << 16 | u32::from(self.local);
-        Key::new(number(kind)).and(number(counts))
-    }
-
-    /// Its element in `routes`, if packets come from there.
-    pub fn element(&self) -> Option<(Key, Data)> {
-        let verdict = Verdict::Goto(self.chain());
-        (self.kind != Kind::Pick).then(|| (self.key(), Data::Verdict(verdict)))
+    /// What `services` and `nodeports` hold.
+    pub fn data(&self) -> Data {
+        Data::Verdict(Verdict::Goto(self.chain()))
     }
 
     /// The route that it ends in for some packets.
@@ -102,21 +82,12 @@ impl Route {
     }
 
     fn pool(&self, local: bool) -> Pool {
-        if local {
-            Pool { count: self.local, offset: LOCAL, members: SetName::LocalMembers }
-        } else {
-            Pool { count: self.cluster, offset: 0, members: SetName::Members }
-        }
+        Pool { count: if local { self.local } else { self.cluster }, local }
     }
 
     /// The rules of its chain.
     pub fn rules(&self, family: Family, options: &RuleOptions) -> Vec<Rule> {
-        let mut writer = Writer {
-            family,
-            registers: Registers::of(family),
-            affinity: self.affinity,
-            rules: Vec::new(),
-        };
+        let mut writer = Writer { family, affinity: self.affinity, rules: Vec::new() };
         match self.kind {
             Kind::Pick => {
                 writer.choose(Source::Address, self.pool(false));
@@ -124,11 +95,11 @@ impl Route {
             }
             Kind::Cluster => {
                 writer.masquerade_foreign(options);
-                writer.choose(Source::Itself, self.pool(false));
+                writer.choose(Source::Address, self.pool(false));
             }
             Kind::ClusterLocal => {
                 writer.masquerade_foreign(options);
-                writer.choose(Source::Itself, self.pool(true));
+                writer.choose(Source::Address, self.pool(true));
             }
             Kind::External => {
                 let mark = options.mark();
@@ -148,7 +119,6 @@ impl Route {
 /// Writes the rules of a chain.
 struct Writer {
     family: Family,
-    registers: Registers,
     affinity: u32,
     rules: Vec<Rule>,
 }
@@ -204,40 +174,13 @@ impl Writer {
         if pool.count == 0 {
             return;
         }
+        let registers = Registers::of(self.family, source);
         if self.affinity > 0 {
-            self.rules.push(self.remembered(source, pool));
-            self.rules.push(self.remembering(source, pool));
+            self.rules.push(self.remembered(registers, pool));
+            self.rules.push(self.remembering(registers, pool));
         }
-        let rule = self.service(self.rule(), source);
-        self.rules.push(self.at_random(rule, pool).expr(self.registers.dnat()));
-    }
-
-    /// Puts the service's address, protocol and port into their registers.
-    fn service(&self, mut rule: Rule, source: Source) -> Rule {
-        let registers = self.registers;
-        let map = match source {
-            Source::Itself | Source::Address => {
-                rule = registers.load_destination().into_iter().fold(rule, Rule::expr);
-                matches!(source, Source::Address).then_some(SetName::ExternalServices)
-            }
-            Source::NodePort => {
-                rule = registers.load_node_port().into_iter().fold(rule, Rule::expr);
-                Some(SetName::NodePortServices)
-            }
-        };
-        match map {
-            Some(map) => rule.expr(registers.map(map, registers.service(), registers.service())),
-            None => rule,
-        }
-    }
-
-    fn at_random(&self, rule: Rule, pool: Pool) -> Rule {
-        let registers = self.registers;
-        rule.expr(registers.random(pool.count.into(), pool.offset)).expr(registers.map(
-            SetName::Backends,
-            registers.service(),
-            registers.endpoint(),
-        ))
+        let rule = with(self.rule(), registers.load_service());
+        self.rules.push(with(rule, at_random(registers, pool)).expr(registers.dnat()));
     }
 
     fn time(&self) -> Option<Duration> {
@@ -245,25 +188,36 @@ impl Writer {
     }
 
     /// A client that was here goes where it went, if that still serves.
-    fn remembered(&self, source: Source, pool: Pool) -> Rule {
-        let registers = self.registers;
-        let rule = self.service(self.rule().expr(registers.load_client()), source);
-        rule.expr(registers.map(SetName::Clients, registers.client(), registers.endpoint()))
-            .expr(registers.is_in(pool.members, registers.service()))
+    fn remembered(&self, registers: Registers, pool: Pool) -> Rule {
+        let rule = self.rule().expr(registers.load_client());
+        with(rule, registers.load_service())
+            .expr(registers.recall())
+            .expr(registers.is_member(pool.local))
             .expr(registers.remember(DynsetOp::UPDATE, self.time()))
+            .expr(registers.recall())
             .expr(registers.dnat())
     }
 
     /// One that was not goes anywhere, and will go there again. What is known of it may be of an endpoint that is gone, and an
-    /// update would leave it, so that goes first.
-    fn remembering(&self, source: Source, pool: Pool) -> Rule {
-        let registers = self.registers;
-        let rule = self.service(self.rule().expr(registers.load_client()), source);
-        self.at_random(rule, pool)
+    /// update would leave it, so that goes first. Where there is no room to remember it, the next rule serves it.
+    fn remembering(&self, registers: Registers, pool: Pool) -> Rule {
+        let rule = self.rule().expr(registers.load_client());
+        let rule = with(rule, registers.load_service());
+        with(rule, at_random(registers, pool))
             .expr(registers.remember(DynsetOp::DELETE, None))
             .expr(registers.remember(DynsetOp::UPDATE, self.time()))
+            .expr(registers.recall())
             .expr(registers.dnat())
     }
+}
+
+fn with(rule: Rule, expressions: impl IntoIterator<Item = Expr>) -> Rule {
+    expressions.into_iter().fold(rule, Rule::expr)
+}
+
+fn at_random(registers: Registers, pool: Pool) -> [Expr; 2] {
+    let offset = if pool.local { LOCAL } else { 0 };
+    [registers.random(pool.count.into(), offset), registers.backend()]
 }
 
 fn interface_prefix(rule: Rule, prefix: &str, op: netns_tools::nftables::Op) -> Rule {

@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netns_tools::iptables::Family;
 use netns_tools::nftables::{
-    Base, ChainKind, Field, Hook, NatFlags, Reg, Reject, Rule, ct_state, ct_status, priority,
+    Base, ChainKind, Field, Hook, NatFlags, Reject, Rule, ct_state, ct_status, priority,
 };
 
 use super::super::options::{NodePortAddresses, RuleOptions};
 use super::layout::{self, SetName};
-use super::registers::Registers;
+use super::registers::{Registers, Source};
 
 /// A chain: its name, where the kernel sends packets to it, its rules.
 pub type Chain = (&'static str, Option<Base>, Vec<Rule>);
@@ -19,9 +19,6 @@ const FIREWALL: &str = "firewall";
 const UNSERVED: &str = "unserved";
 const UNSERVED_NODE_PORTS: &str = "unserved-nodeports";
 const NO_SUCH_PORT: &str = "no-such-port";
-
-/// Where a route waits to be looked up: behind the registers of every key that leads to one.
-const ROUTE: Reg = Reg::word(8);
 
 /// All of them, those that are jumped to first.
 pub fn chains(family: Family, options: &RuleOptions) -> Vec<Chain> {
@@ -96,18 +93,14 @@ impl Writer<'_> {
     }
 
     fn services(&self) -> Vec<Rule> {
-        let registers = Registers::of(self.family);
-        let route = |rule: Rule, set| {
-            rule.expr(registers.map(set, registers.service(), ROUTE)).expr(registers.map(
-                SetName::Routes,
-                ROUTE,
-                Reg::VERDICT,
-            ))
-        };
-        let by_address = registers.load_destination().into_iter().fold(self.rule(), Rule::expr);
         let to_node = self.to_node_port_address();
-        let by_port = registers.load_node_port().into_iter().fold(to_node, Rule::expr);
-        vec![route(by_address, SetName::Services), route(by_port, SetName::NodePorts)]
+        [(Source::Address, self.rule()), (Source::NodePort, to_node)]
+            .map(|(source, rule)| {
+                let registers = Registers::of(self.family, source);
+                let expressions = registers.load_service().into_iter();
+                expressions.chain([registers.follow_route()]).fold(rule, Rule::expr)
+            })
+            .into()
     }
 
     /// Begins a rule for packets to an address where node ports answer. Never at the loopback addresses: the kernel does not

@@ -254,12 +254,8 @@ fn chain_name(shared: &Shared) -> Option<Box<str>> {
 
 fn element(shared: &Shared) -> Option<Entry> {
     match shared {
-        Shared::Route(route) => {
-            let (key, data) = route.element()?;
-            Some((SetName::Routes, key, Some(data)))
-        }
         Shared::ClusterIp(ip) => Some((SetName::ClusterIps, Key::new(*ip), None)),
         Shared::Hairpin(ip) => Some((SetName::Hairpins, Key::new(*ip).and(*ip), None)),
-        Shared::Sources(_) => None,
+        Shared::Route(_) | Shared::Sources(_) => None,
     }
 }

@@ -12,12 +12,13 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// How many connections one socket serves at a time; the next wait in the kernel's queue.
-const CONNECTIONS: usize = 64;
+/// How many connections one socket serves at a time; the next wait in the kernel's queue. These sockets face outside: whoever opens
+/// connections for nothing must not take the descriptors that the proxy itself needs.
+const CONNECTIONS: usize = 256;
 /// How many wait there.
 const BACKLOG: u32 = 128;
 /// How long a client may take for the head of a request, or keep a connection open without one.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(15);
 /// After an `accept` that failed for want of descriptors, which come back when a connection ends.
 const PAUSE: Duration = Duration::from_millis(500);
 

@@ -39,7 +39,7 @@ fn what_was_lost_counts_as_a_change() {
     monitor.listen(true).unwrap();
     let mut batch = with_chain(Family::Inet);
     for number in 0..5000_u32 {
-        batch.add_rule(INET, "c", &INET.rule().saddr_eq(std::net::Ipv4Addr::from(number).into()));
+        batch.add_rule(INET, "c", &INET.rule().saddr_eq(std::net::IpAddr::V4(number.into())));
     }
     change_as(&ns, "ours", &batch);
     assert!(monitor.drain(&["ours"]).unwrap());

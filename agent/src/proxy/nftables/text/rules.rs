@@ -62,6 +62,11 @@ fn bits(value: Value) -> u32 {
     <[u8; 4]>::try_from(value.as_slice()).map_or(0, u32::from_ne_bytes)
 }
 
+/// How many words of four bytes the fields take.
+fn words(fields: &[Type]) -> u32 {
+    fields.iter().map(|field| field.size().div_ceil(4)).sum()
+}
+
 /// How many leading bits are set.
 fn prefix(mask: Value) -> u32 {
     mask.as_slice().iter().map(|byte| byte.leading_ones()).sum()
@@ -203,7 +208,6 @@ impl Reader {
 
     fn lookup(&mut self, set: &str, sreg: Reg, dreg: Option<Reg>, invert: bool) {
         let name = SetName::by_name(set);
-        let words = |fields: &[Type]| fields.iter().map(|field| field.size().div_ceil(4)).sum();
         let len = name.map_or(1, |name| words(name.key(self.family)));
         let key = self.key(sreg, len);
         match dreg {
@@ -245,16 +249,13 @@ impl Reader {
                     DynsetOp::UPDATE => "update",
                     _ => "delete",
                 };
-                let len = match self.family {
-                    Family::V4 => 4,
-                    Family::V6 => 10,
-                };
+                let len = SetName::by_name(set).map_or(1, |set| words(set.key(self.family)));
                 let mut element = self.key(*key, len);
                 if let Some(timeout) = timeout {
                     element.push_str(&format!(" timeout {}s", timeout.as_secs()));
                 }
-                if let Some(data) = data {
-                    element.push_str(&format!(" : {}", self.words(*data)));
+                if let Some(data) = data.filter(|_| *op != DynsetOp::DELETE) {
+                    element.push_str(&format!(" : {}", self.words(data)));
                 }
                 self.say(format!("{what} @{set} {{ {element} }}"));
             }

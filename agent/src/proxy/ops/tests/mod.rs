@@ -10,12 +10,15 @@ use axum::Router;
 use axum::body::{Body as RequestBody, to_bytes};
 use axum::http::{HeaderMap, Request};
 use serde_json::json;
+use tokio::sync::mpsc;
 use tower::ServiceExt;
 
 use super::*;
 use crate::proxy::backend::SyncReport;
 use crate::proxy::model::{Event, FAMILIES, HealthCheck, Model, Node, Service, Slice};
-use crate::proxy::run::{Failure, Observer, Synced};
+use crate::proxy::options::{Pace, RuleOptions};
+use crate::proxy::run::fake::Fake;
+use crate::proxy::run::{Failure, Observer, Parts, Runner, Synced};
 
 /// A clock that is set by hand, in seconds.
 #[derive(Clone, Default)]
@@ -40,7 +43,7 @@ fn at(seconds: u64) -> SystemTime {
 
 fn ops(mode: Mode) -> (Ops, HandClock) {
     let clock = HandClock::default();
-    let health_timeout = Duration::from_secs(60);
+    let health_timeout = Duration::from_mins(1);
     let settings = Settings { mode, health_timeout, configuration: json!({"mode": mode.name()}) };
     (Ops::with_clock(settings, Box::new(clock.clone())), clock)
 }
@@ -153,7 +156,7 @@ fn a_change_may_wait_for_a_minute() {
 
 #[test]
 fn a_clock_that_jumps_makes_nothing_late() {
-    let mut health = Health::new(Duration::from_secs(60));
+    let mut health = Health::new(Duration::from_mins(1));
     let moment = |wall, steady| Moment { wall: at(wall), steady: Duration::from_secs(steady) };
     health.updated(Family::V4, None, moment(100, 0));
     health.queued(Family::V4, at(100), moment(100, 0));
@@ -262,7 +265,7 @@ fn told(mode: Mode) -> Ops {
 fn stable(text: &str) -> String {
     let own =
         |line: &&str| !line.starts_with("process_") && !line.starts_with("heddle_build_info{");
-    text.lines().filter(own).map(|line| format!("{line}\n")).collect()
+    text.lines().filter(own).flat_map(|line| [line, "\n"]).collect()
 }
 
 #[test]
@@ -361,3 +364,53 @@ fn services_without_endpoints_here_are_counted_once_whatever_their_ports() {
     assert!(text.contains("\nkubeproxy_sync_proxy_rules_service_changes_total 2\n"), "{text}");
     assert!(text.contains("\nkubeproxy_sync_proxy_rules_endpoint_changes_total 3\n"), "{text}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_loop_tells_what_it_does() {
+    let (ops, clock) = ops(Mode::Nftables);
+    let backend = Fake::new(Family::V4, false);
+    let (events, received) = mpsc::channel(8);
+    let options = watch::channel(RuleOptions::default()).1;
+    let parts = Parts {
+        events: received,
+        options,
+        node: None,
+        families: vec![backend.parts()],
+        pace: Pace { least: Duration::ZERO, resync: Duration::from_hours(1) },
+        observer: Arc::new(ops.clone()),
+        alarm: None,
+    };
+    let running = tokio::spawn(Runner::new(parts).run());
+    let tell = async |event| {
+        events.send(event).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    tell(Event::Node(Node { leaving: true, ..Node::named("here") })).await;
+    tell(Event::AllSlices(Vec::new())).await;
+    tell(Event::AllServices(Vec::new())).await;
+    backend.state().failures = vec!["on purpose".to_owned(); 100].into();
+    tell(service(true)).await;
+    tell(slice("there")).await;
+    let text = ops.metrics_text();
+    for line in [
+        "kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 1",
+        "kubeproxy_sync_proxy_rules_service_changes_total 1",
+        "kubeproxy_sync_proxy_rules_endpoint_changes_total 1",
+        "kubeproxy_sync_proxy_rules_endpoint_changes_pending 1",
+        "kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family=\"IPv4\",traffic_policy=\"internal\"} 1",
+        "kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family=\"IPv4\"} 1",
+    ] {
+        assert!(text.contains(&format!("\n{line}\n")), "{line} is not in\n{text}");
+    }
+    clock.set(60);
+    let report = ops.health();
+    assert!(!report.is_healthy() && !report.node_eligible);
+    backend.state().failures.clear();
+    tokio::time::sleep(LATER).await;
+    assert!(ops.health().is_healthy());
+    drop(events);
+    running.await.unwrap();
+}
+
+/// Longer than the loop waits after a failure.
+const LATER: Duration = Duration::from_mins(1);
