@@ -71,10 +71,16 @@ where
                     self.intake.take(event)
                 }
                 Err(error) => {
-                    if is_outdated(&error) {
+                    let pause = if is_outdated(&error) {
+                        tracing::debug!(
+                            kind = K::NAME,
+                            "the server has forgotten our version; listing anew"
+                        );
                         told.set(begin());
-                    }
-                    let pause = self.retry.pause(outage.failed(K::NAME, &error), chance());
+                        self.retry.pause(1, chance())
+                    } else {
+                        self.retry.pause(outage.failed(K::NAME, &error), chance())
+                    };
                     outage.quiet_until = Some(Instant::now() + pause + HEALTHY);
                     if is_forbidden(&error)
                         && let Some(event) = self.intake.forbidden()

@@ -1,0 +1,331 @@
+//! `heddle-agent proxy` as an operator runs it: the README's file, an API server, real traffic, both modes.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use netns_tools::testing::{End, TestNetns, veth_pair};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use test_api_server::{Resource, Server};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_heddle-agent");
+const PATIENCE: Duration = Duration::from_secs(30);
+const CLUSTER: &str = "10.96.0.10:80";
+const NODE_PORT: &str = "192.0.2.1:30080";
+
+/// A node between a client and two pods, each of which says its name at port 8080.
+struct World {
+    node: TestNetns,
+    client: TestNetns,
+    pods: [TestNetns; 2],
+    folder: tempfile::TempDir,
+    runtime: tokio::runtime::Runtime,
+    server: Server,
+}
+
+impl World {
+    fn new() -> Self {
+        let [node, client, one, two] = ["pnode", "pclient", "pone", "ptwo"].map(TestNetns::new);
+        veth_pair(End(&node, "c0", &["192.0.2.1/24"]), End(&client, "eth0", &["192.0.2.2/24"]));
+        veth_pair(End(&node, "p1", &["10.244.1.1/24"]), End(&one, "eth0", &["10.244.1.2/24"]));
+        veth_pair(End(&node, "p2", &["10.244.2.1/24"]), End(&two, "eth0", &["10.244.2.2/24"]));
+        client.cmd(&["ip", "route", "add", "default", "via", "192.0.2.1"]);
+        one.cmd(&["ip", "route", "add", "default", "via", "10.244.1.1"]);
+        two.cmd(&["ip", "route", "add", "default", "via", "10.244.2.1"]);
+        // a cluster address needs a route, though no packet ever takes it
+        node.cmd(&["ip", "route", "add", "default", "via", "192.0.2.2"]);
+        node.cmd(&["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
+        say(&one, "one");
+        say(&two, "two");
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
+        let listener = node.run(|| TcpListener::bind("127.0.0.1:0").unwrap());
+        listener.set_nonblocking(true).unwrap();
+        let server = runtime.block_on(async {
+            Server::serve(tokio::net::TcpListener::from_std(listener).unwrap())
+        });
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("kubeconfig"), server.kubeconfig()).unwrap();
+        fs::write(folder.path().join("proxy.yaml"), readme_file()).unwrap();
+        server.put(node_object());
+        server.put(service());
+        server.put(slice("10.244.1.2"));
+        Self { node, client, pods: [one, two], folder, runtime, server }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The arguments of a proxy on this node.
+    fn arguments(&self, mode: &str) -> Vec<String> {
+        let (config, kubeconfig) = (self.path("proxy.yaml"), self.path("kubeconfig"));
+        vec![
+            format!("--config={}", config.display()),
+            format!("--kubeconfig={}", kubeconfig.display()),
+            format!("--proxy-mode={mode}"),
+            "--node-name=node".to_owned(),
+        ]
+    }
+
+    fn start(&self, mode: &str) -> Proxy {
+        let ready = self.path("notify");
+        fs::remove_file(&ready).ok();
+        let socket = UnixDatagram::bind(&ready).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let log = self.path("log");
+        let mut command = self.node.command(PROGRAM);
+        command.arg("proxy").args(self.arguments(mode)).env("NOTIFY_SOCKET", &ready);
+        command.stderr(fs::File::create(&log).unwrap()).stdin(Stdio::null());
+        let proxy = Proxy { child: command.spawn().unwrap(), log };
+        let mut text = [0; 256];
+        let length = socket.recv(&mut text).unwrap_or_else(|_| panic!("{}", proxy.said()));
+        assert!(text[..length].starts_with(b"READY=1"), "{}", proxy.said());
+        proxy
+    }
+
+    /// Runs a task of the proxy that ends; what it printed.
+    fn once(&self, mode: &str, task: &[&str]) -> String {
+        let mut command = self.node.command(PROGRAM);
+        let output = command.arg("proxy").args(self.arguments(mode)).args(task).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{task:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn answers(&self, from: &TestNetns, to: &str, name: &str) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let answer = ask(from, to, b"");
+            match answer {
+                Ok(answer) if answer == name => return,
+                other => assert!(Instant::now() < end, "{to}: {other:?}, and not {name}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn fetch(&self, port: u16, path: &str) -> String {
+        let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+        ask(&self.node, &format!("127.0.0.1:{port}"), request.as_bytes()).unwrap()
+    }
+
+    fn rules(&self) -> String {
+        self.node.cmd(&["nft", "list", "ruleset"])
+    }
+}
+
+struct Proxy {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Proxy {
+    fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Ends it as systemd does; what it said.
+    fn stop(mut self) -> String {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        let status = self.child.wait().unwrap();
+        let said = self.said();
+        assert!(status.success(), "{said}");
+        said
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The configuration that the README shows.
+fn readme_file() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let text = fs::read_to_string(path).unwrap();
+    let section = text.split("### The proxy alone").nth(1).expect("the README has the section");
+    let file = section.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    file.expect("the section shows a file").to_owned()
+}
+
+fn say(pod: &TestNetns, name: &'static str) {
+    let listener = pod.run(|| TcpListener::bind("0.0.0.0:8080").unwrap());
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            stream.write_all(name.as_bytes()).ok();
+        }
+    });
+}
+
+fn ask(from: &TestNetns, to: &str, request: &[u8]) -> std::io::Result<String> {
+    from.run(|| {
+        let to: SocketAddr = to.parse().unwrap();
+        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(request)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    })
+}
+
+fn node_object() -> Value {
+    json!({
+        "kind": "Node", "metadata": {"name": "node"}, "spec": {"podCIDRs": ["10.244.0.0/16"]},
+        "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]},
+    })
+}
+
+fn service() -> Value {
+    json!({
+        "kind": "Service", "metadata": {"name": "web"},
+        "spec": {
+            "type": "NodePort", "clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10"],
+            "ports": [{"name": "http", "port": 80, "nodePort": 30080, "protocol": "TCP"}],
+        },
+    })
+}
+
+fn slice(address: &str) -> Value {
+    json!({
+        "kind": "EndpointSlice",
+        "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4", "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [address], "nodeName": "node", "conditions": {"ready": true}}],
+    })
+}
+
+fn runs_in_kube_proxys_place(mode: &str) {
+    let world = World::new();
+    let untouched = world.rules();
+    let plan = world.once(mode, &["--dry-run"]);
+    assert!(plan.contains("10.96.0.10"), "{plan}");
+    assert_eq!(world.rules(), untouched, "a dry run changes nothing");
+
+    let proxy = world.start(mode);
+    let [one, _] = &world.pods;
+    for (from, to) in [(&world.client, NODE_PORT), (&world.node, CLUSTER), (one, CLUSTER)] {
+        world.answers(from, to, "one");
+    }
+    assert!(world.fetch(10249, "/proxyMode").ends_with(mode));
+    assert!(world.fetch(10249, "/configz").contains("\"clusterCIDR\":\"10.244.0.0/16\""));
+    assert!(world.fetch(10249, "/metrics").contains("kubeproxy_sync_proxy_rules_duration_seconds"));
+    assert!(world.fetch(10256, "/healthz").starts_with("HTTP/1.0 200"));
+
+    world.server.put(slice("10.244.2.2"));
+    for (from, to) in [(&world.client, NODE_PORT), (&world.node, CLUSTER)] {
+        world.answers(from, to, "two");
+    }
+    let shown = world.once(mode, &["rules", "--service", "default/web"]);
+    assert!(shown.contains("10.96.0.10") && shown.contains("10.244.2.2"), "{shown}");
+    assert!(shown.contains("all as it should be") && !shown.contains(" missing"), "{shown}");
+
+    // the API goes away: rules stay, and what changed meanwhile follows when it is back
+    world.server.set_away(true);
+    world.server.put(slice("10.244.1.2"));
+    world.server.compact();
+    world.answers(&world.client, NODE_PORT, "two");
+    world.server.set_away(false);
+    world.answers(&world.client, NODE_PORT, "one");
+    world.server.delete(Resource::EndpointSlices, "default", "web-1");
+    let end = Instant::now() + PATIENCE;
+    while ask(&world.client, NODE_PORT, b"").is_ok() {
+        assert!(Instant::now() < end, "nobody serves, so connections are refused");
+    }
+    world.server.put(slice("10.244.1.2"));
+    world.answers(&world.client, NODE_PORT, "one");
+
+    let said = proxy.stop();
+    assert!(said.contains("the rules stay") && !said.contains("ERROR"), "{said}");
+    world.answers(&world.client, NODE_PORT, "one");
+    // another start adopts what it finds
+    world.start(mode).stop();
+    world.answers(&world.client, NODE_PORT, "one");
+    world.once(mode, &["--cleanup"]);
+    let left = world.rules();
+    assert!(!left.contains("10.96.0.10") && !left.contains("KUBE-"), "{left}");
+    assert!(ask(&world.client, NODE_PORT, b"").is_err());
+    drop(world.runtime);
+}
+
+#[test]
+fn in_iptables_mode() {
+    runs_in_kube_proxys_place("iptables");
+}
+
+#[test]
+fn in_nftables_mode() {
+    runs_in_kube_proxys_place("nftables");
+}
+
+#[test]
+fn services_of_a_folder_are_served_and_modes_are_changed_under_traffic() {
+    let world = World::new();
+    let manifests = world.path("manifests");
+    fs::create_dir(&manifests).unwrap();
+    for (name, mut object) in
+        [("service", service()), ("slice", slice("10.244.1.2")), ("node", node_object())]
+    {
+        let version = if name == "slice" { "discovery.k8s.io/v1" } else { "v1" };
+        object["apiVersion"] = json!(version);
+        fs::write(manifests.join(format!("{name}.json")), object.to_string()).unwrap();
+    }
+    let folder = format!("--static-dir={}", manifests.display());
+    let mut before: Option<Proxy> = None;
+    for mode in ["iptables", "nftables", "iptables"] {
+        drop(before.take().map(Proxy::stop));
+        let mut command = world.node.command(PROGRAM);
+        command.args(["proxy", &folder, "--node-name=node", "--cluster-cidr=10.244.0.0/16"]);
+        command.arg(format!("--proxy-mode={mode}")).stdin(Stdio::null());
+        let log = world.path(mode);
+        command.stderr(fs::File::create(&log).unwrap());
+        before = Some(Proxy { child: command.spawn().unwrap(), log });
+        let end = Instant::now() + PATIENCE;
+        while !before.as_ref().unwrap().said().contains("are in force") {
+            assert!(Instant::now() < end, "{}", before.as_ref().unwrap().said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        world.answers(&world.client, NODE_PORT, "one");
+    }
+    fs::write(manifests.join("slice.json"), {
+        let mut changed = slice("10.244.2.2");
+        changed["apiVersion"] = json!("discovery.k8s.io/v1");
+        changed.to_string()
+    })
+    .unwrap();
+    world.answers(&world.client, NODE_PORT, "two");
+    let second = world.node.command(PROGRAM).args(["proxy", &folder, "--node-name=node"]).output();
+    let second = second.unwrap();
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.contains("runs in this network namespace; stop it first"), "{said}");
+}
+
+#[test]
+fn mistakes_are_told_at_once_with_exit_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("proxy.yaml");
+    fs::write(&file, "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\nfoo: 1\n").unwrap();
+    let output = std::process::Command::new(PROGRAM)
+        .args(["proxy", "--config", &file.display().to_string(), "--cluster-cidr", "x"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for words in [
+        "mode: mode ipvs is not offered",
+        "foo: there is no such field",
+        "--cluster-cidr: \"x\" is no range",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
