@@ -26,10 +26,21 @@ fn names(dir: &Path) -> Vec<String> {
 
 const OURS: [&str; 2] = [".heddle-boot", ".heddle-freed"];
 
-/// The leases that are remembered for a boot, this one or an earlier one.
+/// The leases that are remembered for a boot, this one or an earlier one, without their containers.
 fn remembered(dir: &Path) -> BTreeSet<String> {
     let Ok(boots) = fs::read_dir(dir.join(".heddle-boot")) else { return BTreeSet::new() };
-    boots.flat_map(|boot| names(&boot.unwrap().path())).collect()
+    let names = boots.flat_map(|boot| names(&boot.unwrap().path()));
+    names.map(|name| name.split('+').next().unwrap().to_owned()).collect()
+}
+
+/// The one second name of a lease.
+fn second_name(dir: &Path, address: &str) -> PathBuf {
+    let folder = dir.join(".heddle-boot").join(boot_id());
+    let start = format!("lease-{address}+");
+    let names: Vec<_> =
+        names(&folder).into_iter().filter(|name| name.starts_with(&start)).collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    folder.join(&names[0])
 }
 
 /// The machine is started again: what was of this boot is of an earlier one.
@@ -157,6 +168,42 @@ fn what_is_no_lease_is_left_alone() {
     assert_eq!(got[0].address.to_string(), "10.1.0.3/29", "an occupied name is passed over");
     collect_garbage(&mut store, &[]).unwrap();
     assert_eq!(names(&dir).len(), 7, "{:?}", names(&dir));
+}
+
+#[test]
+fn anothers_lease_is_known_without_reading_it() {
+    let data = TempDir::new().unwrap();
+    let mut store = DiskStore::lock(data.path(), "net").unwrap();
+    let dir = data.path().join("net");
+    let (a, b) = (Owner::new("a", "eth0"), Owner::new("b", "eth0"));
+    store.reserve(ip("10.1.0.2"), &a, 0).unwrap();
+    // Whoever reads it finds nobody's lease.
+    fs::write(dir.join("10.1.0.2"), "").unwrap();
+    let taken = |owner: &Owner| store.holdings(owner).unwrap().taken;
+    assert_eq!(taken(&b), [ip("10.1.0.2")]);
+    assert_eq!(taken(&a), [ip("10.1.0.2")]);
+    assert_eq!(leases_of(&store, &a).unwrap(), []);
+    // Another file under the same name is read, whatever the second name says.
+    fs::remove_file(dir.join("10.1.0.2")).unwrap();
+    fs::write(dir.join("10.1.0.2"), "b\r\neth0").unwrap();
+    assert_eq!(leases_of(&store, &b).unwrap().len(), 1);
+    fs::write(dir.join("10.1.0.2"), "").unwrap();
+    assert!(taken(&b).is_empty());
+}
+
+#[test]
+fn a_second_name_without_a_container_is_honoured() {
+    let data = TempDir::new().unwrap();
+    let mut store = DiskStore::lock(data.path(), "net").unwrap();
+    let dir = data.path().join("net");
+    let owner = Owner::new("a", "eth0");
+    store.reserve(ip("10.1.0.2"), &owner, 0).unwrap();
+    let second = second_name(&dir, "10.1.0.2");
+    fs::rename(&second, second.with_file_name("lease-10.1.0.2")).unwrap();
+    assert_eq!(leases_of(&store, &owner).unwrap().len(), 1);
+    assert_eq!(leases_of(&store, &Owner::new("b", "eth0")).unwrap(), []);
+    assert_eq!(release(&mut store, &owner).unwrap(), [ip("10.1.0.2")]);
+    assert_eq!(remembered(&dir), BTreeSet::new());
 }
 
 #[test]
