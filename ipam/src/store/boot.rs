@@ -89,19 +89,30 @@ impl Boots {
         container_id: &str,
         file: &Path,
     ) -> io::Result<()> {
-        let Some(boot) = &self.current else { return Ok(()) };
+        self.place(address, container_id, |name| fs::hard_link(file, name)).map(drop)
+    }
+
+    /// Has `make` put a file, which must not exist, at the second name of a lease of this boot; returns the name. `None`: nothing is
+    /// remembered here.
+    pub(super) fn place(
+        &self,
+        address: IpAddr,
+        container_id: &str,
+        make: impl Fn(&Path) -> io::Result<()>,
+    ) -> io::Result<Option<PathBuf>> {
+        let Some(boot) = &self.current else { return Ok(None) };
         let folder = self.leases.join(FOLDER).join(boot);
         let name = folder.join(format!("{PREFIX}{address}{OF}{:016x}", digest(container_id)));
-        match fs::hard_link(file, &name) {
-            Ok(()) => return Ok(()),
+        match make(&name) {
+            Ok(()) => return Ok(Some(name)),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
             }
-            // Of a lease that somebody removed by hand.
+            // Of a lease that somebody removed by hand, or that was never finished.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => fs::remove_file(&name)?,
             Err(error) => return Err(error),
         }
-        fs::hard_link(file, &name)
+        make(&name).map(|()| Some(name))
     }
 
     /// Forgets whatever is remembered of `address`.

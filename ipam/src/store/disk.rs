@@ -7,12 +7,12 @@
 //! | `10.1.0.2`, `fd00::2` | 0600 | `<container id>\r\n<interface>`; old format: the container's id alone |
 //! | `last_reserved_ip.<set>` | 0600 | the address that this range set handed out last |
 //! | `lock` | 0750 | held with `flock(2)` by whoever reads or changes leases |
-//! | `.heddle-new` | 0600 | an address file being written (ours only; left over after a crash, harmless) |
+//! | `.heddle-new` | 0600 | an address file being written where nothing is known of boots (ours only; left over after a crash, harmless) |
 //! | `.heddle-boot/` | 0700 | in which boot a lease was made (ours only, see `boot.rs`) |
 //! | `.heddle-freed` | 0600 | in which order addresses were given back (ours only, see `freed.rs`) |
 //!
-//! An address file appears whole or not at all: it is written under another name and then linked with
-//! `link(2)`, which fails if the address is taken. The reference creates the file and then writes it, so
+//! An address file appears whole or not at all: it is written under another name (the one that says of which boot it is) and then linked
+//! with `link(2)`, which fails if the address is taken. The reference creates the file and then writes it, so
 //! if it is killed between the two, an **empty** file stays; nobody can ever release that by name. Because
 //! every writer holds the lock, an empty file seen under the lock is always such a leftover: it counts as
 //! free, [`Store::reserve`] takes it over and [`Store::sweep`] removes it.
@@ -139,41 +139,63 @@ impl DiskStore {
         }
     }
 
-    /// Writes a complete file under a name that is no address.
-    fn write_new(&self, content: &str) -> Result<PathBuf, StoreError> {
+    /// Writes a lease under a name that is no address: the one that stays as its second, or one that is to be removed.
+    fn stage(&self, address: IpAddr, owner: &Owner) -> Result<Staged, StoreError> {
+        let content = format!("{}{LINE_BREAK}{}", owner.container_id, owner.ifname);
+        let write = |path: &Path| write_new(path, &content);
+        let second = self.boots.place(address, &owner.container_id, write).map_err(|source| {
+            // Half a file is nobody's lease; it goes with the boot at the latest.
+            let _ = self.boots.forget(address);
+            failed("remember the boot of", &self.dir.join(address.to_string()), source)
+        })?;
+        if let Some(path) = second {
+            return Ok(Staged { path, stays: true });
+        }
         let path = self.dir.join(NEW_FILE);
         // Removed, never truncated: after a crash between link and unlink it may still be a second name
         // of a live lease.
         ignore_missing(fs::remove_file(&path))
             .map_err(|source| failed("remove left-over file", &path, source))?;
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let mut file = file.map_err(|source| failed("create", &path, source))?;
-        file.write_all(content.as_bytes()).map_err(|source| failed("write", &path, source))?;
-        Ok(path)
+        write(&path).map_err(|source| failed("write", &path, source))?;
+        Ok(Staged { path, stays: false })
     }
 
     /// Links the finished file to its address. `false`: the address is taken.
     fn publish(&self, new: &Path, address: IpAddr) -> Result<bool, StoreError> {
         let path = self.dir.join(address.to_string());
-        match fs::hard_link(new, &path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                if !is_leftover(&path) {
-                    return Ok(false);
-                }
-                let replaced = fs::rename(new, &path);
-                replaced.map_err(|source| failed("take over left-over file", &path, source))?;
-                Ok(true)
+        let mut linked = fs::hard_link(new, &path);
+        if linked.as_ref().is_err_and(|error| error.kind() == ErrorKind::AlreadyExists) {
+            if !is_leftover(&path) {
+                return Ok(false);
             }
-            Err(source) => Err(failed("create address file", &path, source)),
+            linked = fs::remove_file(&path).and_then(|()| fs::hard_link(new, &path));
         }
+        linked.map_err(|source| failed("create address file", &path, source)).map(|()| true)
     }
 
+    /// Written in place. A new file that takes the old one's name would be safer from a crash, which here costs no more than the
+    /// round robin, but ext4 then writes its content to the disk at once, while everybody waits for the lock.
     fn set_last_reserved(&self, set: usize, address: IpAddr) -> Result<(), StoreError> {
-        let new = self.write_new(&address.to_string())?;
         let path = self.dir.join(last_reserved_name(set));
-        fs::rename(&new, &path).map_err(|source| failed("replace", &path, source))
+        let text = address.to_string();
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let written = options.open(&path).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            if file.metadata()?.len() == text.len() as u64 {
+                return Ok(());
+            }
+            file.set_len(text.len() as u64)
+        });
+        written.map_err(|source| failed("write", &path, source))
     }
+}
+
+/// A lease that is written but not yet one.
+struct Staged {
+    path: PathBuf,
+    /// Whether the name is the lease's second one.
+    stays: bool,
 }
 
 impl Store for DiskStore {
@@ -216,14 +238,13 @@ impl Store for DiskStore {
         if fs::symlink_metadata(&path).is_ok() && !is_leftover(&path) {
             return Ok(false);
         }
-        let new = self.write_new(&format!("{}{LINE_BREAK}{}", owner.container_id, owner.ifname))?;
-        // Before it is a lease: one that nobody knows the boot of would be reclaimed one boot later than the others.
-        let remembered = self.boots.remember(address, &owner.container_id, &new);
-        remembered.map_err(|source| failed("remember the boot of", &path, source))?;
-        let taken = self.publish(&new, address);
-        // The second name; gone already if it was renamed. What cannot be removed now is removed by
-        // the next write.
-        let _ = fs::remove_file(&new);
+        // With the boot first: a lease that nobody knows the boot of would be reclaimed one boot later than the others.
+        let staged = self.stage(address, owner)?;
+        let taken = self.publish(&staged.path, address);
+        if !(staged.stays && matches!(taken, Ok(true))) {
+            // What cannot be removed now is removed by the next write, or with the boot.
+            let _ = fs::remove_file(&staged.path);
+        }
         if !taken? {
             return Ok(false);
         }
@@ -263,6 +284,11 @@ impl Store for DiskStore {
             .map_err(|source| failed("remove left-over file", &new, source))?;
         Ok(swept)
     }
+}
+
+fn write_new(path: &Path, content: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content.as_bytes())
 }
 
 /// The network's directory. The name comes from a configuration and must not lead anywhere else.

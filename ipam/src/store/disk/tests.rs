@@ -145,6 +145,7 @@ fn what_a_killed_program_leaves_is_taken_over() {
     assert_eq!(fs::read(dir.join("10.1.0.2")).unwrap(), b"a\r\neth0");
     assert_eq!(fs::read(dir.join("10.1.0.3")).unwrap(), b"live\r\neth0", "the live lease is whole");
 
+    fs::remove_file(dir.join(NEW_FILE)).unwrap();
     fs::write(dir.join(NEW_FILE), "half").unwrap();
     let valid = [Owner::new("a", "eth0"), Owner::new("live", "eth0")];
     assert_eq!(collect_garbage(&mut store, &valid).unwrap(), [ip("10.1.0.6")]);
@@ -189,6 +190,39 @@ fn anothers_lease_is_known_without_reading_it() {
     assert_eq!(leases_of(&store, &b).unwrap().len(), 1);
     fs::write(dir.join("10.1.0.2"), "").unwrap();
     assert!(taken(&b).is_empty());
+}
+
+#[test]
+fn what_is_killed_between_the_second_name_and_the_first_is_no_lease() {
+    let data = TempDir::new().unwrap();
+    let mut store = DiskStore::lock(data.path(), "net").unwrap();
+    let dir = data.path().join("net");
+    let owner = Owner::new("a", "eth0");
+    store.reserve(ip("10.1.0.2"), &owner, 0).unwrap();
+    // Half of the content is there.
+    fs::write(second_name(&dir, "10.1.0.2"), "a\r").unwrap();
+    fs::remove_file(dir.join("10.1.0.2")).unwrap();
+    assert_eq!(store.leases().unwrap(), []);
+    assert!(store.holdings(&owner).unwrap().taken.is_empty());
+    assert!(store.reserve(ip("10.1.0.2"), &owner, 0).unwrap());
+    assert_eq!(fs::read(dir.join("10.1.0.2")).unwrap(), b"a\r\neth0");
+    // Another container's second name does not stay behind either.
+    fs::remove_file(dir.join("10.1.0.2")).unwrap();
+    assert!(store.reserve(ip("10.1.0.2"), &Owner::new("b", "eth0"), 0).unwrap());
+    assert!(store.release(ip("10.1.0.2")).unwrap());
+    assert_eq!(remembered(&dir), BTreeSet::new());
+}
+
+#[test]
+fn the_last_address_is_written_over_a_longer_and_a_shorter_one() {
+    let data = TempDir::new().unwrap();
+    let mut store = DiskStore::lock(data.path(), "net").unwrap();
+    for address in ["10.1.0.200", "10.1.0.3", "10.1.0.40"] {
+        store.reserve(ip(address), &Owner::new("a", "eth0"), 0).unwrap();
+        assert_eq!(store.last_reserved(0).unwrap(), Some(ip(address)));
+        let file = data.path().join("net/last_reserved_ip.0");
+        assert_eq!(fs::read_to_string(file).unwrap(), address);
+    }
 }
 
 #[test]
