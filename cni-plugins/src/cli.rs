@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use netns_tools::Tap;
@@ -61,8 +60,11 @@ enum Command {
     DhcpDaemon(daemon::Flags),
 }
 
-/// Parses the arguments (the first is the program's name) and runs the command.
-pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+const SUCCESS: u8 = 0;
+const FAILURE: u8 = 1;
+
+/// Parses the arguments (the first is the program's name) and runs the command; returns the exit code.
+pub fn run(args: impl Iterator<Item = OsString>) -> u8 {
     let done = match Cli::parse_from(spelled(args)).command {
         Command::DhcpDaemon(flags) => return serve_leases(&flags),
         Command::List => {
@@ -79,10 +81,10 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Uninstall { bin_dir } => install::uninstall(&bin_dir).map(tell),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => SUCCESS,
         Err(error) => {
             eprintln!("heddle-cni: {}", chain(&error));
-            ExitCode::FAILURE
+            FAILURE
         }
     }
 }
@@ -108,20 +110,20 @@ fn spelled(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     if is_daemon { daemon::go_style(args.into_iter()) } else { args }
 }
 
-fn serve_leases(flags: &daemon::Flags) -> ExitCode {
+fn serve_leases(flags: &daemon::Flags) -> u8 {
     match daemon::run(flags) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => SUCCESS,
         Err(error) => {
             eprintln!("heddle-cni: {error}");
-            ExitCode::FAILURE
+            FAILURE
         }
     }
 }
 
-fn report(done: Result<(), String>) -> ExitCode {
-    let Err(error) = done else { return ExitCode::SUCCESS };
+fn report(done: Result<(), String>) -> u8 {
+    let Err(error) = done else { return SUCCESS };
     eprintln!("{error}");
-    ExitCode::FAILURE
+    FAILURE
 }
 
 fn list() {

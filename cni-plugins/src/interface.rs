@@ -73,9 +73,9 @@ impl Inside<'_> {
             (format!("{own}/disable_ipv6"), "0"),
             (format!("{own}/keep_addr_on_down"), "1"),
         ];
-        let written = self
-            .ns
-            .run(|| keys.iter().try_for_each(|(key, value)| sysctl::ensure(key, value).map(drop)));
+        let written = self.ns.visit(|| {
+            keys.iter().try_for_each(|(key, value)| sysctl::ensure(key, value).map(drop))
+        });
         written.map_err(|e| Error::from_source(code::KERNEL, &e))?.map_err(|e| {
             let error = Error::from_source(code::KERNEL, &e);
             let hint =
@@ -166,6 +166,13 @@ fn kernel_route(route: &cni::Route, oif: u32, gateways: Gateways) -> Route {
         scope: route.scope.and_then(|scope| u8::try_from(scope).ok()),
         ..Route::default()
     }
+}
+
+/// The addresses of the link with this index.
+pub fn addresses(net: &mut Netlink, index: u32) -> Result<Vec<IpNetwork>, Error> {
+    let found =
+        net.addresses(Some(index)).map_err(|e| kernel_error("cannot list addresses", &e))?;
+    Ok(found.into_iter().map(|address| address.net).collect())
 }
 
 /// What CHECK finds on an interface.

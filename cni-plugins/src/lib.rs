@@ -37,6 +37,7 @@ pub mod rules;
 pub mod sandbox;
 pub mod sbr;
 pub mod single;
+pub mod start;
 pub mod static_ipam;
 pub mod step;
 pub mod sublink;

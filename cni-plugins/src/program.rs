@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::ExitCode;
 
 use cni::plugin::{Io, Plugin, serve};
 
@@ -16,12 +15,12 @@ pub const NAME: &str = "heddle-cni";
 /// A name that is no plugin.
 const EXIT_USAGE: u8 = 2;
 
-/// Runs what the base name of the first argument asks for.
+/// Runs what the base name of the first argument asks for; returns the exit code.
 ///
 /// A plugin's name: the CNI protocol on environment, standard input and output. Our own name (also with
 /// a suffix, such as `heddle-cni-1.2`): the command line. Anything else is an error, told as the caller can
 /// read it: in CNI's JSON (exit code 1) if `CNI_COMMAND` is set, else as text (exit code 2).
-pub fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
     let called = args.next().unwrap_or_default();
     let name = Path::new(&called).file_name().unwrap_or(&called).to_string_lossy().into_owned();
     let mut args = args.peekable();
@@ -30,12 +29,12 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         return crate::cli::run([called, "dhcp-daemon".into()].into_iter().chain(args));
     }
     if let Some(plugin) = find(&name) {
-        return ExitCode::from(call(plugin));
+        return call(plugin);
     }
     if name.starts_with(NAME) {
         return crate::cli::run(std::iter::once(called).chain(args));
     }
-    ExitCode::from(unknown(&name, std::env::var_os("CNI_COMMAND").is_some()))
+    unknown(&name, std::env::var_os("CNI_COMMAND").is_some())
 }
 
 fn call(plugin: &dyn Plugin) -> u8 {

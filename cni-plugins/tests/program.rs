@@ -180,3 +180,39 @@ fn a_directory_that_cannot_be_written_is_told() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("Not a directory"), "{output:?}");
 }
+
+/// An ADD of `host-local` in a folder, started by a shell that says so.
+fn host_local(dir: &Path, shell: &str) -> Command {
+    let conf = serde_json::json!({"cniVersion": "1.0.0", "name": "net", "type": "host-local",
+        "ipam": {"type": "host-local", "dataDir": dir, "ranges": [[{"subnet": "10.1.0.0/24"}]]}});
+    fs::write(dir.join("conf"), conf.to_string()).unwrap();
+    symlink(env!("CARGO_BIN_EXE_heddle-cni"), dir.join("host-local")).unwrap();
+    let mut command = Command::new("/bin/sh");
+    command.current_dir(dir).args(["-c", shell]).env("CNI_COMMAND", "ADD");
+    for (name, value) in [("CONTAINERID", "c"), ("NETNS", "/run/netns/c"), ("IFNAME", "eth0")] {
+        command.env(format!("CNI_{name}"), value);
+    }
+    command.env("CNI_PATH", dir);
+    command
+}
+
+#[test]
+fn the_answer_goes_nowhere_else_when_standard_output_is_closed() {
+    let dir = TempDir::new().unwrap();
+    let output = host_local(dir.path(), "./host-local <conf >&- 2>&-").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let file = |name: &str| fs::read(dir.path().join("net").join(name)).unwrap();
+    assert_eq!(file("10.1.0.2"), b"c\r\neth0");
+    assert_eq!(file("lock"), b"");
+}
+
+#[test]
+fn a_caller_that_went_away_does_not_end_the_call() {
+    let dir = TempDir::new().unwrap();
+    let mut command = host_local(dir.path(), "exec ./host-local <conf");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.stdout(writer).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stderr).contains("cannot write the answer"), "{output:?}");
+}

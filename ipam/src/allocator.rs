@@ -4,13 +4,15 @@
 mod tests;
 
 use std::collections::HashSet;
+use std::iter;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use thiserror::Error;
 
 use crate::range::{Range, RangeSet};
-use crate::store::{Lease, Owner, Store, StoreError};
+use crate::store::freed::Freed;
+use crate::store::{Holdings, Lease, Owner, Store, StoreError};
 
 /// An address that now belongs to the attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,13 +84,12 @@ pub fn allocate(
     owner: &Owner,
     requested: &[IpAddr],
 ) -> Result<Vec<Allocation>, AllocateError> {
-    let leases = store.leases()?;
+    let Holdings { taken, own } = store.holdings(owner)?;
+    let rest = Rest { taken: taken.into_iter().collect(), freed: store.freed()? };
     let wishes = match_requests(sets, requested)?;
     for (index, (set, wish)) in sets.iter().zip(&wishes).enumerate() {
-        check(index, set, *wish, &leases, owner)?;
+        check(index, set, *wish, &rest, &own)?;
     }
-    let rest =
-        Rest { taken: leases.iter().map(|lease| lease.address).collect(), freed: store.freed()? };
     let mut allocations: Vec<Allocation> = Vec::with_capacity(sets.len());
     for (index, (set, wish)) in sets.iter().zip(wishes).enumerate() {
         match reserve_one(store, index, set, wish, &rest, owner) {
@@ -110,8 +111,8 @@ pub fn allocate(
 struct Rest {
     /// Those that somebody holds.
     taken: HashSet<IpAddr>,
-    /// Those that were given back lately, the one that has rested longest first.
-    freed: Vec<IpAddr>,
+    /// Those that were given back lately.
+    freed: Freed,
 }
 
 impl Rest {
@@ -122,11 +123,13 @@ impl Rest {
         set: &'a RangeSet,
         last: Option<IpAddr>,
     ) -> impl Iterator<Item = (IpAddr, &'a Range)> {
-        let lately: HashSet<IpAddr> = self.freed.iter().copied().collect();
-        let rested = set.candidates(last).filter(move |(ip, _)| !lately.contains(ip));
-        let others = self.freed.iter().filter_map(|ip| Some((*ip, set.range_for(*ip)?)));
-        let others = others.filter(|(ip, range)| range.gateway() != *ip);
-        rested.chain(others).filter(|(ip, _)| !self.taken.contains(ip))
+        let is_free = |ip: &IpAddr| !self.taken.contains(ip);
+        let rested = set.candidates(last).filter(move |(ip, _)| is_free(ip));
+        let rested = rested.filter(|(ip, _)| !self.freed.contains(*ip));
+        // Made only when it is come to.
+        let others = iter::once_with(|| self.freed.list()).flatten().copied().filter(is_free);
+        let others = others.filter_map(|ip| Some((ip, set.range_for(ip)?)));
+        rested.chain(others.filter(|(ip, range)| range.gateway() != *ip))
     }
 }
 
@@ -161,20 +164,20 @@ fn check(
     index: usize,
     set: &RangeSet,
     wish: Option<IpAddr>,
-    leases: &[Lease],
-    owner: &Owner,
+    rest: &Rest,
+    own: &[Lease],
 ) -> Result<(), AllocateError> {
     if let Some(address) = wish {
         if set.range_for(address).is_some_and(|range| range.gateway() == address) {
             return Err(AllocateError::Gateway { set: index, address });
         }
-        if leases.iter().any(|lease| lease.address == address) {
+        if rest.taken.contains(&address) {
             return Err(unavailable(index, set, address));
         }
     }
-    let held = leases.iter().find(|l| l.belongs_to(owner) && set.contains(l.address));
+    let held = own.iter().find(|lease| set.contains(lease.address));
     held.map_or(Ok(()), |lease| {
-        let (address, container_id) = (lease.address, owner.container_id.clone());
+        let (address, container_id) = (lease.address, lease.container_id.clone());
         Err(AllocateError::Duplicate { set: index, address, container_id })
     })
 }

@@ -72,9 +72,11 @@ impl Address {
 impl Netlink {
     /// The addresses of the link with this index, or of every link; both families.
     pub fn addresses(&mut self, index: Option<u32>) -> Result<Vec<Address>> {
-        let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let mut message = AddressMessage::default();
+        message.header.index = index.unwrap_or(0);
+        let message = RouteNetlinkMessage::GetAddress(message);
         self.list("list addresses", message, |bytes| {
-            // Filtered here because kernels before 4.20 cannot.
+            // Filtered here as well, because kernels before 4.20 send every link's.
             let address = Address::read(bytes)?;
             Ok(Some(address).filter(|address| index.is_none_or(|index| index == address.index)))
         })

@@ -66,7 +66,7 @@ impl Conntrack {
 
     /// Opens a socket in `ns`. The calling thread does not leave its own namespace.
     pub fn open_in(ns: &NetNs) -> Result<Self> {
-        if ns.is_current()? { Self::open() } else { ns.run(Self::open)? }
+        ns.visit(Self::open)?
     }
 
     /// The flows that `filter` lets through.

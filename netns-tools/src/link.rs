@@ -314,6 +314,16 @@ impl Netlink {
         self.set_attribute(index, &operation, LinkAttribute::Controller(master.unwrap_or(0)))
     }
 
+    /// Makes a link a port of the bridge with index `master` and sets it up, in one request.
+    pub fn set_up_on(&mut self, index: u32, master: u32) -> Result<()> {
+        let mut message = about(index);
+        message.header.change_mask = LinkFlags::Up;
+        message.header.flags = LinkFlags::Up;
+        message.attributes.push(LinkAttribute::Controller(master));
+        let operation = format!("set up, with master {master},");
+        self.alter(index, &operation, RouteNetlinkMessage::SetLink(message))
+    }
+
     /// Sets whether frames may leave a bridge by the port they came in by; `index` is the port's. A pod that reaches
     /// itself through a service address needs it.
     pub fn set_hairpin(&mut self, index: u32, on: bool) -> Result<()> {

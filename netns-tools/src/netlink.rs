@@ -55,8 +55,7 @@ impl Netlink {
 
     /// Opens a socket in `ns`. The calling thread does not leave its own namespace.
     pub fn open_in(ns: &NetNs) -> Result<Self> {
-        // Saves a thread where there is no need of one.
-        if ns.is_current()? { Self::open() } else { ns.run(Self::open)? }
+        ns.visit(Self::open)?
     }
 
     /// The number by which this socket's namespace knows `other`, as in [`crate::Link::peer_netns_id`]. `None`: it has not
@@ -146,6 +145,8 @@ impl KernelSocket {
         // Reasons as text, and without a copy of the request. Kernels before 4.12 have neither; they are a comfort.
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_cap_ack(true);
+        // Lists can then be asked for in part, such as the addresses of one link. Kernels before 4.20 send all of it.
+        let _ = socket.set_netlink_get_strict_chk(true);
         set_receive_timeout(&socket, PATIENCE)?;
         Ok(Self(socket))
     }

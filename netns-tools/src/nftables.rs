@@ -107,7 +107,7 @@ impl Nftables {
 
     /// Opens a socket in `ns`. The calling thread does not leave its own namespace.
     pub fn open_in(ns: &NetNs) -> Result<Self> {
-        if ns.is_current()? { Self::open() } else { ns.run(Self::open)? }
+        ns.visit(Self::open)?
     }
 
     /// Makes the changes of a batch, all or none of them. An empty one is not sent.

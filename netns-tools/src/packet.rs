@@ -64,7 +64,7 @@ pub struct PacketSocket {
 impl PacketSocket {
     /// Opens a socket on the link `index` of `ns` that receives UDP datagrams for `port` and nothing else.
     pub fn open_in(ns: &NetNs, index: u32, port: u16) -> Result<Self, PacketError> {
-        ns.run(|| Self::open(index, port))?
+        ns.visit(|| Self::open(index, port))?
     }
 
     fn open(index: u32, port: u16) -> Result<Self, PacketError> {

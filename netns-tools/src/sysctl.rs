@@ -1,6 +1,6 @@
 //! Kernel parameters below `/proc/sys`, in the calling thread's network namespace where they are per namespace.
 //!
-//! To act on another namespace: `ns.run(|| sysctl::write("net/ipv4/ip_forward", "1"))`. See sysctl(8) and
+//! To act on another namespace: `ns.visit(|| sysctl::write("net/ipv4/ip_forward", "1"))`. See sysctl(8) and
 //! `Documentation/networking/ip-sysctl.rst`.
 
 use std::borrow::Cow;

@@ -163,7 +163,7 @@ impl<'a> Add<'a> {
     fn container_sysctls(&self) -> Result<(), Error> {
         let (v6, dad) = (format!("net/ipv6/conf/{}", self.call.ifname), self.conf.dad);
         let arp = format!("net/ipv4/conf/{}/arp_notify", self.call.ifname);
-        let written = self.ns.run(|| {
+        let written = self.ns.visit(|| {
             // They fail only on a kernel without the protocol, which then has no need for them.
             if dad {
                 let _ = sysctl::ensure(&format!("{v6}/enhanced_dad"), "1");

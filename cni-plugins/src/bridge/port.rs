@@ -216,8 +216,9 @@ pub fn attach(net: &mut Netlink, conf: &Conf, bridge: &Link, port: &Link) -> Res
 }
 
 fn join(net: &mut Netlink, name: &str, bridge: &Link, port: &Link) -> Result<(), Error> {
-    veth::set_up(net, port)?;
-    net.set_master(port.index, Some(bridge.index)).map_err(|e| {
+    own_routes(&port.name);
+    // One request instead of two: each waits for the lock that every ADD of the host wants.
+    net.set_up_on(port.index, bridge.index).map_err(|e| {
         kernel_error(&format!("cannot connect {:?} to bridge {name:?}", port.name), &e)
     })
 }

@@ -16,10 +16,10 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     let result = step("set lo up", || {
         net.set_up(lo.index).map_err(|e| kernel_error("cannot set \"lo\" up", &e))
     })
-    .and_then(|()| interface::Observed::look(&mut net, "lo"))
-    .and_then(|seen| {
+    .and_then(|()| interface::addresses(&mut net, lo.index))
+    .and_then(|addresses| {
         let sandbox = ns.path().display().to_string();
-        plan::result(call.conf.prev_result.clone(), &seen.addresses, sandbox)
+        plan::result(call.conf.prev_result.clone(), &addresses, sandbox)
     });
     if result.is_err() && !lo.up {
         net.set_down(lo.index).map_err(|e| kernel_error("cannot set \"lo\" down again", &e))?;

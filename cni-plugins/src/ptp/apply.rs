@@ -89,7 +89,7 @@ impl<'a> Add<'a> {
     fn skip_dad(&self) -> Result<(), Error> {
         let key = format!("net/ipv6/conf/{}/accept_dad", self.call.ifname);
         // Fails only on a kernel without IPv6, which then detects nothing.
-        let written = self.ns.run(|| sysctl::ensure(&key, "0").is_ok());
+        let written = self.ns.visit(|| sysctl::ensure(&key, "0").is_ok());
         written
             .map(drop)
             .map_err(|e| kernel_error("cannot enter the container's network namespace", &e))

@@ -74,7 +74,7 @@ impl Kind {
             return;
         }
         // They fail only on a kernel without the protocol, which then has no need for them.
-        let _ = ns.run(|| {
+        let _ = ns.visit(|| {
             let _ = sysctl::ensure(&format!("net/ipv4/conf/{ifname}/arp_notify"), "1");
             let _ = sysctl::ensure(&format!("net/ipv6/conf/{ifname}/ndisc_notify"), "1");
         });

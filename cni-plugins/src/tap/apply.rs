@@ -97,7 +97,7 @@ impl<'a> Add<'a> {
         step("give it its addresses and routes", || {
             let key = format!("net/ipv4/conf/{}/arp_notify", link.name);
             // Fails only on a kernel without IPv4.
-            let entered = self.ns.run(|| drop(sysctl::ensure(&key, "1")));
+            let entered = self.ns.visit(|| drop(sysctl::ensure(&key, "1")));
             entered
                 .map_err(|e| kernel_error("cannot enter the container's network namespace", &e))?;
             self.inside_interface(link).configure(&lease.ips, &lease.routes)
@@ -118,7 +118,7 @@ impl<'a> Add<'a> {
 }
 
 fn make(tap: &netns_tools::Tap<'_>, ns: &NetNs) -> Result<(), Error> {
-    let made = ns.run(|| tap.create());
+    let made = ns.visit(|| tap.create());
     made.map_err(|e| kernel_error("cannot enter the container's network namespace", &e))?
         .map_err(|e| kernel_error(&format!("failed to create tap {:?}", tap.name), &e))
 }

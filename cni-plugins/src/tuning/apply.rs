@@ -131,7 +131,7 @@ impl Setting {
         if sysctls.is_empty() {
             return Ok(Vec::new());
         }
-        let found = ns.run(|| sysctls.iter().map(|sysctl| Self::find(sysctl, ifname)).collect());
+        let found = ns.visit(|| sysctls.iter().map(|sysctl| Self::find(sysctl, ifname)).collect());
         found.map_err(|e| kernel_error("cannot enter the container's network namespace", &e))?
     }
 
@@ -149,7 +149,7 @@ impl Setting {
     }
 
     fn write(&self, ns: &NetNs, value: &str) -> Result<(), Error> {
-        let written = ns.run(|| sysctl::write(&self.place, value));
+        let written = ns.visit(|| sysctl::write(&self.place, value));
         written
             .map_err(|e| kernel_error("cannot enter the container's network namespace", &e))?
             .map_err(|e| kernel_error(&format!("cannot set sysctl {}", self.place), &e))
@@ -158,7 +158,7 @@ impl Setting {
 
 /// The value that a kernel parameter has now, for CHECK.
 pub fn current(ns: &NetNs, sysctl: &Sysctl, ifname: &str) -> Result<(String, String), Error> {
-    let found = ns.run(|| {
+    let found = ns.visit(|| {
         let setting = Setting::find(sysctl, ifname)?;
         Ok((format!("/proc/sys/{}", setting.place), setting.old.unwrap_or_default()))
     });

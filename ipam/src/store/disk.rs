@@ -7,12 +7,12 @@
 //! | `10.1.0.2`, `fd00::2` | 0600 | `<container id>\r\n<interface>`; old format: the container's id alone |
 //! | `last_reserved_ip.<set>` | 0600 | the address that this range set handed out last |
 //! | `lock` | 0750 | held with `flock(2)` by whoever reads or changes leases |
-//! | `.heddle-new` | 0600 | an address file being written (ours only; left over after a crash, harmless) |
+//! | `.heddle-new` | 0600 | an address file being written where nothing is known of boots (ours only; left over after a crash, harmless) |
 //! | `.heddle-boot/` | 0700 | in which boot a lease was made (ours only, see `boot.rs`) |
 //! | `.heddle-freed` | 0600 | in which order addresses were given back (ours only, see `freed.rs`) |
 //!
-//! An address file appears whole or not at all: it is written under another name and then linked with
-//! `link(2)`, which fails if the address is taken. The reference creates the file and then writes it, so
+//! An address file appears whole or not at all: it is written under another name (the one that says of which boot it is) and then linked
+//! with `link(2)`, which fails if the address is taken. The reference creates the file and then writes it, so
 //! if it is killed between the two, an **empty** file stays; nobody can ever release that by name. Because
 //! every writer holds the lock, an empty file seen under the lock is always such a leftover: it counts as
 //! free, [`Store::reserve`] takes it over and [`Store::sweep`] removes it.
@@ -26,13 +26,14 @@ mod tests;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, DirEntryExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::boot::Boots;
-use super::{Lease, Owner, Store, StoreError, freed};
+use super::boot::{Boots, forget_boots};
+use super::freed::Freed;
+use super::{Holdings, Lease, Owner, Store, StoreError, freed};
 
 /// Where leases are kept unless a configuration says otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/cni/networks";
@@ -80,7 +81,8 @@ impl DiskStore {
         if !exists(&dir)? {
             return Ok(Vec::new());
         }
-        let earlier = Boots::of(&dir).earlier();
+        let boots = Boots::of(&dir);
+        let earlier = boots.earlier_folders().and_then(|folders| boots.earlier(&folders));
         let earlier = earlier
             .map_err(|source| failed("look for leases of earlier boots in", &dir, source))?;
         let mut leases = read_leases(&dir)?;
@@ -93,11 +95,12 @@ impl DiskStore {
     fn reclaim(&mut self) -> Result<Vec<IpAddr>, StoreError> {
         let dir = self.dir.clone();
         let failed = |source| failed("reclaim leases of earlier boots in", &dir, source);
-        let earlier = self.boots.earlier().map_err(failed)?;
+        let folders = self.boots.earlier_folders().map_err(failed)?;
+        let earlier = self.boots.earlier(&folders).map_err(failed)?;
         for address in &earlier {
             self.release(*address)?;
         }
-        self.boots.forget_earlier().map_err(failed)?;
+        forget_boots(&folders).map_err(failed)?;
         Ok(earlier.into_iter().collect())
     }
 
@@ -109,11 +112,11 @@ impl DiskStore {
         let failed = |source| failed("remember the boot of leases in", &self.dir, source);
         let known = self.boots.known().map_err(failed)?;
         let mut files = address_files(&self.dir)?;
-        files.retain(|(address, _)| !known.contains(address));
-        for (address, path) in files {
-            let is_lease = fs::read(&path).is_ok_and(|text| parse_lease(address, &text).is_some());
-            if is_lease {
-                self.boots.remember(address, &path).map_err(failed)?;
+        files.retain(|file| !known.is_lease(file.address, file.inode));
+        for file in files {
+            if let Some(lease) = file.read(&self.dir) {
+                let path = file.path(&self.dir);
+                self.boots.remember(lease.address, &lease.container_id, &path).map_err(failed)?;
             }
         }
         Ok(())
@@ -121,59 +124,100 @@ impl DiskStore {
 
     fn lock_directory(dir: PathBuf) -> Result<Self, StoreError> {
         let path = dir.join("lock");
+        // Before the lock: others wait for it.
+        let boots = Boots::of(&dir);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o750);
         let mut file =
             options.open(&path).map_err(|source| failed("open lock file", &path, source))?;
         loop {
             file = match Flock::lock(file, FlockArg::LockExclusive) {
-                Ok(lock) => return Ok(Self { boots: Boots::of(&dir), dir, _lock: lock }),
+                Ok(lock) => return Ok(Self { dir, boots, _lock: lock }),
                 Err((file, nix::Error::EINTR)) => file,
                 Err((_, errno)) => return Err(failed("lock", &path, errno.into())),
             }
         }
     }
 
-    /// Writes a complete file under a name that is no address.
-    fn write_new(&self, content: &str) -> Result<PathBuf, StoreError> {
+    /// Writes a lease under a name that is no address: the one that stays as its second, or one that is to be removed.
+    fn stage(&self, address: IpAddr, owner: &Owner) -> Result<Staged, StoreError> {
+        let content = format!("{}{LINE_BREAK}{}", owner.container_id, owner.ifname);
+        let write = |path: &Path| write_new(path, &content);
+        let second = self.boots.place(address, &owner.container_id, write).map_err(|source| {
+            // Half a file is nobody's lease; it goes with the boot at the latest.
+            let _ = self.boots.forget(address);
+            failed("remember the boot of", &self.dir.join(address.to_string()), source)
+        })?;
+        if let Some(path) = second {
+            return Ok(Staged { path, stays: true });
+        }
         let path = self.dir.join(NEW_FILE);
         // Removed, never truncated: after a crash between link and unlink it may still be a second name
         // of a live lease.
         ignore_missing(fs::remove_file(&path))
             .map_err(|source| failed("remove left-over file", &path, source))?;
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let mut file = file.map_err(|source| failed("create", &path, source))?;
-        file.write_all(content.as_bytes()).map_err(|source| failed("write", &path, source))?;
-        Ok(path)
+        write(&path).map_err(|source| failed("write", &path, source))?;
+        Ok(Staged { path, stays: false })
     }
 
     /// Links the finished file to its address. `false`: the address is taken.
     fn publish(&self, new: &Path, address: IpAddr) -> Result<bool, StoreError> {
         let path = self.dir.join(address.to_string());
-        match fs::hard_link(new, &path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                if !is_leftover(&path) {
-                    return Ok(false);
-                }
-                let replaced = fs::rename(new, &path);
-                replaced.map_err(|source| failed("take over left-over file", &path, source))?;
-                Ok(true)
+        let mut linked = fs::hard_link(new, &path);
+        if linked.as_ref().is_err_and(|error| error.kind() == ErrorKind::AlreadyExists) {
+            if !is_leftover(&path) {
+                return Ok(false);
             }
-            Err(source) => Err(failed("create address file", &path, source)),
+            linked = fs::remove_file(&path).and_then(|()| fs::hard_link(new, &path));
         }
+        linked.map_err(|source| failed("create address file", &path, source)).map(|()| true)
     }
 
+    /// Written in place. A new file that takes the old one's name would be safer from a crash, which here costs no more than the
+    /// round robin, but ext4 then writes its content to the disk at once, while everybody waits for the lock.
     fn set_last_reserved(&self, set: usize, address: IpAddr) -> Result<(), StoreError> {
-        let new = self.write_new(&address.to_string())?;
         let path = self.dir.join(last_reserved_name(set));
-        fs::rename(&new, &path).map_err(|source| failed("replace", &path, source))
+        let text = address.to_string();
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let written = options.open(&path).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            if file.metadata()?.len() == text.len() as u64 {
+                return Ok(());
+            }
+            file.set_len(text.len() as u64)
+        });
+        written.map_err(|source| failed("write", &path, source))
     }
+}
+
+/// A lease that is written but not yet one.
+struct Staged {
+    path: PathBuf,
+    /// Whether the name is the lease's second one.
+    stays: bool,
 }
 
 impl Store for DiskStore {
     fn leases(&self) -> Result<Vec<Lease>, StoreError> {
         read_leases(&self.dir)
+    }
+
+    fn holdings(&self, owner: &Owner) -> Result<Holdings, StoreError> {
+        let known = self.boots.known();
+        let known =
+            known.map_err(|source| failed("look for leases of this boot in", &self.dir, source))?;
+        let mut holdings = Holdings::default();
+        for file in address_files(&self.dir)? {
+            let certain = known.is_lease(file.address, file.inode);
+            let own = known.may_be_of(&owner.container_id, file.address, file.inode);
+            let lease = if certain && !own { None } else { file.read(&self.dir) };
+            if certain || lease.is_some() {
+                holdings.taken.push(file.address);
+            }
+            holdings.own.extend(lease.filter(|lease| lease.belongs_to(owner)));
+        }
+        Ok(holdings)
     }
 
     fn last_reserved(&self, set: usize) -> Result<Option<IpAddr>, StoreError> {
@@ -194,14 +238,13 @@ impl Store for DiskStore {
         if fs::symlink_metadata(&path).is_ok() && !is_leftover(&path) {
             return Ok(false);
         }
-        let new = self.write_new(&format!("{}{LINE_BREAK}{}", owner.container_id, owner.ifname))?;
-        // Before it is a lease: one that nobody knows the boot of would be reclaimed one boot later than the others.
-        let remembered = self.boots.remember(address, &new);
-        remembered.map_err(|source| failed("remember the boot of", &path, source))?;
-        let taken = self.publish(&new, address);
-        // The second name; gone already if it was renamed. What cannot be removed now is removed by
-        // the next write.
-        let _ = fs::remove_file(&new);
+        // With the boot first: a lease that nobody knows the boot of would be reclaimed one boot later than the others.
+        let staged = self.stage(address, owner)?;
+        let taken = self.publish(&staged.path, address);
+        if !(staged.stays && matches!(taken, Ok(true))) {
+            // What cannot be removed now is removed by the next write, or with the boot.
+            let _ = fs::remove_file(&staged.path);
+        }
         if !taken? {
             return Ok(false);
         }
@@ -224,16 +267,16 @@ impl Store for DiskStore {
         Ok(held)
     }
 
-    fn freed(&self) -> Result<Vec<IpAddr>, StoreError> {
-        Ok(freed::read(&self.dir))
+    fn freed(&self) -> Result<Freed, StoreError> {
+        Ok(Freed::read(&self.dir))
     }
 
     fn sweep(&mut self) -> Result<Vec<IpAddr>, StoreError> {
         let mut swept = self.reclaim()?;
         self.date()?;
-        for (address, path) in address_files(&self.dir)? {
-            if is_leftover(&path) && self.release(address)? {
-                swept.push(address);
+        for file in address_files(&self.dir)? {
+            if is_leftover(&file.path(&self.dir)) && self.release(file.address)? {
+                swept.push(file.address);
             }
         }
         let new = self.dir.join(NEW_FILE);
@@ -241,6 +284,11 @@ impl Store for DiskStore {
             .map_err(|source| failed("remove left-over file", &new, source))?;
         Ok(swept)
     }
+}
+
+fn write_new(path: &Path, content: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content.as_bytes())
 }
 
 /// The network's directory. The name comes from a configuration and must not lead anywhere else.
@@ -263,14 +311,10 @@ fn read_leases(dir: &Path) -> Result<Vec<Lease>, StoreError> {
     let files = address_files(dir)?;
     // A file that cannot be read or is gone again is nobody's lease that we could name. If it is there, it
     // still keeps its address taken, because linking fails.
-    Ok(files
-        .into_iter()
-        .filter_map(|(ip, path)| parse_lease(ip, &read_small(&path).ok()?))
-        .collect())
+    Ok(files.iter().filter_map(|file| file.read(dir)).collect())
 }
 
-/// As `fs::read`, but with two system calls less for a file of a few dozen bytes: an ADD reads every lease of its network while
-/// the others wait for the lock.
+/// As `fs::read`, but with two system calls less for a file of a few dozen bytes.
 fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     let mut buffer = [0; 512];
     let count = File::open(path)?.read(&mut buffer)?;
@@ -292,9 +336,26 @@ fn is_leftover(path: &Path) -> bool {
     fs::read(path).is_ok_and(|content| content.trim_ascii().is_empty())
 }
 
+/// A file named by an address.
+struct AddressFile {
+    address: IpAddr,
+    inode: u64,
+}
+
+impl AddressFile {
+    fn path(&self, dir: &Path) -> PathBuf {
+        dir.join(self.address.to_string())
+    }
+
+    /// The lease in it.
+    fn read(&self, dir: &Path) -> Option<Lease> {
+        parse_lease(self.address, &read_small(&self.path(dir)).ok()?)
+    }
+}
+
 /// The files named by an address, in the form in which we (and the reference) write it. Another spelling of
 /// the same address is not ours, and releasing it by our spelling would miss it.
-fn address_files(dir: &Path) -> Result<Vec<(IpAddr, PathBuf)>, StoreError> {
+fn address_files(dir: &Path) -> Result<Vec<AddressFile>, StoreError> {
     let entries = fs::read_dir(dir).map_err(|source| failed("list directory", dir, source))?;
     let mut files = Vec::new();
     for entry in entries {
@@ -304,7 +365,7 @@ fn address_files(dir: &Path) -> Result<Vec<(IpAddr, PathBuf)>, StoreError> {
         if let Ok(address) = name.parse::<IpAddr>()
             && address.to_string() == name
         {
-            files.push((address, entry.path()));
+            files.push(AddressFile { address, inode: entry.ino() });
         }
     }
     Ok(files)

@@ -9,6 +9,7 @@
 //! kept; whatever is not among them has rested longer. Losing the file costs an order, never an address, so a failure to
 //! write it fails nothing.
 
+use std::cell::{Cell, OnceCell};
 use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -20,20 +21,64 @@ const FILE: &str = ".heddle-freed";
 const NEW_FILE: &str = ".heddle-freed-new";
 const WORD: &str = "freed ";
 /// So many releases are kept when the file is shortened.
-const KEPT: usize = 1024;
-/// The length, in bytes, at which it is: about four times as many lines.
-const LONG: u64 = 64 << 10;
+const KEPT: usize = 512;
+/// The length, in bytes, at which it is: about four times as many lines. Every ADD reads the file.
+const LONG: u64 = 32 << 10;
+/// So many questions are answered from the file's text before the list is made: mostly there is one, and to make the list
+/// takes as long as some twenty.
+const FROM_TEXT: u32 = 8;
 
-/// The addresses that were given back lately, each once, the one that has rested longest first.
-pub(super) fn read(dir: &Path) -> Vec<IpAddr> {
-    let text = fs::read(dir.join(FILE)).unwrap_or_default();
-    // A power failure may leave anything in it.
-    let text = String::from_utf8_lossy(&text);
-    let mut seen = HashSet::new();
-    let newest_first = text.lines().rev().filter_map(|line| line.strip_prefix(WORD)?.parse().ok());
-    let mut list: Vec<IpAddr> = newest_first.filter(|ip| seen.insert(*ip)).collect();
-    list.reverse();
-    list
+/// The addresses that were given back lately; one that is not among them has rested longer.
+#[derive(Debug, Default)]
+pub struct Freed {
+    text: Vec<u8>,
+    asked: Cell<u32>,
+    /// Each address once, the one that has rested longest first; and the same in no order.
+    list: OnceCell<(Vec<IpAddr>, HashSet<IpAddr>)>,
+}
+
+impl Freed {
+    /// The releases of the network with this directory.
+    pub(super) fn read(dir: &Path) -> Self {
+        Self { text: fs::read(dir.join(FILE)).unwrap_or_default(), ..Self::default() }
+    }
+
+    /// Whether `address` was given back lately.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        if self.list.get().is_none() && self.asked.get() < FROM_TEXT {
+            self.asked.set(self.asked.get() + 1);
+            let (text, line) = (&self.text, line(address));
+            return text.split(|byte| *byte == b'\n').any(|one| one == line.trim_end().as_bytes());
+        }
+        self.parsed().1.contains(&address)
+    }
+
+    /// Each address once, the one that has rested longest first.
+    pub fn list(&self) -> &[IpAddr] {
+        &self.parsed().0
+    }
+
+    fn parsed(&self) -> &(Vec<IpAddr>, HashSet<IpAddr>) {
+        self.list.get_or_init(|| {
+            // A power failure may leave anything in it.
+            let text = String::from_utf8_lossy(&self.text);
+            let mut seen = HashSet::new();
+            let newest_first = text.lines().rev();
+            let newest_first =
+                newest_first.filter_map(|line| line.strip_prefix(WORD)?.parse().ok());
+            let mut list: Vec<IpAddr> = newest_first.filter(|ip| seen.insert(*ip)).collect();
+            list.reverse();
+            (list, seen)
+        })
+    }
+}
+
+/// Of a list that names each address once, the one that has rested longest first.
+impl From<Vec<IpAddr>> for Freed {
+    fn from(list: Vec<IpAddr>) -> Self {
+        let set = list.iter().copied().collect();
+        Self { list: OnceCell::from((list, set)), ..Self::default() }
+    }
 }
 
 /// Notes that `address` was given back.
@@ -45,7 +90,8 @@ pub(super) fn note(dir: &Path, address: IpAddr) -> io::Result<()> {
 }
 
 fn shorten(dir: &Path) -> io::Result<()> {
-    let list = read(dir);
+    let freed = Freed::read(dir);
+    let list = freed.list();
     let kept = &list[list.len().saturating_sub(KEPT)..];
     let text: String = kept.iter().map(|address| line(*address)).collect();
     let new = dir.join(NEW_FILE);
@@ -72,18 +118,34 @@ mod tests {
     #[test]
     fn the_last_release_of_an_address_counts() {
         let dir = TempDir::new().unwrap();
-        assert!(read(dir.path()).is_empty());
+        assert!(Freed::read(dir.path()).list().is_empty());
         for number in [1, 2, 3, 1] {
             note(dir.path(), ip(number)).unwrap();
         }
-        assert_eq!(read(dir.path()), [ip(2), ip(3), ip(1)]);
+        assert_eq!(Freed::read(dir.path()).list(), [ip(2), ip(3), ip(1)]);
     }
 
     #[test]
     fn what_is_no_line_is_passed_over() {
         let dir = TempDir::new().unwrap();
         fs::write(dir.path().join(FILE), b"\xff\0\0freed x\nfreed 10.1.0.7\nfre").unwrap();
-        assert_eq!(read(dir.path()), [ip(7)]);
+        assert_eq!(Freed::read(dir.path()).list(), [ip(7)]);
+    }
+
+    #[test]
+    fn the_text_and_the_list_say_the_same() {
+        let dir = TempDir::new().unwrap();
+        fs::write(dir.path().join(FILE), b"freed fd00::7\nfreed 10.1.0.70\nfreed 10.1.0.8")
+            .unwrap();
+        let said = |freed: &Freed| {
+            let asked = ["fd00::7", "10.1.0.7", "10.1.0.70", "10.1.0.8", "10.1.0.80"];
+            asked.map(|address| freed.contains(address.parse().unwrap()))
+        };
+        let freed = Freed::read(dir.path());
+        assert_eq!(said(&freed), [true, false, true, true, false]);
+        assert!(freed.list.get().is_none());
+        assert_eq!(freed.list().len(), 3);
+        assert_eq!(said(&freed), [true, false, true, true, false]);
     }
 
     #[test]
@@ -94,7 +156,8 @@ mod tests {
         }
         let length = fs::metadata(dir.path().join(FILE)).unwrap().len();
         assert!(length <= LONG, "{length}");
-        let list = read(dir.path());
+        let freed = Freed::read(dir.path());
+        let list = freed.list();
         assert!(list.len() >= KEPT, "{}", list.len());
         assert_eq!(list.last(), Some(&ip(8999)));
         assert!(list.is_sorted());

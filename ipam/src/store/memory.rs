@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::freed::Freed;
 use super::{Lease, Owner, Store, StoreError};
 
 /// Leases in memory.
@@ -45,7 +46,7 @@ impl Store for MemoryStore {
         Ok(held)
     }
 
-    fn freed(&self) -> Result<Vec<IpAddr>, StoreError> {
-        Ok(self.freed.clone())
+    fn freed(&self) -> Result<Freed, StoreError> {
+        Ok(Freed::from(self.freed.clone()))
     }
 }

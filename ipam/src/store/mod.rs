@@ -2,7 +2,7 @@
 
 mod boot;
 pub mod disk;
-mod freed;
+pub mod freed;
 pub mod memory;
 
 use std::io;
@@ -10,6 +10,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use thiserror::Error;
+
+use self::freed::Freed;
 
 /// Whose an address is: an interface of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +53,15 @@ impl Lease {
     }
 }
 
+/// What an allocation must know of a network's leases.
+#[derive(Clone, Debug, Default)]
+pub struct Holdings {
+    /// The addresses that somebody holds.
+    pub taken: Vec<IpAddr>,
+    /// The leases of the owner that was asked for.
+    pub own: Vec<Lease>,
+}
+
 /// A failed operation on a store.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -76,6 +87,14 @@ pub trait Store {
     /// Every lease.
     fn leases(&self) -> Result<Vec<Lease>, StoreError>;
 
+    /// The leases of `owner`, and of all others the addresses. A store may know these without reading every lease.
+    fn holdings(&self, owner: &Owner) -> Result<Holdings, StoreError> {
+        let leases = self.leases()?;
+        let taken = leases.iter().map(|lease| lease.address).collect();
+        let own = leases.into_iter().filter(|lease| lease.belongs_to(owner)).collect();
+        Ok(Holdings { taken, own })
+    }
+
     /// The address that set number `set` handed out last; `None` if unknown.
     fn last_reserved(&self, set: usize) -> Result<Option<IpAddr>, StoreError>;
 
@@ -86,9 +105,8 @@ pub trait Store {
     /// Gives `address` back; `false` if nobody held it.
     fn release(&mut self, address: IpAddr) -> Result<bool, StoreError>;
 
-    /// The addresses that were given back lately, the one that has rested longest first; one that is not among them has
-    /// rested longer. Some may have been handed out again.
-    fn freed(&self) -> Result<Vec<IpAddr>, StoreError>;
+    /// The addresses that were given back lately. Some may have been handed out again.
+    fn freed(&self) -> Result<Freed, StoreError>;
 
     /// Removes what interrupted programs, or earlier boots of the machine, left behind; returns the addresses.
     fn sweep(&mut self) -> Result<Vec<IpAddr>, StoreError> {
@@ -98,7 +116,7 @@ pub trait Store {
 
 /// The leases that `owner` holds.
 pub fn leases_of(store: &dyn Store, owner: &Owner) -> Result<Vec<Lease>, StoreError> {
-    Ok(store.leases()?.into_iter().filter(|lease| lease.belongs_to(owner)).collect())
+    Ok(store.holdings(owner)?.own)
 }
 
 /// Gives back every address of `owner` and returns them; that there are none is no error.
@@ -107,10 +125,10 @@ pub fn leases_of(store: &dyn Store, owner: &Owner) -> Result<Vec<Lease>, StoreEr
 /// nothing is held under its full name. A failure does not keep the others from being released; the
 /// first one is returned.
 pub fn release(store: &mut dyn Store, owner: &Owner) -> Result<Vec<IpAddr>, StoreError> {
-    let leases = store.leases()?;
+    let leases = leases_of(store, owner)?;
     let mut mine: Vec<_> = leases.iter().filter(|lease| lease.is_exactly(owner)).collect();
     if mine.is_empty() {
-        mine = leases.iter().filter(|lease| lease.belongs_to(owner)).collect();
+        mine = leases.iter().collect();
     }
     let mine: Vec<_> = mine.into_iter().map(|lease| lease.address).collect();
     release_all(store, &mine)

@@ -186,6 +186,31 @@ fn run_enters_a_thread_and_leaves_the_caller() {
     assert!(NetNs::current().unwrap().is_current().unwrap());
 }
 
+#[test]
+fn visit_enters_and_comes_back() {
+    let (ns, inner) = (TestNetns::new("visit"), TestNetns::new("visit"));
+    let before = NetnsId::current().unwrap();
+    let thread = std::thread::current().id();
+    let inner = inner.ns();
+    let seen = ns.ns().visit(|| {
+        assert_eq!(std::thread::current().id(), thread);
+        let within = inner.visit(|| NetnsId::current().unwrap()).unwrap();
+        (NetnsId::current().unwrap(), within)
+    });
+    assert_eq!(seen.unwrap(), (ns.ns().id(), inner.id()));
+    assert_eq!(NetnsId::current().unwrap(), before);
+}
+
+#[test]
+fn visit_comes_back_from_a_panic() {
+    let ns = TestNetns::new("visit");
+    let before = NetnsId::current().unwrap();
+    let panics = || ns.ns().visit(|| -> () { panic!("on purpose") });
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics));
+    assert!(outcome.is_err());
+    assert_eq!(NetnsId::current().unwrap(), before);
+}
+
 fn ns_is_current(seen: &[NetnsId]) -> bool {
     NetNs::current().unwrap().id() == seen[0]
 }

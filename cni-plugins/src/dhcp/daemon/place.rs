@@ -105,7 +105,7 @@ impl Place {
         let ns = NetNs::open(&self.path)?;
         let socket = PacketSocket::open_in(&ns, self.index, CLIENT)?;
         // Best effort: a client of the container's own may have the port.
-        let sink = ns.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, CLIENT)).ok())?;
+        let sink = ns.visit(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, CLIENT)).ok())?;
         Ok(Ear { socket, _sink: sink })
     }
 

@@ -26,10 +26,21 @@ fn names(dir: &Path) -> Vec<String> {
 
 const OURS: [&str; 2] = [".heddle-boot", ".heddle-freed"];
 
-/// The leases that are remembered for a boot, this one or an earlier one.
+/// The leases that are remembered for a boot, this one or an earlier one, without their containers.
 fn remembered(dir: &Path) -> BTreeSet<String> {
     let Ok(boots) = fs::read_dir(dir.join(".heddle-boot")) else { return BTreeSet::new() };
-    boots.flat_map(|boot| names(&boot.unwrap().path())).collect()
+    let names = boots.flat_map(|boot| names(&boot.unwrap().path()));
+    names.map(|name| name.split('+').next().unwrap().to_owned()).collect()
+}
+
+/// The one second name of a lease.
+fn second_name(dir: &Path, address: &str) -> PathBuf {
+    let folder = dir.join(".heddle-boot").join(boot_id());
+    let start = format!("lease-{address}+");
+    let names: Vec<_> =
+        names(&folder).into_iter().filter(|name| name.starts_with(&start)).collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    folder.join(&names[0])
 }
 
 /// The machine is started again: what was of this boot is of an earlier one.
@@ -134,6 +145,7 @@ fn what_a_killed_program_leaves_is_taken_over() {
     assert_eq!(fs::read(dir.join("10.1.0.2")).unwrap(), b"a\r\neth0");
     assert_eq!(fs::read(dir.join("10.1.0.3")).unwrap(), b"live\r\neth0", "the live lease is whole");
 
+    fs::remove_file(dir.join(NEW_FILE)).unwrap();
     fs::write(dir.join(NEW_FILE), "half").unwrap();
     let valid = [Owner::new("a", "eth0"), Owner::new("live", "eth0")];
     assert_eq!(collect_garbage(&mut store, &valid).unwrap(), [ip("10.1.0.6")]);
@@ -157,6 +169,75 @@ fn what_is_no_lease_is_left_alone() {
     assert_eq!(got[0].address.to_string(), "10.1.0.3/29", "an occupied name is passed over");
     collect_garbage(&mut store, &[]).unwrap();
     assert_eq!(names(&dir).len(), 7, "{:?}", names(&dir));
+}
+
+#[test]
+fn anothers_lease_is_known_without_reading_it() {
+    let data = TempDir::new().unwrap();
+    let mut store = DiskStore::lock(data.path(), "net").unwrap();
+    let dir = data.path().join("net");
+    let (a, b) = (Owner::new("a", "eth0"), Owner::new("b", "eth0"));
+    store.reserve(ip("10.1.0.2"), &a, 0).unwrap();
+    // Whoever reads it finds nobody's lease.
+    fs::write(dir.join("10.1.0.2"), "").unwrap();
+    let taken = |owner: &Owner| store.holdings(owner).unwrap().taken;
+    assert_eq!(taken(&b), [ip("10.1.0.2")]);
+    assert_eq!(taken(&a), [ip("10.1.0.2")]);
+    assert_eq!(leases_of(&store, &a).unwrap(), []);
+    // Another file under the same name is read, whatever the second name says.
+    fs::remove_file(dir.join("10.1.0.2")).unwrap();
+    fs::write(dir.join("10.1.0.2"), "b\r\neth0").unwrap();
+    assert_eq!(leases_of(&store, &b).unwrap().len(), 1);
+    fs::write(dir.join("10.1.0.2"), "").unwrap();
+    assert!(taken(&b).is_empty());
+}
+
+#[test]
+fn what_is_killed_between_the_second_name_and_the_first_is_no_lease() {
+    let data = TempDir::new().unwrap();
+    let mut store = DiskStore::lock(data.path(), "net").unwrap();
+    let dir = data.path().join("net");
+    let owner = Owner::new("a", "eth0");
+    store.reserve(ip("10.1.0.2"), &owner, 0).unwrap();
+    // Half of the content is there.
+    fs::write(second_name(&dir, "10.1.0.2"), "a\r").unwrap();
+    fs::remove_file(dir.join("10.1.0.2")).unwrap();
+    assert_eq!(store.leases().unwrap(), []);
+    assert!(store.holdings(&owner).unwrap().taken.is_empty());
+    assert!(store.reserve(ip("10.1.0.2"), &owner, 0).unwrap());
+    assert_eq!(fs::read(dir.join("10.1.0.2")).unwrap(), b"a\r\neth0");
+    // Another container's second name does not stay behind either.
+    fs::remove_file(dir.join("10.1.0.2")).unwrap();
+    assert!(store.reserve(ip("10.1.0.2"), &Owner::new("b", "eth0"), 0).unwrap());
+    assert!(store.release(ip("10.1.0.2")).unwrap());
+    assert_eq!(remembered(&dir), BTreeSet::new());
+}
+
+#[test]
+fn the_last_address_is_written_over_a_longer_and_a_shorter_one() {
+    let data = TempDir::new().unwrap();
+    let mut store = DiskStore::lock(data.path(), "net").unwrap();
+    for address in ["10.1.0.200", "10.1.0.3", "10.1.0.40"] {
+        store.reserve(ip(address), &Owner::new("a", "eth0"), 0).unwrap();
+        assert_eq!(store.last_reserved(0).unwrap(), Some(ip(address)));
+        let file = data.path().join("net/last_reserved_ip.0");
+        assert_eq!(fs::read_to_string(file).unwrap(), address);
+    }
+}
+
+#[test]
+fn a_second_name_without_a_container_is_honoured() {
+    let data = TempDir::new().unwrap();
+    let mut store = DiskStore::lock(data.path(), "net").unwrap();
+    let dir = data.path().join("net");
+    let owner = Owner::new("a", "eth0");
+    store.reserve(ip("10.1.0.2"), &owner, 0).unwrap();
+    let second = second_name(&dir, "10.1.0.2");
+    fs::rename(&second, second.with_file_name("lease-10.1.0.2")).unwrap();
+    assert_eq!(leases_of(&store, &owner).unwrap().len(), 1);
+    assert_eq!(leases_of(&store, &Owner::new("b", "eth0")).unwrap(), []);
+    assert_eq!(release(&mut store, &owner).unwrap(), [ip("10.1.0.2")]);
+    assert_eq!(remembered(&dir), BTreeSet::new());
 }
 
 #[test]
