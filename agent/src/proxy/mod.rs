@@ -18,11 +18,8 @@
 
 pub mod allocate;
 pub mod backend;
-<<<<<<< HEAD
-=======
 pub mod command;
 pub mod config;
->>>>>>> pkube
 pub mod conntrack;
 pub mod host;
 pub mod iptables;
