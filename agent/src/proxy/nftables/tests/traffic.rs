@@ -24,6 +24,8 @@ fn site() -> Site {
     );
     client.cmd(&["ip", "route", "add", "default", "via", "192.0.2.1"]);
     node.cmd(&["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
+    // a node routes cluster addresses somewhere before they are translated
+    node.cmd(&["ip", "route", "add", "default", "via", "192.0.2.2"]);
     let server = |number: u8| {
         let server = TestNetns::new("pnft-s");
         let (link, gateway) = (format!("s{number}"), format!("10.1.{number}.254/24"));
