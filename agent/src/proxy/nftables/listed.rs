@@ -44,9 +44,10 @@ pub fn look(kernel: &mut Nftables, family: Family) -> Result<Found> {
         chain.rules.push(rule_of(family, rule));
     }
     for set in SetName::ALL {
-        let elements = match set.is_written_by_rules() {
-            true => Vec::new(),
-            false => kernel.elements(table, set.name())?,
+        let elements = if set.is_written_by_rules() {
+            Vec::new()
+        } else {
+            kernel.elements(table, set.name())?
         };
         match elements_of(set, family, elements) {
             Some(elements) => drop(actual.sets.insert(set, elements)),

@@ -10,6 +10,39 @@
 //! | `objects`, `transaction` | a table, and changes of one, as plain data |
 //! | `listed`, `difference` | what the kernel holds, and what it takes to make that right |
 //! | `text` | all of it in the words of nft(8) |
+//!
+//! # Layout
+//! ```text
+//! services, nodeports    address . protocol . port → goto cluster-3
+//! chain cluster-3        dnat to address . protocol . port . numgen random mod 3 map @backends
+//! backends               address . protocol . port . number → endpoint
+//! ```
+//! The modulus is a constant of the rule, so there is a chain for each number of endpoints that some service has (and each way in,
+//! and each time-out): a handful, made when first needed and deleted with the last user. A changed endpoint is two elements, a
+//! packet costs two look-ups, whatever the number of services. Endpoints of policy Local have numbers from 65536 on. Two tables
+//! rather than one `inet`: each family is synced, repaired and removed by itself, and no rule asks for the family.
+//!
+//! What was tried (Linux 6.18, 10 000 services with 2 endpoints each; milliseconds of processor time for all of a sync, kernel
+//! included, unoptimised build on a busy machine with 2 cores):
+//!
+//! | layout | first sync | endpoint replaced | added | removed |
+//! | --- | --- | --- | --- | --- |
+//! | this one | 160 | 1.7 | 4.8 | 1.6 |
+//! | a first map leads to the service's own key, a second to its route, a third to the endpoint | 218 | 2.9 | 5.2 | 1.0 |
+//!
+//! Another verdict in `services` takes the kernel 3.5 ms with 10 000 services and 0.2 ms with 100.
+//!
+//! The second is the better one for the kernel: external addresses share the endpoints' elements, and `services` holds data, so
+//! that the kernel need not validate every chain that its verdicts lead to whenever one is added (all that grows here with the
+//! number of services). But a map's answer that is the key of the next map ends nft(8) (1.0.6, an assertion in
+//! `netlink_parse_concat_expr`), also when it was to list the whole ruleset, so the first thing that an operator tries would fail.
+//! **Session affinity still has such rules**: the chains `…-for-…s` ask whether the remembered endpoint serves by a key that
+//! begins with what is known of the packet and ends with what `clients` answered. So with a service of affinity `ClientIP`
+//! nft 1.0.6 cannot list this table, though `nft list chain`, `nft list map` of all others work.
+//!
+//! # What differs from kube-proxy
+//! A client is remembered for each address of a service by itself. `clients` has room for a million of them; others are served
+//! without being remembered. SCTP needs nothing here but the kernel's own support; without that its elements match nothing.
 
 mod difference;
 mod layout;
@@ -89,7 +122,7 @@ impl NftablesBackend {
                 Err(error) => return Err(error.into()),
                 Ok(generation) => {
                     let handle = listed::handle(&mut self.kernel, self.family)?.unwrap_or(0);
-                    let report = self.report(&state, &transaction, true);
+                    let report = report(&state, &transaction, true);
                     self.committed = Some(Committed { state, generation, handle });
                     return Ok(report);
                 }
@@ -135,7 +168,7 @@ impl NftablesBackend {
                     if committed.generation == generation {
                         committed.generation = next;
                     }
-                    let report = self.report(&committed.state, &transaction, false);
+                    let report = report(&committed.state, &transaction, false);
                     self.committed = Some(committed);
                     return Ok(report);
                 }
@@ -157,16 +190,6 @@ impl NftablesBackend {
         self.kernel.commit(&batch)?;
         // the kernel leaves 0 out
         Ok(generation.wrapping_add(1).max(1))
-    }
-
-    fn report(&self, state: &State, transaction: &Transaction, full: bool) -> SyncReport {
-        let (rules, elements) = state.count();
-        SyncReport {
-            full,
-            changes: transaction.changes.len(),
-            rules: vec![(TABLE, rules + elements)],
-            written: vec![(TABLE, transaction.written())],
-        }
     }
 
     /// Somebody changed rules, perhaps not ours: whether the table is the one that we made, with the rules that we made, and
@@ -255,5 +278,15 @@ impl Backend for NftablesBackend {
             self.kernel.commit(&batch)?;
         }
         Ok(())
+    }
+}
+
+fn report(state: &State, transaction: &Transaction, full: bool) -> SyncReport {
+    let (rules, elements) = state.count();
+    SyncReport {
+        full,
+        changes: transaction.changes.len(),
+        rules: vec![(TABLE, rules + elements)],
+        written: vec![(TABLE, transaction.written())],
     }
 }

@@ -28,9 +28,9 @@ impl Sources {
 
     /// The name of the chain; services with the same ranges share it.
     pub fn chain(&self) -> Box<str> {
-        let text: String = self.0.iter().map(|range| format!("{range},")).collect();
-        let digest = Sha256::digest(text.as_bytes());
-        let digits: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let text: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        let digest = Sha256::digest(text.join(",").as_bytes());
+        let digits = data_encoding::HEXLOWER.encode(&digest[..8]);
         format!("sources-{digits}").into()
     }
 }

@@ -183,8 +183,8 @@ impl Writer {
         self.rules.push(with(rule, at_random(registers, pool)).expr(registers.dnat()));
     }
 
-    fn time(&self) -> Option<Duration> {
-        Some(Duration::from_secs(self.affinity.into()))
+    fn time(&self) -> Duration {
+        Duration::from_secs(self.affinity.into())
     }
 
     /// A client that was here goes where it went, if that still serves.
@@ -193,7 +193,7 @@ impl Writer {
         with(rule, registers.load_service())
             .expr(registers.recall())
             .expr(registers.is_member(pool.local))
-            .expr(registers.remember(DynsetOp::UPDATE, self.time()))
+            .expr(registers.remember(DynsetOp::UPDATE, Some(self.time())))
             .expr(registers.recall())
             .expr(registers.dnat())
     }
@@ -205,7 +205,7 @@ impl Writer {
         let rule = with(rule, registers.load_service());
         with(rule, at_random(registers, pool))
             .expr(registers.remember(DynsetOp::DELETE, None))
-            .expr(registers.remember(DynsetOp::UPDATE, self.time()))
+            .expr(registers.remember(DynsetOp::UPDATE, Some(self.time())))
             .expr(registers.recall())
             .expr(registers.dnat())
     }

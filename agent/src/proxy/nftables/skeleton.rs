@@ -25,7 +25,11 @@ pub fn chains(family: Family, options: &RuleOptions) -> Vec<Chain> {
     let writer = Writer { family, options };
     let mut chains = vec![
         (SERVICES, None, writer.services()),
-        (FIREWALL, None, vec![writer.rule().verdict_map(&writer.destination(), "firewall")]),
+        (
+            FIREWALL,
+            None,
+            vec![writer.rule().verdict_map(&writer.destination(), SetName::Firewall.name())],
+        ),
         (UNSERVED, None, writer.unserved()),
         (UNSERVED_NODE_PORTS, None, writer.unserved_node_ports()),
         (NO_SUCH_PORT, None, vec![writer.no_such_port()]),
@@ -34,8 +38,8 @@ pub fn chains(family: Family, options: &RuleOptions) -> Vec<Chain> {
     chains
 }
 
-const fn base(kind: ChainKind, hook: Hook, priority: i32) -> Option<Base> {
-    Some(Base { kind, hook, priority, policy: None })
+const fn base(kind: ChainKind, hook: Hook, priority: i32) -> Base {
+    Base { kind, hook, priority, policy: None }
 }
 
 struct Writer<'a> {
@@ -81,14 +85,18 @@ impl Writer<'_> {
         let input = vec![new(UNSERVED_NODE_PORTS), unserved.clone()];
         let output = vec![unserved, no_such_port];
         [
-            ("firewall-prerouting", base(Filter, Prerouting, before_dnat), vec![new(FIREWALL)]),
-            ("firewall-output", base(Filter, Output, before_dnat), vec![new(FIREWALL)]),
-            ("filter-input", base(Filter, Input, priority::FILTER), input),
-            ("filter-forward", base(Filter, Forward, priority::FILTER), forward),
-            ("filter-output", base(Filter, Output, priority::FILTER), output),
-            ("nat-prerouting", base(Nat, Prerouting, priority::DSTNAT), services()),
-            ("nat-output", base(Nat, Output, priority::DSTNAT), services()),
-            ("nat-postrouting", base(Nat, Postrouting, priority::SRCNAT), self.masquerade()),
+            (
+                "firewall-prerouting",
+                Some(base(Filter, Prerouting, before_dnat)),
+                vec![new(FIREWALL)],
+            ),
+            ("firewall-output", Some(base(Filter, Output, before_dnat)), vec![new(FIREWALL)]),
+            ("filter-input", Some(base(Filter, Input, priority::FILTER)), input),
+            ("filter-forward", Some(base(Filter, Forward, priority::FILTER)), forward),
+            ("filter-output", Some(base(Filter, Output, priority::FILTER)), output),
+            ("nat-prerouting", Some(base(Nat, Prerouting, priority::DSTNAT)), services()),
+            ("nat-output", Some(base(Nat, Output, priority::DSTNAT)), services()),
+            ("nat-postrouting", Some(base(Nat, Postrouting, priority::SRCNAT)), self.masquerade()),
         ]
     }
 

@@ -128,7 +128,7 @@ impl State {
 
     fn skeleton(&mut self, transaction: &mut Transaction) {
         transaction.push(Change::AddTable);
-        SetName::ALL.into_iter().for_each(|set| transaction.push(Change::AddSet(set)));
+        transaction.changes.extend(SetName::ALL.map(Change::AddSet));
         let chains = skeleton::chains(self.family, &self.options);
         for (name, base, _) in &chains {
             transaction.push(Change::AddChain { name: (*name).into(), base: *base });
@@ -164,8 +164,12 @@ impl State {
                 Some(port) => self.ports.insert(id.clone(), Arc::clone(port)),
                 None => self.ports.remove(id),
             };
-            before.iter().for_each(|before| difference.remove(contribution(before)));
-            port.iter().for_each(|port| difference.add(contribution(port)));
+            if let Some(before) = before {
+                difference.remove(contribution(&before));
+            }
+            if let Some(port) = port {
+                difference.add(contribution(port));
+            }
         }
         difference.settle();
         let (needed, unneeded) = self.count_shared(std::mem::take(&mut difference.shared));

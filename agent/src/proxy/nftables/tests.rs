@@ -135,7 +135,7 @@ fn a_load_balancer_under_the_policy_local() {
 fn detectors() {
     let spec = || json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80}]});
     let with = |local: LocalTraffic, masquerade_all: bool| {
-        let options = RuleOptions { local, masquerade_all, ..options() };
+        let options = RuleOptions { masquerade_all, local, ..options() };
         let text = part(spec(), &["10.1.0.1@n1"], &options);
         text.lines()
             .filter(|line| line.contains("rule cluster-1 "))

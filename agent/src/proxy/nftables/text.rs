@@ -138,8 +138,7 @@ fn fields(types: &[Type], bytes: &[u8]) -> String {
 /// A value of a type. Bytes that do not fit it are shown as such.
 fn value(field: Type, bytes: &[u8]) -> String {
     match (field, bytes) {
-        (Type::Ipv4Addr, _) => address(bytes),
-        (Type::Ipv6Addr, _) => address(bytes),
+        (Type::Ipv4Addr | Type::Ipv6Addr, _) => address(bytes),
         (Type::InetProto, [number]) => protocol(*number),
         (Type::InetService, [high, low]) => u16::from_be_bytes([*high, *low]).to_string(),
         (Type::Mark, [a, b, c, d]) => format!("{:#010x}", u32::from_ne_bytes([*a, *b, *c, *d])),

@@ -147,8 +147,9 @@ fn other_options_make_it_a_full_one() {
     let model = model();
     let mut backend = synced(&ns, &model);
     let other = RuleOptions { masquerade_all: true, masquerade_bit: 15, ..options() };
-    let report =
-        backend.sync(model.ports(FAMILY), &other, Scope::Changed(&Default::default())).unwrap();
+    let report = backend
+        .sync(model.ports(FAMILY), &other, Scope::Changed(&crate::proxy::model::Changed::default()))
+        .unwrap();
     assert!(report.full && report.changes > 0);
     assert!(ns.cmd(&["nft", "list", "ruleset"]).contains("0x00008000"));
 }
