@@ -14,6 +14,7 @@
 //! | [`config`] | kube-proxy's flags and file |
 //! | [`kube`], [`manifests`] | objects from an API server, or from a folder |
 //! | [`ops`], [`host`] | metrics and health; the host's parameters and addresses |
+//! | [`tracer`] | where a packet ends up, told from the rules: for tests |
 //! | [`allocate`], [`validate`], [`pods`] | what an API server and its controllers do, for objects from a folder |
 
 pub mod allocate;
@@ -31,4 +32,5 @@ pub mod ops;
 pub mod options;
 pub mod pods;
 pub mod run;
+pub mod tracer;
 pub mod validate;

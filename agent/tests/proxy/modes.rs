@@ -1,0 +1,71 @@
+//! The rules of a world, as each backend makes them: on paper, and in the kernel of a namespace.
+
+use heddle_agent::proxy::backend::{Backend, Scope};
+use heddle_agent::proxy::iptables::{self, IptablesBackend};
+use heddle_agent::proxy::model::{FAMILIES, Model, Ports};
+use heddle_agent::proxy::nftables::{self, NftablesBackend};
+use heddle_agent::proxy::options::RuleOptions;
+use heddle_agent::proxy::tracer::Hooks;
+use heddle_agent::proxy::tracer::iptables::IptablesRules;
+use heddle_agent::proxy::tracer::nftables::NftRuleset;
+use netns_tools::iptables::Family;
+use netns_tools::netns::NetNs;
+
+use crate::oracle::Mode;
+use crate::world::Options;
+
+pub const MODES: [Mode; 2] = [Mode::Iptables, Mode::Nftables];
+
+/// What a mode makes of ports.
+pub fn rules(mode: Mode, family: Family, ports: &Ports, options: &RuleOptions) -> Box<dyn Hooks> {
+    match mode {
+        Mode::Iptables => {
+            let ruleset = iptables::ruleset(family, ports, options, true);
+            Box::new(IptablesRules::new(&ruleset, family).unwrap())
+        }
+        Mode::Nftables => {
+            Box::new(NftRuleset::of(family, &nftables::objects(family, ports, options)))
+        }
+    }
+}
+
+/// The backends of both families in a namespace.
+pub struct Programmed<'a> {
+    at: &'a NetNs,
+    options: Options,
+    backends: Vec<Box<dyn Backend>>,
+}
+
+impl<'a> Programmed<'a> {
+    /// Brings what a model says into the kernel.
+    pub fn new(mode: Mode, at: &'a NetNs, model: &mut Model, options: &Options) -> Self {
+        let backends = FAMILIES.map(|family| at.run(|| open(mode, family)).unwrap());
+        let mut programmed = Self { at, options: options.clone(), backends: backends.into() };
+        programmed.sync(model, true);
+        programmed
+    }
+
+    /// Follows the changes of a model.
+    pub fn follow(&mut self, model: &mut Model) {
+        self.sync(model, false);
+    }
+
+    fn sync(&mut self, model: &mut Model, full: bool) {
+        let changes = model.take_changes();
+        for backend in &mut self.backends {
+            let family = backend.family();
+            let scope = if full { Scope::Full } else { Scope::Changed(changes.of(family)) };
+            let options = self.options.of(family);
+            let sync = || backend.sync(model.ports(family), &options, scope);
+            let report = self.at.run(sync).unwrap().unwrap_or_else(|error| panic!("{error:?}"));
+            assert_eq!(report.full, full, "{report:?}");
+        }
+    }
+}
+
+fn open(mode: Mode, family: Family) -> Box<dyn Backend> {
+    match mode {
+        Mode::Iptables => Box::new(IptablesBackend::detect(family).unwrap()),
+        Mode::Nftables => Box::new(NftablesBackend::open(family).unwrap()),
+    }
+}
