@@ -99,7 +99,7 @@ impl World {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn answers(&self, from: &TestNetns, to: &str, name: &str) {
+    fn answers(from: &TestNetns, to: &str, name: &str) {
         let end = Instant::now() + PATIENCE;
         loop {
             let answer = ask(from, to, b"");
@@ -214,7 +214,7 @@ fn runs_in_kube_proxys_place(mode: &str) {
     let proxy = world.start(mode);
     let [one, _] = &world.pods;
     for (from, to) in [(&world.client, NODE_PORT), (&world.node, CLUSTER), (one, CLUSTER)] {
-        world.answers(from, to, "one");
+        World::answers(from, to, "one");
     }
     assert!(world.fetch(10249, "/proxyMode").ends_with(mode));
     assert!(world.fetch(10249, "/configz").contains("\"clusterCIDR\":\"10.244.0.0/16\""));
@@ -223,7 +223,7 @@ fn runs_in_kube_proxys_place(mode: &str) {
 
     world.server.put(slice("10.244.2.2"));
     for (from, to) in [(&world.client, NODE_PORT), (&world.node, CLUSTER)] {
-        world.answers(from, to, "two");
+        World::answers(from, to, "two");
     }
     let shown = world.once(mode, &["rules", "--service", "default/web"]);
     assert!(shown.contains("10.96.0.10") && shown.contains("10.244.2.2"), "{shown}");
@@ -233,23 +233,23 @@ fn runs_in_kube_proxys_place(mode: &str) {
     world.server.set_away(true);
     world.server.put(slice("10.244.1.2"));
     world.server.compact();
-    world.answers(&world.client, NODE_PORT, "two");
+    World::answers(&world.client, NODE_PORT, "two");
     world.server.set_away(false);
-    world.answers(&world.client, NODE_PORT, "one");
+    World::answers(&world.client, NODE_PORT, "one");
     world.server.delete(Resource::EndpointSlices, "default", "web-1");
     let end = Instant::now() + PATIENCE;
     while ask(&world.client, NODE_PORT, b"").is_ok() {
         assert!(Instant::now() < end, "nobody serves, so connections are refused");
     }
     world.server.put(slice("10.244.1.2"));
-    world.answers(&world.client, NODE_PORT, "one");
+    World::answers(&world.client, NODE_PORT, "one");
 
     let said = proxy.stop();
     assert!(said.contains("the rules stay") && !said.contains("ERROR"), "{said}");
-    world.answers(&world.client, NODE_PORT, "one");
+    World::answers(&world.client, NODE_PORT, "one");
     // another start adopts what it finds
     world.start(mode).stop();
-    world.answers(&world.client, NODE_PORT, "one");
+    World::answers(&world.client, NODE_PORT, "one");
     world.once(mode, &["--cleanup"]);
     let left = world.rules();
     assert!(!left.contains("10.96.0.10") && !left.contains("KUBE-"), "{left}");
@@ -294,7 +294,7 @@ fn services_of_a_folder_are_served_and_modes_are_changed_under_traffic() {
             assert!(Instant::now() < end, "{}", before.as_ref().unwrap().said());
             std::thread::sleep(Duration::from_millis(20));
         }
-        world.answers(&world.client, NODE_PORT, "one");
+        World::answers(&world.client, NODE_PORT, "one");
     }
     fs::write(manifests.join("slice.json"), {
         let mut changed = slice("10.244.2.2");
@@ -302,7 +302,7 @@ fn services_of_a_folder_are_served_and_modes_are_changed_under_traffic() {
         changed.to_string()
     })
     .unwrap();
-    world.answers(&world.client, NODE_PORT, "two");
+    World::answers(&world.client, NODE_PORT, "two");
     let second = world.node.command(PROGRAM).args(["proxy", &folder, "--node-name=node"]).output();
     let second = second.unwrap();
     let said = String::from_utf8_lossy(&second.stderr);

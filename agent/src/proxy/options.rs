@@ -66,8 +66,8 @@ pub struct RuleOptions {
     pub local: LocalTraffic,
     /// Where node ports answer.
     pub node_ports: NodePortAddresses,
-    /// This node's own address of the family. Who may use a load balancer's address from here depends on it (iptables mode).
-    pub node_ip: Option<IpAddr>,
+    /// This node's primary addresses, one per family at most. Who may use a load balancer's address from here depends on them.
+    pub node_ips: Vec<IpAddr>,
     /// Whether node ports answer at 127.0.0.1 too (iptables mode and IPv4 only, as in kube-proxy).
     pub localhost_node_ports: bool,
     /// Drop packets that conntrack finds invalid. Off where the kernel is told to be liberal (`conntrack.tcpBeLiberal`).
@@ -81,7 +81,7 @@ impl Default for RuleOptions {
             masquerade_all: false,
             local: LocalTraffic::Unknown,
             node_ports: NodePortAddresses::Any,
-            node_ip: None,
+            node_ips: Vec::new(),
             localhost_node_ports: true,
             drop_invalid: true,
         }

@@ -181,7 +181,7 @@ impl Oracle<'_> {
     fn may_use_balancer(&self, port: &ServicePort, packet: &Packet) -> bool {
         let ranges = &port.source_ranges;
         let allowed = |ip: IpAddr| ranges.iter().any(|range| range.contains(ip));
-        let own = self.options.node_ip.is_some_and(allowed);
+        let own = self.options.node_ips.iter().copied().any(allowed);
         ranges.is_empty()
             || allowed(packet.source)
             || (own && port.load_balancer_ips.contains(&packet.source))

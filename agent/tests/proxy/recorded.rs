@@ -49,7 +49,7 @@ fn host() -> Host {
 fn options() -> RuleOptions {
     RuleOptions {
         local: LocalTraffic::Cidrs(vec!["10.240.0.0/12".parse().unwrap()]),
-        node_ip: Some("10.99.1.1".parse().unwrap()),
+        node_ips: vec!["10.99.1.1".parse().unwrap()],
         ..RuleOptions::default()
     }
 }

@@ -373,7 +373,7 @@ impl Options {
             masquerade_all: self.masquerade_all,
             node_ports: if self.listed { listed() } else { NodePortAddresses::Any },
             localhost_node_ports: self.localhost,
-            node_ip: Some(NODE.ip(family)),
+            node_ips: vec![NODE.ip(family)],
             ..RuleOptions::default()
         }
     }

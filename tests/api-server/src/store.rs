@@ -128,17 +128,14 @@ impl Store {
         limit: usize,
         next: Option<&str>,
     ) -> Result<Page, Gone> {
-        let (number, after) = match next {
-            Some(token) => {
-                let (number, after) = token.split_once(':').ok_or(Gone)?;
-                (number.parse().map_err(|_| Gone)?, Some(after))
-            }
-            None => {
-                self.lists += 1;
-                let objects = self.tables.entry(resource).or_default().objects.clone();
-                self.snapshots.insert(self.lists, (self.version, objects));
-                (self.lists, None)
-            }
+        let (number, after) = if let Some(token) = next {
+            let (number, after) = token.split_once(':').ok_or(Gone)?;
+            (number.parse().map_err(|_| Gone)?, Some(after))
+        } else {
+            self.lists += 1;
+            let objects = self.tables.entry(resource).or_default().objects.clone();
+            self.snapshots.insert(self.lists, (self.version, objects));
+            (self.lists, None)
         };
         let (version, objects) = self.snapshots.get(&number).ok_or(Gone)?;
         let rest = objects.iter().filter(|(key, _)| after.is_none_or(|after| key.as_str() > after));

@@ -27,21 +27,18 @@ pub async fn follow(
     config: &ProxyConfig,
 ) -> Result<(Source, mpsc::Receiver<Event>), CommandError> {
     let (sender, events) = mpsc::channel(WAITING);
-    let source = match &arguments.static_dir {
-        Some(path) => {
-            let mut folder = Folder::new(path.clone(), &config.node_name);
-            // a folder that is not there is a mistake now, and a misfortune later
-            folder.read()?;
-            let mut tasks = JoinSet::new();
-            tasks.spawn(folder.follow(sender));
-            tracing::info!(folder = %path.display(), "services come from manifests");
-            Source::Folder(tasks)
-        }
-        None => {
-            let client = kube::connect(&config.api).await?;
-            tracing::info!(node = config.node_name, "services come from the API server");
-            Source::Api(kube::follow(&client, &config.node_name, &sender))
-        }
+    let source = if let Some(path) = &arguments.static_dir {
+        let mut folder = Folder::new(path.clone(), &config.node_name);
+        // a folder that is not there is a mistake now, and a misfortune later
+        folder.read()?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(folder.follow(sender));
+        tracing::info!(folder = %path.display(), "services come from manifests");
+        Source::Folder(tasks)
+    } else {
+        let client = kube::connect(&config.api).await?;
+        tracing::info!(node = config.node_name, "services come from the API server");
+        Source::Api(kube::follow(&client, &config.node_name, &sender))
     };
     Ok((source, events))
 }

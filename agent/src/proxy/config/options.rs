@@ -24,7 +24,10 @@ impl ProxyConfig {
             masquerade_all: self.masquerade_all,
             local,
             node_ports: self.node_port_addresses(node, host),
-            node_ip: FAMILIES.into_iter().find_map(|family| self.primary_address(family, node)),
+            node_ips: FAMILIES
+                .into_iter()
+                .filter_map(|family| self.primary_address(family, node))
+                .collect(),
             localhost_node_ports: self.serves_localhost(),
             drop_invalid: !self.conntrack.tcp_be_liberal,
         }

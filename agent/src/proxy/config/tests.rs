@@ -133,6 +133,7 @@ fn every_field_is_taken_from_the_file() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of every flag")]
 fn each_flag_sets_what_it_says() {
     let base = defaults;
     let pace = |least, resync| Pace {
@@ -275,6 +276,7 @@ fn a_flag_wins_over_the_file() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of every mistake")]
 fn each_mistake_has_its_place_and_a_remedy() {
     let table = [
         (

@@ -292,8 +292,9 @@ impl Writer<'_> {
     }
 
     fn allows_this_node(&self) -> bool {
-        let node_ip = self.context.options.node_ip;
-        node_ip.is_some_and(|ip| self.port.source_ranges.iter().any(|range| range.contains(ip)))
+        let in_range =
+            |ip: &IpAddr| self.port.source_ranges.iter().any(|range| range.contains(*ip));
+        self.context.options.node_ips.iter().any(in_range)
     }
 
     fn policy_chains(&mut self) {

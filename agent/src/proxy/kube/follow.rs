@@ -125,7 +125,7 @@ impl Outage {
         match self.failures {
             1 => tracing::debug!(kind, reason, "the API does not answer"),
             2 => {
-                tracing::warn!(kind, reason, "the API does not answer; the rules stay as they are")
+                tracing::warn!(kind, reason, "the API does not answer; the rules stay as they are");
             }
             more if more % 10 == 0 => {
                 tracing::warn!(kind, reason, away_s = away, "the API still does not answer");
@@ -148,8 +148,8 @@ impl Outage {
 /// watcher would ask for the same version for ever.
 fn is_outdated(error: &watcher::Error) -> bool {
     match error {
-        watcher::Error::WatchError(status) => status.code == 410,
-        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
+        watcher::Error::WatchError(status)
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
         _ => false,
     }
 }

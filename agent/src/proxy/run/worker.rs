@@ -77,6 +77,10 @@ pub struct Worker {
     predecessors: Vec<Box<dyn Predecessor>>,
     options: RuleOptions,
     ports: Ports,
+    /// What the flows have yet to follow, as it was when they did the last time.
+    unfollowed: Changed,
+    /// Whether rules of ours were in force once, so that what was before is known.
+    is_begun: bool,
     /// Whether the flows agree with the rules, so that only changes matter.
     flows_agree: bool,
     forgotten: Option<(usize, Duration)>,
@@ -97,6 +101,8 @@ impl Worker {
             predecessors,
             options,
             ports: Ports::new(),
+            unfollowed: Changed::new(),
+            is_begun: false,
             flows_agree: false,
             forgotten: None,
             complaints: Vec::new(),
@@ -128,7 +134,7 @@ impl Worker {
         match task {
             Task::Sync { updates, changed, options, full } => {
                 self.take_in(updates, options);
-                self.sync(&changed, full)
+                self.sync(changed, full)
             }
             Task::Look => match self.backend.is_intact() {
                 Ok(true) => Outcome::Intact,
@@ -154,15 +160,20 @@ impl Worker {
         }
     }
 
-    fn sync(&mut self, changed: &Changed, full: bool) -> Outcome {
-        let scope = if full { Scope::Full } else { Scope::Changed(changed) };
+    fn sync(&mut self, changed: Changed, full: bool) -> Outcome {
+        let scope = if full { Scope::Full } else { Scope::Changed(&changed) };
         let start = Instant::now();
-        match self.backend.sync(&self.ports, &self.options, scope) {
+        let synced = self.backend.sync(&self.ports, &self.options, scope);
+        for (id, before) in changed {
+            self.unfollowed.entry(id).or_insert(before);
+        }
+        match synced {
             Ok(report) => {
                 let took = start.elapsed();
-                // a full one may have put back what was lost for a while
-                self.flows_agree &= !report.full;
-                self.forget_flows(changed);
+                // a full one may have put back what was lost for a while, and flows were made meanwhile
+                self.flows_agree &= !report.full || report.changes == 0;
+                self.forget_flows();
+                self.is_begun = true;
                 self.remove_predecessors();
                 Outcome::Synced { report, took }
             }
@@ -173,25 +184,28 @@ impl Worker {
         }
     }
 
-    fn forget_flows(&mut self, changed: &Changed) {
+    /// Changes are followed by what is known of before: only that tells of services that are gone. Flows of a time in which rules
+    /// of ours were not in force are compared with what holds now as well.
+    fn forget_flows(&mut self) {
+        let changed = std::mem::take(&mut self.unfollowed);
         if self.flows_agree && changed.is_empty() {
             return;
         }
         let (family, start) = (self.family(), Instant::now());
         let (ports, options, flows) = (&self.ports, &self.options, self.flows.as_mut());
-        let forgotten = if self.flows_agree {
-            conntrack::forget_stale(family, changed, ports, options, flows)
-        } else {
-            conntrack::reconcile(family, ports, options, flows)
-        };
-        self.flows_agree = forgotten.is_ok();
-        let count = match forgotten {
-            Ok(report) => report.deleted,
-            Err(error) => {
-                self.complaints.push(one_line(&error));
-                error.deleted
-            }
-        };
+        let mut attempts = Vec::new();
+        if self.is_begun {
+            attempts.push(conntrack::forget_stale(family, &changed, ports, options, flows));
+        }
+        if !self.flows_agree {
+            attempts.push(conntrack::reconcile(family, ports, options, flows));
+        }
+        self.flows_agree = attempts.iter().all(Result::is_ok);
+        let mut count = 0;
+        for attempt in attempts {
+            count += attempt.as_ref().map_or_else(|error| error.deleted, |report| report.deleted);
+            self.complaints.extend(attempt.err().map(|error| one_line(&error)));
+        }
         self.forgotten = Some((count, start.elapsed()));
     }
 

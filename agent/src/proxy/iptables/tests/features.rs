@@ -126,7 +126,7 @@ fn services() {
 fn a_range_with_this_node_lets_in_the_balancers_own_address() {
     let ranges = || spec("LoadBalancer", json!({"loadBalancerSourceRanges": ["203.0.113.0/24"]}));
     for (ip, expected) in [("203.0.113.5", 1), ("203.0.114.5", 0)] {
-        let options = RuleOptions { node_ip: Some(ip.parse::<IpAddr>().unwrap()), ..options() };
+        let options = RuleOptions { node_ips: vec![ip.parse::<IpAddr>().unwrap()], ..options() };
         let rules = rules_of(Family::V4, ranges(), HERE, &options);
         assert_eq!(rules.matches("FW… -s 192.0.2.1/32 -j EXT…\n").count(), expected, "{rules}");
     }

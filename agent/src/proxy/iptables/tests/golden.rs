@@ -64,7 +64,7 @@ fn apply(model: &mut Model, objects: &Value) {
 }
 
 fn recorded_options(model: &Model) -> RuleOptions {
-    RuleOptions { node_ip: model.node().address(Family::V4), ..options() }
+    RuleOptions { node_ips: model.node().address(Family::V4).into_iter().collect(), ..options() }
 }
 
 #[test]
