@@ -13,6 +13,7 @@ struct Site {
     client: TestNetns,
     node: TestNetns,
     servers: Vec<TestNetns>,
+    _outside: TestNetns,
 }
 
 /// The client is 192.0.2.2, the node its gateway; servers are 10.1.0.N.
@@ -25,7 +26,9 @@ fn site() -> Site {
     client.cmd(&["ip", "route", "add", "default", "via", "192.0.2.1"]);
     node.cmd(&["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
     // a node routes cluster addresses somewhere before they are translated
-    node.cmd(&["ip", "route", "add", "default", "via", "192.0.2.2"]);
+    let outside = TestNetns::new("pnft-o");
+    veth_pair(End(&outside, "in", &["203.0.113.9/24"]), End(&node, "out", &["203.0.113.1/24"]));
+    node.cmd(&["ip", "route", "add", "default", "via", "203.0.113.9"]);
     let server = |number: u8| {
         let server = TestNetns::new("pnft-s");
         let (link, gateway) = (format!("s{number}"), format!("10.1.{number}.254/24"));
@@ -36,7 +39,7 @@ fn site() -> Site {
         server
     };
     let servers = (0..2).map(server).collect();
-    Site { client, node, servers }
+    Site { client, node, servers, _outside: outside }
 }
 
 /// Says its number and who asked, for as long as the test runs.
