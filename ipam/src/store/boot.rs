@@ -145,11 +145,6 @@ impl Boots {
         Ok(Known(seconds.map(|one| ((one.address, one.inode), one.container)).collect()))
     }
 
-    /// Whether boots are told apart here at all.
-    pub(super) fn are_known(&self) -> bool {
-        self.current.is_some()
-    }
-
     /// The folders of earlier boots.
     pub(super) fn earlier_folders(&self) -> io::Result<Vec<PathBuf>> {
         let Some(boot) = &self.current else { return Ok(Vec::new()) };

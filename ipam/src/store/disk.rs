@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::boot::{Boots, forget_boots};
+use super::boot::{Boots, Known, forget_boots};
 use super::freed::Freed;
 use super::{Holdings, Lease, Owner, Store, StoreError, freed};
 
@@ -48,6 +48,8 @@ const NEW_FILE: &str = ".heddle-new";
 pub struct DiskStore {
     dir: PathBuf,
     boots: Boots,
+    /// Whether a lease of which no boot is known is dated when it is seen. Not for DEL.
+    dates: bool,
     /// Unlocks on drop.
     _lock: Flock<File>,
 }
@@ -60,7 +62,7 @@ impl DiskStore {
         made.map_err(|source| failed("create directory", &dir, source))?;
         let mut store = Self::lock_directory(dir)?;
         store.reclaim()?;
-        store.date()?;
+        store.dates = true;
         Ok(store)
     }
 
@@ -104,22 +106,17 @@ impl DiskStore {
         Ok(earlier.into_iter().collect())
     }
 
-    /// Remembers for every lease of which no boot is known, such as the reference's, that it was there in this one.
-    fn date(&self) -> Result<(), StoreError> {
-        if !self.boots.are_known() {
-            return Ok(());
-        }
-        let failed = |source| failed("remember the boot of leases in", &self.dir, source);
-        let known = self.boots.known().map_err(failed)?;
-        let mut files = address_files(&self.dir)?;
-        files.retain(|file| !known.is_lease(file.address, file.inode));
-        for file in files {
-            if let Some(lease) = file.read(&self.dir) {
-                let path = file.path(&self.dir);
-                self.boots.remember(lease.address, &lease.container_id, &path).map_err(failed)?;
-            }
-        }
-        Ok(())
+    /// The leases of which it is known that they are of this boot.
+    fn known(&self) -> Result<Known, StoreError> {
+        let known = self.boots.known();
+        known.map_err(|source| failed("look for leases of this boot in", &self.dir, source))
+    }
+
+    /// Remembers of a lease of which no boot is known, such as the reference's, that it was there in this one.
+    fn date(&self, lease: &Lease) -> Result<(), StoreError> {
+        let path = self.dir.join(lease.address.to_string());
+        let done = self.boots.remember(lease.address, &lease.container_id, &path);
+        done.map_err(|source| failed("remember the boot of", &path, source))
     }
 
     fn lock_directory(dir: PathBuf) -> Result<Self, StoreError> {
@@ -132,7 +129,7 @@ impl DiskStore {
             options.open(&path).map_err(|source| failed("open lock file", &path, source))?;
         loop {
             file = match Flock::lock(file, FlockArg::LockExclusive) {
-                Ok(lock) => return Ok(Self { dir, boots, _lock: lock }),
+                Ok(lock) => return Ok(Self { dir, boots, dates: false, _lock: lock }),
                 Err((file, nix::Error::EINTR)) => file,
                 Err((_, errno)) => return Err(failed("lock", &path, errno.into())),
             }
@@ -204,14 +201,15 @@ impl Store for DiskStore {
     }
 
     fn holdings(&self, owner: &Owner) -> Result<Holdings, StoreError> {
-        let known = self.boots.known();
-        let known =
-            known.map_err(|source| failed("look for leases of this boot in", &self.dir, source))?;
+        let known = self.known()?;
         let mut holdings = Holdings::default();
         for file in address_files(&self.dir)? {
             let certain = known.is_lease(file.address, file.inode);
             let own = known.may_be_of(&owner.container_id, file.address, file.inode);
             let lease = if certain && !own { None } else { file.read(&self.dir) };
+            if let Some(lease) = lease.as_ref().filter(|_| self.dates && !certain) {
+                self.date(lease)?;
+            }
             if certain || lease.is_some() {
                 holdings.taken.push(file.address);
             }
@@ -273,9 +271,14 @@ impl Store for DiskStore {
 
     fn sweep(&mut self) -> Result<Vec<IpAddr>, StoreError> {
         let mut swept = self.reclaim()?;
-        self.date()?;
+        let known = self.known()?;
         for file in address_files(&self.dir)? {
-            if is_leftover(&file.path(&self.dir)) && self.release(file.address)? {
+            if known.is_lease(file.address, file.inode) {
+                continue;
+            }
+            if let Some(lease) = file.read(&self.dir) {
+                self.date(&lease)?;
+            } else if is_leftover(&file.path(&self.dir)) && self.release(file.address)? {
                 swept.push(file.address);
             }
         }

@@ -188,6 +188,7 @@ fn anothers_lease_is_known_without_reading_it() {
     fs::remove_file(dir.join("10.1.0.2")).unwrap();
     fs::write(dir.join("10.1.0.2"), "b\r\neth0").unwrap();
     assert_eq!(leases_of(&store, &b).unwrap().len(), 1);
+    fs::remove_file(dir.join("10.1.0.2")).unwrap();
     fs::write(dir.join("10.1.0.2"), "").unwrap();
     assert!(taken(&b).is_empty());
 }
