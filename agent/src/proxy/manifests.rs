@@ -169,7 +169,7 @@ mod tests {
     const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {clusterIP: 10.0.0.1, ports: [{port: 80}]}\n";
     const SLICE: &str = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: web-1, labels: {kubernetes.io/service-name: web}}\n\
                          addressType: IPv4\nports: [{port: 8080}]\nendpoints: [{addresses: [10.1.0.1]}]\n";
-    const NODE: &str = "apiVersion: v1\nkind: Node\nmetadata: {name: n, labels: {topology.kubernetes.io/zone: a}}\n";
+    const NODE: &str = "apiVersion: v1\nkind: Node\nmetadata: {name: node, labels: {topology.kubernetes.io/zone: a}}\n";
 
     fn counts(events: &[Event]) -> (usize, usize, String) {
         let mut found = (0, 0, String::new());
@@ -188,7 +188,7 @@ mod tests {
     fn a_folder_is_read_and_a_broken_file_keeps_what_it_held() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.yaml");
-        let mut source = Folder::new(folder.path().to_owned(), "n");
+        let mut source = Folder::new(folder.path().to_owned(), "node");
         fs::write(&file, format!("{SERVICE}---\n{SLICE}---\n{NODE}")).unwrap();
         fs::write(folder.path().join(".hidden.yaml"), "{").unwrap();
         let (events, problems) = source.read().unwrap();

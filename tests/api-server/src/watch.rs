@@ -37,6 +37,11 @@ impl Watch {
         let end = Instant::now() + self.limit;
         loop {
             changed.borrow_and_update();
+            // one that was asked for before the server went away may begin after
+            if self.shared.faults().away {
+                pieces.send(Err(std::io::ErrorKind::ConnectionReset.into())).await.ok();
+                return;
+            }
             let lines = match self.news() {
                 Ok(lines) => lines,
                 Err(Gone) => gone_event(),
