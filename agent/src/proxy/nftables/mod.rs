@@ -39,6 +39,7 @@
 //! **Session affinity still has such rules**: the chains `…-for-…s` ask whether the remembered endpoint serves by a key that
 //! begins with what is known of the packet and ends with what `clients` answered. So with a service of affinity `ClientIP`
 //! nft 1.0.6 cannot list this table, though `nft list chain`, `nft list map` of all others work.
+//! For that nft a map's answer has no length, also masked: neither a key nor what a dynamic map is told may come from one.
 //!
 //! # What differs from kube-proxy
 //! A client is remembered for each address of a service by itself. `clients` has room for a million of them; others are served

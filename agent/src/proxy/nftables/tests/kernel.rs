@@ -53,6 +53,55 @@ fn nft_takes_our_words_and_lists_what_we_say() {
     assert!(backend.plan(model.ports(FAMILY), &options()).unwrap().is_empty());
 }
 
+/// Services of every kind but those with session affinity, which nft 1.0.6 cannot list.
+fn every_kind_without_affinity(family: Family) -> Model {
+    let v4 = family == Family::V4;
+    let ip = |v4_ip: String, v6_ip: String| if v4 { v4_ip } else { v6_ip };
+    let mut model = Model::new(Node::named("n1"));
+    let mut number = 0;
+    for (internal, external) in [("Cluster", "Cluster"), ("Local", "Local"), ("Cluster", "Local")] {
+        for ends in 0..3 {
+            number += 1;
+            let name = format!("s{number}");
+            let spec = json!({"type": "LoadBalancer", "clusterIP": ip(format!("10.96.0.{number}"), format!("fd00::{number}")),
+                    "externalIPs": [ip(format!("192.0.2.{number}"), format!("fd02::{number}"))],
+                    "loadBalancerSourceRanges": [ip("198.51.100.0/24".into(), "fd03::/64".into())],
+                    "internalTrafficPolicy": internal, "externalTrafficPolicy": external,
+                    "ports": [{"port": 80, "nodePort": 30000 + number}]});
+            let object = json!({"metadata": {"namespace": "default", "name": name}, "spec": spec,
+                    "status": {"loadBalancer": {"ingress": [{"ip": ip(format!("203.0.113.{number}"), format!("fd04::{number}"))}]}}});
+            let service = Service::of(&serde_json::from_value(object).unwrap());
+            model.set_service(service.unwrap().unwrap());
+            let all =
+                if v4 { ["10.1.0.1@n1", "10.1.1.1@n2"] } else { ["fd01::1@n1", "fd01::2@n2"] };
+            model.set_slice(slice(&name, &all[..ends]));
+        }
+    }
+    model.take_changes();
+    model
+}
+
+#[test]
+fn nft_lists_services_without_affinity_and_takes_their_words() {
+    for family in [Family::V4, Family::V6] {
+        let (ns, other) = (TestNetns::new("paff"), TestNetns::new("paff"));
+        let model = every_kind_without_affinity(family);
+        let mut backend = NftablesBackend::open_in(family, ns.ns()).unwrap();
+        let plan = backend.plan(model.ports(family), &options()).unwrap();
+        backend.sync(model.ports(family), &options(), Scope::Full).unwrap();
+        assert_eq!(backend.plan(model.ports(family), &options()).unwrap(), "");
+        let listed = ns.cmd(&["nft", "list", "ruleset"]);
+        for words in ["external-local-2-1", "cluster-local-1", "chain sources-"] {
+            assert!(listed.contains(words), "{words}\n{listed}");
+        }
+        ns.cmd(&["nft", "-j", "list", "ruleset"]);
+        let words: Vec<_> = plan.lines().filter(|line| !line.contains("backends")).collect();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), words.join("\n")).unwrap();
+        other.cmd(&["nft", "-c", "-f", file.path().to_str().unwrap()]);
+    }
+}
+
 #[test]
 fn what_an_earlier_run_left_is_adopted() {
     let ns = TestNetns::new("pnft");
