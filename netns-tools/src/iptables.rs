@@ -28,6 +28,13 @@ pub enum Family {
     V6,
 }
 
+impl Family {
+    /// Whether an address is of this family.
+    pub fn has(self, address: std::net::IpAddr) -> bool {
+        address.is_ipv4() == (self == Self::V4)
+    }
+}
+
 /// Rules that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum IptablesError {

@@ -37,7 +37,7 @@ impl LocalTraffic {
         match self {
             Self::Unknown => None,
             Self::Cidrs(all) => {
-                let is_ours = |cidr: &&IpNetwork| cidr.is_ipv4() == (family == Family::V4);
+                let is_ours = |cidr: &&IpNetwork| family.has(cidr.ip());
                 all.iter().find(is_ours).copied().map(LocalMatch::Source)
             }
             Self::Bridge(name) => Some(LocalMatch::Interface(name)),

@@ -59,7 +59,7 @@ fn slices_of(service: &Service, pods: &[PodEndpoint], node: &str) -> Vec<Slice> 
     let mut groups: BTreeMap<(bool, Vec<u16>), Slice> = BTreeMap::new();
     for family in FAMILIES {
         for pod in &selected {
-            let is_ours = |ip: &&IpAddr| ip.is_ipv4() == (family == Family::V4);
+            let is_ours = |ip: &&IpAddr| family.has(**ip);
             let Some(address) = pod.ips.iter().find(is_ours) else { continue };
             let ports = ports_of(spec.ports.iter().flatten(), pod);
             let numbers = ports.iter().map(|port| port.port).collect();

@@ -52,7 +52,7 @@ impl ProxyConfig {
 
     /// This node's primary address of a family: the one that was set, or the first of the Node object.
     pub fn primary_address(&self, family: Family, node: &Node) -> Option<IpAddr> {
-        self.bind_address.filter(|ip| is_of(ip, family)).or_else(|| node.address(family))
+        self.bind_address.filter(|ip| family.has(*ip)).or_else(|| node.address(family))
     }
 
     /// Addresses are listed as soon as one family needs it: of the other one they are all listed.
@@ -63,7 +63,7 @@ impl ProxyConfig {
         }
         let mut listed = Vec::new();
         for (family, selected) in selected {
-            let of_family = host.iter().copied().filter(|ip| is_of(ip, family));
+            let of_family = host.iter().copied().filter(|ip| family.has(*ip));
             match selected {
                 Selected::All => listed.extend(of_family),
                 Selected::Some { ranges, primary } => {
@@ -79,10 +79,6 @@ impl ProxyConfig {
     }
 }
 
-fn is_of(ip: &IpAddr, family: Family) -> bool {
-    ip.is_ipv4() == (family == Family::V4)
-}
-
 /// What a selection means for one family.
 enum Selected {
     All,
@@ -91,7 +87,7 @@ enum Selected {
 
 impl Selected {
     fn of(selection: &NodePortSelection, family: Family) -> Self {
-        let ranges = selection.ranges.iter().filter(|range| is_of(&range.ip(), family));
+        let ranges = selection.ranges.iter().filter(|range| family.has(range.ip()));
         let ranges: Vec<_> = ranges.copied().collect();
         let nothing_said = ranges.is_empty() && !selection.primary;
         if selection.all || nothing_said || ranges.iter().any(|range| range.prefix() == 0) {

@@ -185,7 +185,7 @@ fn to_node_ports(context: Context<'_>) -> Vec<String> {
 
 /// The kernel does not translate connections to `::1`, and those to 127.0.0.1 only if it is told to.
 fn serves_node_ports(context: Context<'_>, ip: IpAddr) -> bool {
-    let of_family = ip.is_ipv4() == (context.family == Family::V4);
+    let of_family = context.family.has(ip);
     let reachable = !ip.is_loopback() || (ip.is_ipv4() && context.options.localhost_node_ports);
     of_family && reachable
 }

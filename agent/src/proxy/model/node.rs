@@ -59,7 +59,7 @@ impl Node {
 
     /// Its first address of a family.
     pub fn address(&self, family: Family) -> Option<IpAddr> {
-        self.addresses.iter().copied().find(|ip| ip.is_ipv4() == (family == Family::V4))
+        self.addresses.iter().copied().find(|ip| family.has(*ip))
     }
 
     /// Whether an endpoint's node is this one.

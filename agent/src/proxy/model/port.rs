@@ -76,7 +76,7 @@ pub struct ServicePort {
 impl ServicePort {
     /// A port without endpoints yet. `None` if the service has no address of the family.
     pub(super) fn new(service: &Service, port: &Port, family: Family) -> Option<Self> {
-        let is_ours = |ip: &IpAddr| ip.is_ipv4() == (family == Family::V4);
+        let is_ours = |ip: &IpAddr| family.has(*ip);
         let ours =
             |ips: &[IpAddr]| -> Vec<IpAddr> { ips.iter().copied().filter(is_ours).collect() };
         let ranges = service.source_ranges.iter().copied();

@@ -78,8 +78,7 @@ impl Slice {
         let annotations = metadata.annotations.as_ref();
         let trigger = annotations.and_then(|all| all.get(TRIGGER_ANNOTATION));
         let endpoints = object.endpoints.iter();
-        let is_ours =
-            |endpoint: &SliceEndpoint| endpoint.address.is_ipv4() == (family == Family::V4);
+        let is_ours = |endpoint: &SliceEndpoint| family.has(endpoint.address);
         Some(Self {
             name: super::service::name_of(metadata).as_str().into(),
             service: ServiceName::new(namespace, owner),

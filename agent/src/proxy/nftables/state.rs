@@ -141,7 +141,7 @@ impl State {
             NodePortAddresses::Any => Vec::new(),
             NodePortAddresses::Listed(all) => all.clone(),
         };
-        let is_ours = |ip: &IpAddr| ip.is_ipv4() == (self.family == Family::V4);
+        let is_ours = |ip: &IpAddr| self.family.has(*ip);
         let mut listed: Vec<_> = listed.into_iter().filter(is_ours).collect();
         listed.retain(|ip| !ip.is_loopback());
         listed.sort_unstable();
