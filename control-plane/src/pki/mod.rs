@@ -1,0 +1,1 @@
+//! Certificates: the authority, what it signs, and the files they live in.
