@@ -39,6 +39,7 @@ mod monitor;
 mod object;
 mod rule;
 mod set;
+mod shown;
 mod uapi;
 mod value;
 

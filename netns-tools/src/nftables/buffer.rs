@@ -91,21 +91,22 @@ impl Buffer {
         self.user_data(attribute, &[], kind, comment);
     }
 
-    /// What nft keeps of an object for itself: numbers by their kinds, and a comment.
+    /// What nft keeps of an object for itself: entries of at most 255 bytes by their kinds, and a comment.
     pub(super) fn user_data(
         &mut self,
         attribute: u16,
-        numbers: &[(u8, u32)],
+        entries: &[(u8, Vec<u8>)],
         kind: u8,
         comment: Option<&str>,
     ) {
-        if numbers.is_empty() && comment.is_none() {
+        if entries.is_empty() && comment.is_none() {
             return;
         }
         let start = self.open(attribute);
-        for (kind, number) in numbers {
-            self.bytes.extend_from_slice(&[*kind, 4]);
-            self.bytes.extend_from_slice(&number.to_ne_bytes());
+        for (kind, content) in entries {
+            let Ok(length) = u8::try_from(content.len()) else { continue };
+            self.bytes.extend_from_slice(&[*kind, length]);
+            self.bytes.extend_from_slice(content);
         }
         match comment {
             Some(text) if text.len() > super::COMMENT_MAX => {

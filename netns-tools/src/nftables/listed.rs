@@ -15,8 +15,8 @@ use super::uapi::{
     NFTA_SET_COUNT, NFTA_SET_DATA_TYPE, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_EXPIRATION,
     NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_LIST_ELEMENTS,
     NFTA_SET_ELEM_TIMEOUT, NFTA_SET_ELEM_USERDATA, NFTA_SET_FLAGS, NFTA_SET_HANDLE,
-    NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_USERDATA,
-    NFTA_TABLE_HANDLE, NFTA_TABLE_NAME, NFTA_TABLE_OWNER, NFTA_TABLE_USERDATA,
+    NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_TIMEOUT,
+    NFTA_SET_USERDATA, NFTA_TABLE_HANDLE, NFTA_TABLE_NAME, NFTA_TABLE_OWNER, NFTA_TABLE_USERDATA,
     NFTNL_UDATA_CHAIN_COMMENT, NFTNL_UDATA_RULE_COMMENT, NFTNL_UDATA_SET_COMMENT,
     NFTNL_UDATA_SET_ELEM_COMMENT, NFTNL_UDATA_TABLE_COMMENT,
 };
@@ -129,6 +129,8 @@ pub struct ListedSet {
     pub intervals: bool,
     /// Its elements may go by themselves.
     pub timeouts: bool,
+    /// How long an element stays that says nothing about it. The kernel counts in ticks: it may be a little less than it was told.
+    pub default_timeout: Option<Duration>,
     /// Rules change what is in it.
     pub dynamic: bool,
     /// How many elements it has; since Linux 6.16.
@@ -259,6 +261,7 @@ pub(super) fn set(bytes: &[u8], of: Table<'_>) -> Result<Option<ListedSet>> {
         is_verdict_map: u32_of(body, NFTA_SET_DATA_TYPE) == Some(NFT_DATA_VERDICT),
         intervals: flags & NFT_SET_INTERVAL != 0,
         timeouts: flags & NFT_SET_TIMEOUT != 0,
+        default_timeout: u64_of(body, NFTA_SET_TIMEOUT).map(Duration::from_millis),
         dynamic: flags & NFT_SET_EVAL != 0,
         count: u32_of(body, NFTA_SET_COUNT),
         comment: comment_of(body, NFTA_SET_USERDATA, NFTNL_UDATA_SET_COMMENT),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::buffer::Buffer;
 use super::object::Verdict;
+use super::rule::Field;
+use super::shown;
 use super::uapi::{
     NFT_DATA_VERDICT, NFT_SET_CONCAT, NFT_SET_ELEM_INTERVAL_END, NFT_SET_EVAL, NFT_SET_INTERVAL,
     NFT_SET_MAP, NFT_SET_TIMEOUT, NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_LIST_ELEM,
@@ -11,8 +13,8 @@ use super::uapi::{
     NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END,
     NFTA_SET_ELEM_TIMEOUT, NFTA_SET_ELEM_USERDATA, NFTA_SET_FIELD_LEN, NFTA_SET_FLAGS, NFTA_SET_ID,
     NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TIMEOUT, NFTA_SET_USERDATA,
-    NFTNL_UDATA_SET_COMMENT, NFTNL_UDATA_SET_DATABYTEORDER, NFTNL_UDATA_SET_ELEM_COMMENT,
-    NFTNL_UDATA_SET_KEYBYTEORDER,
+    NFTNL_UDATA_SET_COMMENT, NFTNL_UDATA_SET_DATA_TYPEOF, NFTNL_UDATA_SET_DATABYTEORDER,
+    NFTNL_UDATA_SET_ELEM_COMMENT, NFTNL_UDATA_SET_KEY_TYPEOF, NFTNL_UDATA_SET_KEYBYTEORDER,
 };
 use super::value::{Key, Value};
 
@@ -124,6 +126,9 @@ pub struct Set<'a> {
     pub dynamic: bool,
     /// How many elements it can hold. A number that is known helps the kernel choose how to keep them.
     pub size: Option<u32>,
+    /// What nft is to show the key and a map's data as (`typeof`), where their types have no word in its language, so that it could
+    /// not read what it lists: a number that [`Field::Random`] makes. The kernel does not care.
+    pub shown_as: Option<(&'a [Field], &'a [Field])>,
     /// At most [`super::COMMENT_MAX`] bytes.
     pub comment: Option<&'a str>,
 }
@@ -140,6 +145,7 @@ impl<'a> Set<'a> {
             dynamic: false,
             default_timeout: None,
             size: None,
+            shown_as: None,
             comment: None,
         }
     }
@@ -212,18 +218,20 @@ impl<'a> Set<'a> {
             Some(MapOf::Data(fields)) => fields,
             _ => &[],
         };
-        let mut orders = [(0, 0); 2];
-        let mut count = 0;
+        let mut entries = Vec::new();
         for (kind, fields) in
             [(NFTNL_UDATA_SET_KEYBYTEORDER, self.key), (NFTNL_UDATA_SET_DATABYTEORDER, data)]
         {
             if matches!(fields, [Type::Mark | Type::IfName]) {
-                orders[count] = (kind, HOST_ENDIAN);
-                count += 1;
+                entries.push((kind, HOST_ENDIAN.to_ne_bytes().to_vec()));
             }
         }
-        let orders = &orders[..count];
-        to.user_data(NFTA_SET_USERDATA, orders, NFTNL_UDATA_SET_COMMENT, self.comment);
+        if let Some((key, data)) = self.shown_as {
+            let parts = [(NFTNL_UDATA_SET_KEY_TYPEOF, key), (NFTNL_UDATA_SET_DATA_TYPEOF, data)];
+            let parts = parts.into_iter().filter(|(_, fields)| !fields.is_empty());
+            entries.extend(parts.filter_map(|(kind, of)| Some((kind, shown::fields(of)?))));
+        }
+        to.user_data(NFTA_SET_USERDATA, &entries, NFTNL_UDATA_SET_COMMENT, self.comment);
     }
 
     fn encode_description(&self, to: &mut Buffer) {

@@ -61,6 +61,8 @@ fn sets_are_what_nft_takes_them_for() {
     let by_name = |name: &str| listed.iter().find(|set| set.name == name).unwrap();
     assert_eq!(by_name("plain").comment.as_deref(), Some("addresses"));
     assert!(by_name("timed").timeouts && by_name("ranges").intervals);
+    assert_eq!(by_name("timed").default_timeout, Some(Duration::from_secs(90)));
+    assert_eq!(by_name("ranges").default_timeout, None);
     assert!(by_name("verdicts").is_verdict_map && !by_name("data").is_verdict_map);
     assert!(by_name("data").is_map && !by_name("plain").is_map);
     assert_eq!(by_name("verdicts").key_len, 12);
@@ -225,4 +227,43 @@ fn ten_thousand_services_of_two_endpoints() {
     change.delete_elements(INET, "endpoints", &elements[100..102]);
     nft.commit(&change).unwrap();
     assert_eq!(nft.elements(INET, "endpoints").unwrap().len(), elements.len() - 2);
+}
+
+/// nft reads what it lists of a map that has a number of `numgen` in its key.
+#[test]
+fn nft_is_told_what_has_no_type() {
+    for (family, address, fields) in [
+        (Family::Ip, Type::Ipv4Addr, [Field::IpSaddr, Field::IpDaddr]),
+        (Family::Ip6, Type::Ipv6Addr, [Field::Ip6Saddr, Field::Ip6Daddr]),
+    ] {
+        let ns = TestNetns::new("nft");
+        let table = Table::new(family, "t");
+        let key = [address, Type::InetProto, Type::InetService, Type::Mark];
+        let shown = [fields[0], Field::L4Proto, Field::Sport, Field::Random(9)];
+        let (data, data_types) = ([fields[1], Field::Dport], [address, Type::InetService]);
+        let map =
+            Set { shown_as: Some((&shown, &data)), ..Set::map("numbered", &key, &data_types) };
+        let ip: std::net::IpAddr =
+            if family == Family::Ip { [10, 0, 0, 1].into() } else { Ipv6Addr::LOCALHOST.into() };
+        let element = Element::with_value(
+            Key::new(ip).and(6u8).and(80u16).and(Value::host(1)),
+            Key::new(ip).and(8080u16),
+        );
+        let mut batch = Batch::new();
+        batch.add_table(table).add_set(table, &map).add_elements(table, "numbered", [&element]);
+        open(&ns).commit(&batch).unwrap();
+        let text = ns.cmd(&["nft", "list", "ruleset"]);
+        let name = family.name();
+        let line = format!(
+            "typeof {name} saddr . meta l4proto . th sport . numgen random mod 9 : {name} daddr . th dport"
+        );
+        assert!(text.contains(&line) && text.contains(" . 80 . 1 : "), "{text}");
+        let listed = open(&ns).sets(table).unwrap();
+        assert!(map.is(&listed[0]));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("flush ruleset\n{text}")).unwrap();
+        ns.cmd(&["nft", "-f", file.path().to_str().unwrap()]);
+        assert_eq!(ns.cmd(&["nft", "list", "ruleset"]), text);
+        assert!(open(&ns).has_element(table, "numbered", &element).unwrap(), "in the same bytes");
+    }
 }
