@@ -36,6 +36,11 @@ fn check(objects: &Objects, change: &Change) -> Result<(), String> {
     match change {
         Change::AddTable | Change::DeleteTable | Change::AddSet(_) => Ok(()),
         Change::AddChain { name, .. } => need(!has_chain(name), "it is there"),
+        Change::AddClients { name, .. } => need(!objects.clients.contains_key(name), "it is there"),
+        Change::DeleteSet(name) => {
+            need(objects.clients.contains_key(name), "no such set")?;
+            need(!is_set_used(objects, name), "it is used")
+        }
         Change::AddRule { chain, rule } => {
             need(has_chain(chain), "no such chain")?;
             check_rule(objects, rule)
@@ -64,8 +69,13 @@ fn check(objects: &Objects, change: &Change) -> Result<(), String> {
 
 fn check_rule(objects: &Objects, rule: &Rule) -> Result<(), String> {
     for (set, _) in sets_of(rule) {
-        let name = SetName::by_name(set).ok_or("unknown set")?;
-        objects.sets.get(&name).ok_or("no such set")?;
+        let is_there = match SetName::by_name(set) {
+            Some(name) => objects.sets.contains_key(&name),
+            None => objects.clients.contains_key(set),
+        };
+        if !is_there {
+            return Err(format!("there is no set {set}"));
+        }
     }
     let missing = targets(rule).find(|chain| !objects.chains.contains_key(*chain));
     missing.map_or(Ok(()), |chain| Err(format!("leads to {chain}, which is not there")))
@@ -111,6 +121,12 @@ pub(crate) fn is_used(objects: &Objects, chain: &str) -> bool {
     by_rule || by_element
 }
 
+/// Whether a rule uses a set.
+fn is_set_used(objects: &Objects, name: &str) -> bool {
+    let mut rules = objects.chains.values().flat_map(|chain| &chain.rules);
+    rules.any(|rule| sets_of(rule).any(|(set, _)| set == name))
+}
+
 /// What the linter finds: jumps to chains that are missing or empty, chains and sets that nothing uses.
 pub(crate) fn lint(_family: Family, objects: &Objects) -> Vec<String> {
     let mut found = Vec::new();
@@ -125,10 +141,11 @@ pub(crate) fn lint(_family: Family, objects: &Objects) -> Vec<String> {
             found.extend(check_rule(objects, rule).err());
         }
     }
+    for name in objects.clients.keys().filter(|name| !is_set_used(objects, name)) {
+        found.push(format!("no rule uses {name}"));
+    }
     for (set, elements) in &objects.sets {
-        let rules = || objects.chains.values().flat_map(|chain| &chain.rules);
-        if !elements.is_empty() && !rules().any(|rule| sets_of(rule).any(|(s, _)| s == set.name()))
-        {
+        if !elements.is_empty() && !is_set_used(objects, set.name()) {
             found.push(format!("no rule uses {}", set.name()));
         }
         for data in elements.values().flatten() {

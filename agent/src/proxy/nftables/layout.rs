@@ -1,9 +1,10 @@
 //! The sets and maps of the table, and how the keys of their elements are made.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use netns_tools::iptables::Family;
-use netns_tools::nftables::{Family as Packets, Key, MapOf, Set, Table, Type, Value};
+use netns_tools::nftables::{Family as Packets, Field, Key, MapOf, Set, Table, Type, Value};
 
 use super::super::model::Protocol;
 
@@ -11,13 +12,13 @@ use super::super::model::Protocol;
 pub const TABLE: &str = "heddle";
 /// The table's comment. The number grows whenever the layout of sets or rules changes, so that a table of an earlier version is
 /// known for one and replaced as a whole.
-pub const COMMENT: &str = "services, by heddle-agent; layout 1";
+pub const COMMENT: &str = "services, by heddle-agent; layout 2";
 /// Where the numbers of the endpoints of policy Local begin in `backends`.
 pub const LOCAL: u32 = 1 << 16;
 /// More endpoints than this of one port are left out.
 pub const MOST: usize = 0xffff;
-/// How many clients can be remembered at a time; further ones are served without being remembered.
-const CLIENTS: u32 = 1 << 20;
+/// What the names of sets of clients begin with.
+const CLIENTS: &str = "affinity-";
 
 /// The table of a family.
 pub const fn table(family: Family) -> Table<'static> {
@@ -32,7 +33,7 @@ pub const fn packets(family: Family) -> Packets {
     }
 }
 
-/// A set or map of ours.
+/// A set or map that every table has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SetName {
     /// `address . protocol . port` → the chain of its route.
@@ -43,18 +44,6 @@ pub enum SetName {
     Backends,
     /// `protocol . node port . number` → endpoint.
     NodePortBackends,
-    /// `client . address . protocol . port` → endpoint; rules write it.
-    Clients,
-    /// `client . protocol . node port` → endpoint; rules write it.
-    NodePortClients,
-    /// `address . protocol . port . endpoint`: who serves under the policy Cluster, where clients are remembered.
-    Members,
-    /// The same under the policy Local.
-    LocalMembers,
-    /// `protocol . node port . endpoint`: the same of node ports.
-    NodePortMembers,
-    /// The same under the policy Local.
-    NodePortLocalMembers,
     /// The cluster addresses of services.
     ClusterIps,
     /// `address . address` of this node's endpoints.
@@ -76,18 +65,12 @@ pub enum SetName {
 use SetName as S;
 
 impl SetName {
-    /// All, in the order in which they are made.
-    pub const ALL: [Self; 18] = [
+    /// All that every table has, in the order in which they are made. Besides there are sets of [`clients`].
+    pub const ALL: [Self; 12] = [
         S::Services,
         S::NodePorts,
         S::Backends,
         S::NodePortBackends,
-        S::Clients,
-        S::NodePortClients,
-        S::Members,
-        S::LocalMembers,
-        S::NodePortMembers,
-        S::NodePortLocalMembers,
         S::ClusterIps,
         S::Hairpins,
         S::Rejected,
@@ -105,12 +88,6 @@ impl SetName {
             S::NodePorts => "nodeports",
             S::Backends => "backends",
             S::NodePortBackends => "nodeport-backends",
-            S::Clients => "clients",
-            S::NodePortClients => "nodeport-clients",
-            S::Members => "members",
-            S::LocalMembers => "local-members",
-            S::NodePortMembers => "nodeport-members",
-            S::NodePortLocalMembers => "nodeport-local-members",
             S::ClusterIps => "cluster-ips",
             S::Hairpins => "hairpins",
             S::Rejected => "rejected",
@@ -127,11 +104,6 @@ impl SetName {
         Self::ALL.into_iter().find(|set| set.name() == name)
     }
 
-    /// Whether packets write it, so that its elements are none of ours.
-    pub const fn is_written_by_rules(self) -> bool {
-        matches!(self, S::Clients | S::NodePortClients)
-    }
-
     /// The fields of its key.
     pub const fn key(self, family: Family) -> &'static [Type] {
         use Type::{InetProto, InetService, Ipv4Addr as V4, Ipv6Addr as V6, Mark};
@@ -142,14 +114,6 @@ impl SetName {
                     S::NodePorts | S::RejectedNodePorts | S::DroppedNodePorts => NODE_PORT,
                     S::Backends => &[$address, InetProto, InetService, Mark],
                     S::NodePortBackends => &[InetProto, InetService, Mark],
-                    S::Clients => &[$address, $address, InetProto, InetService],
-                    S::NodePortClients => &[$address, InetProto, InetService],
-                    S::Members | S::LocalMembers => {
-                        &[$address, InetProto, InetService, $address, InetService]
-                    }
-                    S::NodePortMembers | S::NodePortLocalMembers => {
-                        &[InetProto, InetService, $address, InetService]
-                    }
                     S::ClusterIps | S::NodePortIps => &[$address],
                     S::Hairpins => &[$address, $address],
                     S::Services | S::Rejected | S::Dropped | S::Firewall => {
@@ -169,7 +133,7 @@ impl SetName {
         use Type::{InetService, Ipv4Addr as V4, Ipv6Addr as V6};
         Some(match self {
             S::Services | S::NodePorts | S::Firewall => MapOf::Verdicts,
-            S::Backends | S::NodePortBackends | S::Clients | S::NodePortClients => match family {
+            S::Backends | S::NodePortBackends => match family {
                 Family::V4 => MapOf::Data(&[V4, InetService]),
                 Family::V6 => MapOf::Data(&[V6, InetService]),
             },
@@ -177,16 +141,57 @@ impl SetName {
         })
     }
 
+    /// Numbers of endpoints have no word of their own in nft's language: what the rules ask for (with whatever modulus).
+    const fn shown_as(self, family: Family) -> Option<(&'static [Field], &'static [Field])> {
+        use Field::{Dport, Ip6Daddr, IpDaddr, L4Proto, Random};
+        Some(match (self, family) {
+            (S::Backends, Family::V4) => {
+                (&[IpDaddr, L4Proto, Dport, Random(LOCAL)], &[IpDaddr, Dport])
+            }
+            (S::Backends, Family::V6) => {
+                (&[Ip6Daddr, L4Proto, Dport, Random(LOCAL)], &[Ip6Daddr, Dport])
+            }
+            (S::NodePortBackends, Family::V4) => {
+                (&[L4Proto, Dport, Random(LOCAL)], &[IpDaddr, Dport])
+            }
+            (S::NodePortBackends, Family::V6) => {
+                (&[L4Proto, Dport, Random(LOCAL)], &[Ip6Daddr, Dport])
+            }
+            _ => return None,
+        })
+    }
+
     /// All that the kernel is told of it.
     pub const fn definition(self, family: Family) -> Set<'static> {
-        let clients = self.is_written_by_rules();
-        Set {
-            map: self.map(family),
-            timeouts: clients,
-            dynamic: clients,
-            size: if clients { Some(CLIENTS) } else { None },
-            ..Set::new(self.name(), self.key(family))
-        }
+        let (map, shown_as) = (self.map(family), self.shown_as(family));
+        Set { map, shown_as, ..Set::new(self.name(), self.key(family)) }
+    }
+}
+
+/// A set of the clients of one endpoint, which rules write: see [`super::affinity`]. Its name begins with `affinity-`.
+///
+/// No size is told: with one the kernel makes room for as many at once (2 MiB for 65535, against 2 KiB), and without one it takes
+/// 65535 anyway (`nft_dynset_init`). Clients beyond that are served without being remembered.
+pub const fn clients(name: &str, timeout: Duration, family: Family) -> Set<'_> {
+    let set = Set::new(name, SetName::ClusterIps.key(family));
+    Set { timeouts: true, dynamic: true, default_timeout: Some(timeout), ..set }
+}
+
+/// The name of such a set.
+pub fn clients_name(rest: &str) -> Box<str> {
+    format!("{CLIENTS}{rest}").into()
+}
+
+/// Whether a set has the name of such a one.
+pub fn is_clients(name: &str) -> bool {
+    name.starts_with(CLIENTS)
+}
+
+/// The fields of the key of a set of ours; `None`: it is none of ours.
+pub fn key_of(name: &str, family: Family) -> Option<&'static [Type]> {
+    match SetName::by_name(name) {
+        Some(set) => Some(set.key(family)),
+        None => is_clients(name).then(|| SetName::ClusterIps.key(family)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the kernel holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use netns_tools::iptables::Family;
 use netns_tools::nftables::{
@@ -9,6 +10,7 @@ use netns_tools::nftables::{
 
 use super::layout::{self, COMMENT, SetName};
 use super::objects::{ChainObject, Elements, Objects};
+use super::state::State;
 
 type Result<T> = std::result::Result<T, NftError>;
 
@@ -43,13 +45,9 @@ pub fn look(kernel: &mut Nftables, family: Family) -> Result<Found> {
         let chain = actual.chains.entry(rule.chain.as_str().into()).or_default();
         chain.rules.push(rule_of(family, rule));
     }
+    actual.clients = sets.iter().filter_map(clients_of).collect();
     for set in SetName::ALL {
-        let elements = if set.is_written_by_rules() {
-            Vec::new()
-        } else {
-            kernel.elements(table, set.name())?
-        };
-        match elements_of(set, family, elements) {
+        match elements_of(set, family, kernel.elements(table, set.name())?) {
             Some(elements) => drop(actual.sets.insert(set, elements)),
             None => return Ok(Found::Other),
         }
@@ -57,12 +55,22 @@ pub fn look(kernel: &mut Nftables, family: Family) -> Result<Found> {
     Ok(Found::Table(Box::new(actual)))
 }
 
-/// Whether there are all the sets that there should be, each as it should be, and no other.
+/// Whether there are all the sets that there should be, each as it should be, and none but these and sets of clients.
 fn are_ours(sets: &[ListedSet], family: Family) -> bool {
-    let is_ours = |set: &ListedSet| {
-        SetName::by_name(&set.name).is_some_and(|name| name.definition(family).is(set))
+    let is_ours = |set: &ListedSet| match (SetName::by_name(&set.name), clients_of(set)) {
+        (Some(name), _) => name.definition(family).is(set),
+        (None, Some((name, timeout))) => layout::clients(&name, timeout, family).is(set),
+        (None, None) => false,
     };
-    sets.len() == SetName::ALL.len() && sets.iter().all(is_ours)
+    let fixed = sets.iter().filter(|set| SetName::by_name(&set.name).is_some());
+    fixed.count() == SetName::ALL.len() && sets.iter().all(is_ours)
+}
+
+/// The name of a set of clients, and its time-out. The kernel counts time in ticks: it may tell a little less than it was told.
+fn clients_of(set: &ListedSet) -> Option<(Box<str>, Duration)> {
+    let timeout = set.default_timeout.filter(|_| layout::is_clients(&set.name))?;
+    let seconds = (timeout + Duration::from_millis(500)).as_secs();
+    Some((set.name.as_str().into(), Duration::from_secs(seconds)))
 }
 
 fn rule_of(family: Family, listed: ListedRule) -> Rule {
@@ -120,25 +128,21 @@ pub fn has_rules(
         }))
 }
 
-/// Whether the sets have as many elements as they should have, where the kernel tells, and these in any case.
-pub fn has_elements(
-    kernel: &mut Nftables,
-    family: Family,
-    counts: &BTreeMap<SetName, usize>,
-    samples: &[(SetName, Key)],
-) -> Result<bool> {
+/// Whether the sets of clients are these, and the others have as many elements as they should have, where the kernel tells, and
+/// these in any case.
+pub fn has_elements(kernel: &mut Nftables, family: Family, state: &State) -> Result<bool> {
     let table = layout::table(family);
+    let (sets, counts) = (kernel.sets(table)?, state.counts());
     let is_as_large = |set: &ListedSet| match (SetName::by_name(&set.name), set.count) {
-        (Some(name), Some(count)) if !name.is_written_by_rules() => {
-            counts.get(&name).copied().unwrap_or(0) == count as usize
-        }
-        (name, _) => name.is_some(),
+        (Some(name), Some(count)) => counts.get(&name).copied().unwrap_or(0) == count as usize,
+        _ => true,
     };
-    if !kernel.sets(table)?.iter().all(is_as_large) {
+    let clients: BTreeMap<_, _> = sets.iter().filter_map(clients_of).collect();
+    if !are_ours(&sets, family) || clients != state.clients() || !sets.iter().all(is_as_large) {
         return Ok(false);
     }
-    for (set, key) in samples {
-        if !kernel.has_element(table, set.name(), &Element::new(*key))? {
+    for (set, key) in state.samples() {
+        if !kernel.has_element(table, set.name(), &Element::new(key))? {
             return Ok(false);
         }
     }

@@ -1,6 +1,7 @@
 //! What a table holds, as plain data.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use netns_tools::iptables::Family;
 use netns_tools::nftables::{Base, Data, Key, Rule};
@@ -30,8 +31,10 @@ pub struct Objects {
     pub table: bool,
     /// Chains by name.
     pub chains: BTreeMap<Box<str>, ChainObject>,
-    /// Sets and maps, also empty ones. What rules write at run time ([`SetName::is_written_by_rules`]) is not kept here.
+    /// Sets and maps, also empty ones.
     pub sets: BTreeMap<SetName, Elements>,
+    /// Sets of clients ([`super::clients`]) by name, with their time-outs. What is in them is the rules' affair, and not kept here.
+    pub clients: BTreeMap<Box<str>, Duration>,
 }
 
 /// What the table of a family must hold for these ports. Pure.
@@ -57,6 +60,12 @@ impl Objects {
             Change::DeleteTable => *self = Self::default(),
             Change::AddSet(set) => {
                 self.sets.entry(set).or_default();
+            }
+            Change::AddClients { name, timeout } => {
+                self.clients.entry(name).or_insert(timeout);
+            }
+            Change::DeleteSet(name) => {
+                self.clients.remove(&name);
             }
             Change::AddChain { name, base } => {
                 self.chains.entry(name).or_insert(ChainObject { base, rules: Vec::new() });

@@ -7,6 +7,7 @@ use netns_tools::nftables::{Data, Key, Verdict};
 use sha2::{Digest, Sha256};
 
 use super::super::model::{Endpoint, Reach, ServicePort};
+use super::affinity::{StickyEndpoint, StickyPick, StickyPort, StickyRoute};
 use super::layout::{LOCAL, MOST, SetName, node_port_key, number, service_key};
 use super::route::{Kind, Route};
 
@@ -35,9 +36,16 @@ impl Sources {
     }
 }
 
-/// What several ports may need: it is there as long as one of them does.
+/// What several ports, or several addresses of one, may need: it is there as long as one of them does. In order: what leads to
+/// another is behind it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Shared {
+    /// The chain of an endpoint that remembers its clients, and their set.
+    Endpoint(Box<StickyEndpoint>),
+    /// The chain that chooses among such endpoints.
+    Pick(Box<StickyPick>),
+    /// The chain that leads to such a one.
+    StickyRoute(Box<StickyRoute>),
     /// The chain of a route.
     Route(Route),
     /// The chain of source ranges.
@@ -61,8 +69,6 @@ pub struct Contribution {
 struct Sets {
     routes: SetName,
     backends: SetName,
-    members: SetName,
-    local_members: SetName,
     rejected: SetName,
     dropped: SetName,
 }
@@ -70,8 +76,6 @@ struct Sets {
 const BY_ADDRESS: Sets = Sets {
     routes: SetName::Services,
     backends: SetName::Backends,
-    members: SetName::Members,
-    local_members: SetName::LocalMembers,
     rejected: SetName::Rejected,
     dropped: SetName::Dropped,
 };
@@ -79,15 +83,14 @@ const BY_ADDRESS: Sets = Sets {
 const BY_NODE_PORT: Sets = Sets {
     routes: SetName::NodePorts,
     backends: SetName::NodePortBackends,
-    members: SetName::NodePortMembers,
-    local_members: SetName::NodePortLocalMembers,
     rejected: SetName::RejectedNodePorts,
     dropped: SetName::DroppedNodePorts,
 };
 
 /// What a port adds. Pure.
 pub fn contribution(port: &ServicePort) -> Contribution {
-    let mut writer = Writer { port, result: Contribution::default() };
+    let result = Contribution::default();
+    let mut writer = Writer { port, sticky: StickyPort::of(port), result };
     writer.cluster_address();
     writer.external_addresses();
     writer.node_port();
@@ -101,6 +104,7 @@ pub fn contribution(port: &ServicePort) -> Contribution {
 
 struct Writer<'a> {
     port: &'a ServicePort,
+    sticky: Option<StickyPort>,
     result: Contribution,
 }
 
@@ -114,24 +118,48 @@ impl Writer<'_> {
         self.result.entries.push((set, key, data));
     }
 
-    /// In whole seconds; a part of one counts as one.
-    fn affinity(&self) -> u32 {
-        let seconds = self.port.affinity.map_or(0, |time| time.as_secs().max(1));
-        u32::try_from(seconds).unwrap_or(u32::MAX).min(0x00ff_ffff)
+    /// Adds the chains of a way to the endpoints; answers what `services` and `nodeports` hold.
+    fn route(&mut self, kind: Kind) -> Data {
+        let chain = match self.sticky.clone() {
+            Some(port) => self.sticky_route(&port, kind),
+            None => self.common_route(kind),
+        };
+        Data::Verdict(Verdict::Goto(chain))
     }
 
-    fn route(&mut self, kind: Kind) -> Route {
+    fn common_route(&mut self, kind: Kind) -> Box<str> {
         let endpoints = &self.port.endpoints;
-        let (cluster, local) = (count(&endpoints.cluster), count(&endpoints.local));
-        let (cluster, local) = match kind {
-            Kind::Pick | Kind::Cluster | Kind::External => (cluster, 0),
-            Kind::ClusterLocal => (0, local),
-            Kind::ExternalLocal => (cluster, local),
-        };
-        let route = Route { kind, cluster, local, affinity: self.affinity() };
+        let (cluster, local) = kind.pools();
+        let count = |is_used: bool, endpoints| if is_used { count(endpoints) } else { 0 };
+        let (cluster, local) = (count(cluster, &endpoints.cluster), count(local, &endpoints.local));
+        let route = Route { kind, cluster, local };
         self.result.shared.push(Shared::Route(route));
         self.result.shared.extend(route.picks().map(Shared::Route));
-        route
+        route.chain()
+    }
+
+    fn sticky_route(&mut self, port: &StickyPort, kind: Kind) -> Box<str> {
+        let (cluster, local) = kind.pools();
+        let pools = (cluster && self.pick(port, false), local && self.pick(port, true));
+        let route = StickyRoute { kind, id: port.id.clone(), pools };
+        let chain = route.chain();
+        self.result.shared.push(Shared::StickyRoute(Box::new(route)));
+        chain
+    }
+
+    /// Adds the chain that chooses among the endpoints of a policy, with theirs. Answers whether there are any.
+    fn pick(&mut self, port: &StickyPort, local: bool) -> bool {
+        let endpoints = &self.port.endpoints;
+        let endpoints = if local { &endpoints.local } else { &endpoints.cluster };
+        let endpoints: Box<[_]> = endpoints.iter().map(|endpoint| endpoint.address).collect();
+        if endpoints.is_empty() {
+            return false;
+        }
+        let pick = StickyPick { port: port.clone(), local, endpoints };
+        let chains = pick.endpoints().map(|endpoint| Shared::Endpoint(Box::new(endpoint)));
+        self.result.shared.extend(chains);
+        self.result.shared.push(Shared::Pick(Box::new(pick)));
+        true
     }
 
     fn cluster_address(&mut self) {
@@ -141,7 +169,7 @@ impl Writer<'_> {
         match port.internal() {
             Reach::To(_) => {
                 let route = self.route(if local { Kind::ClusterLocal } else { Kind::Cluster });
-                self.add(SetName::Services, key, Some(route.data()));
+                self.add(SetName::Services, key, Some(route));
                 self.pool(key, &BY_ADDRESS, local);
             }
             Reach::Reject => self.add(SetName::Rejected, key, None),
@@ -182,7 +210,7 @@ impl Writer<'_> {
         }
         let local = self.port.external_local;
         let route = self.route(if local { Kind::ExternalLocal } else { Kind::External });
-        self.add(sets.routes, key, Some(route.data()));
+        self.add(sets.routes, key, Some(route));
         self.pool(key, sets, false);
         if local {
             self.pool(key, sets, true);
@@ -207,21 +235,18 @@ impl Writer<'_> {
         }
     }
 
-    /// Where `key` leads under one of the policies.
+    /// Where `key` leads under one of the policies; the chains of a port that remembers its clients know by themselves.
     fn pool(&mut self, key: Key, sets: &Sets, local: bool) {
+        if self.sticky.is_some() {
+            return;
+        }
         let endpoints = &self.port.endpoints;
-        let (endpoints, offset, members) = if local {
-            (&endpoints.local, LOCAL, sets.local_members)
-        } else {
-            (&endpoints.cluster, 0, sets.members)
-        };
+        let (endpoints, offset) =
+            if local { (&endpoints.local, LOCAL) } else { (&endpoints.cluster, 0) };
         for (index, endpoint) in (offset..).zip(endpoints.iter().take(MOST)) {
             let (address, port) = (endpoint.address.ip(), endpoint.address.port());
             let data = Data::Value(Key::new(address).and(port));
             self.add(sets.backends, key.and(number(index)), Some(data));
-            if self.affinity() > 0 {
-                self.add(members, key.and(address).and(port), None);
-            }
         }
     }
 }

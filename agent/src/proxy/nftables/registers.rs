@@ -1,16 +1,14 @@
 //! Which registers hold what, in all rules that choose an endpoint.
 //!
 //! ```text
-//! client | service address, protocol, port | endpoint's address, port
-//! client |                protocol, port   | endpoint's address, port     by a node port
+//! service address, protocol, port | endpoint's address, port
+//!                 protocol, port  | endpoint's address, port     by a node port
 //! ```
-//! So what is looked up is always a part of this row: `services` by the middle, `backends` by the middle with the number of the
-//! endpoint behind it, `clients` by the first two parts, `members` by the last two.
-
-use std::time::Duration;
+//! So what is looked up is always a part of this row: `services` by the first half, `backends` by that with the number of the
+//! endpoint behind it.
 
 use netns_tools::iptables::Family;
-use netns_tools::nftables::{DynsetOp, Expr, Header, Meta, NatFlags, NatKind, Reg, Value};
+use netns_tools::nftables::{Expr, Header, Meta, NatFlags, NatKind, Reg, Value};
 
 use super::layout::{self, SetName};
 
@@ -42,19 +40,13 @@ impl Registers {
         Self { family, source, words }
     }
 
-    const fn client() -> Reg {
-        Reg::word(0)
-    }
-
     /// The service's address, protocol and port, or its protocol and node port.
-    const fn service(self) -> Reg {
-        Reg::word(self.words)
-    }
+    const SERVICE: Reg = Reg::ONE;
 
     const fn protocol(self) -> u32 {
         match self.source {
-            Source::Address => 2 * self.words,
-            Source::NodePort => self.words,
+            Source::Address => self.words,
+            Source::NodePort => 0,
         }
     }
 
@@ -67,25 +59,18 @@ impl Registers {
         Reg::word(self.protocol() + 2 + self.words)
     }
 
-    const fn address(self, dreg: Reg, source: bool) -> Expr {
-        let (offset, len) = match (self.family, source) {
-            (Family::V4, true) => (12, 4),
-            (Family::V4, false) => (16, 4),
-            (Family::V6, true) => (8, 16),
-            (Family::V6, false) => (24, 16),
+    const fn address(self, dreg: Reg) -> Expr {
+        let (offset, len) = match self.family {
+            Family::V4 => (16, 4),
+            Family::V6 => (24, 16),
         };
         Expr::Payload { dreg, base: Header::NETWORK, offset, len }
-    }
-
-    /// `saddr`.
-    pub const fn load_client(self) -> Expr {
-        self.address(Self::client(), true)
     }
 
     /// `daddr . meta l4proto . th dport`, or without the address.
     pub fn load_service(self) -> Vec<Expr> {
         let (protocol, port) = (Reg::word(self.protocol()), Reg::word(self.protocol() + 1));
-        let address = self.address(self.service(), false);
+        let address = self.address(Self::SERVICE);
         let address = (self.source == Source::Address).then_some(address);
         let rest = [
             Expr::Meta { dreg: protocol, key: Meta::L4PROTO },
@@ -109,42 +94,7 @@ impl Registers {
             Source::Address => SetName::Backends,
             Source::NodePort => SetName::NodePortBackends,
         };
-        Self::map(set, self.service(), self.endpoint())
-    }
-
-    const fn clients(self) -> SetName {
-        match self.source {
-            Source::Address => SetName::Clients,
-            Source::NodePort => SetName::NodePortClients,
-        }
-    }
-
-    /// The endpoint that the client is remembered with.
-    pub fn recall(self) -> Expr {
-        Self::map(self.clients(), Self::client(), self.endpoint())
-    }
-
-    /// Whether the endpoint serves.
-    pub fn is_member(self, local: bool) -> Expr {
-        let set = match (self.source, local) {
-            (Source::Address, false) => SetName::Members,
-            (Source::Address, true) => SetName::LocalMembers,
-            (Source::NodePort, false) => SetName::NodePortMembers,
-            (Source::NodePort, true) => SetName::NodePortLocalMembers,
-        };
-        Expr::Lookup { set: set.name().into(), sreg: self.service(), dreg: None, invert: false }
-    }
-
-    /// `update @clients { client . service : endpoint }` and the like.
-    pub fn remember(self, op: DynsetOp, timeout: Option<Duration>) -> Expr {
-        Expr::Dynset {
-            set: self.clients().name().into(),
-            op,
-            key: Self::client(),
-            // the kernel wants it also of who deletes
-            data: Some(self.endpoint()),
-            timeout,
-        }
+        Self::map(set, Self::SERVICE, self.endpoint())
     }
 
     /// `dnat to ENDPOINT`.
@@ -164,7 +114,7 @@ impl Registers {
             Source::Address => SetName::Services,
             Source::NodePort => SetName::NodePorts,
         };
-        Self::map(set, self.service(), Reg::VERDICT)
+        Self::map(set, Self::SERVICE, Reg::VERDICT)
     }
 }
 

@@ -1,13 +1,13 @@
 //! Routes: the chains that choose an endpoint, one for each number of endpoints that some service has.
 //!
-//! `numgen` takes its modulus from the rule, so services share a chain if they have as many endpoints (and the same time-out,
-//! and are reached in the same way). The chains of a route are made with the first service that needs it and go with the last.
+//! `numgen` takes its modulus from the rule, so services share a chain if they have as many endpoints (and are reached in the same
+//! way). The chains of a route are made with the first service that needs it and go with the last. Services with session affinity
+//! have chains of their own, which begin in the same ways: [`super::affinity`].
 
 use std::fmt;
-use std::time::Duration;
 
 use netns_tools::iptables::Family;
-use netns_tools::nftables::{Data, DynsetOp, Expr, Rule, Verdict};
+use netns_tools::nftables::{Expr, Meta, Op, Reg, Rule};
 
 use super::super::options::{LocalMatch, RuleOptions};
 use super::layout::{self, LOCAL};
@@ -38,22 +38,19 @@ pub struct Route {
     pub cluster: u16,
     /// The same for Local.
     pub local: u16,
-    /// For how many seconds a client is remembered; 0: it is not.
-    pub affinity: u32,
 }
 
-/// `pick-3`, `local-3-1-for-10800s`
+/// `pick-3`, `external-local-3-1`
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, cluster, local, affinity } = self;
+        let Self { kind, cluster, local } = self;
         match kind {
             Kind::Pick => write!(f, "pick-{cluster}"),
             Kind::Cluster => write!(f, "cluster-{cluster}"),
             Kind::ClusterLocal => write!(f, "cluster-local-{local}"),
             Kind::External => write!(f, "external-{cluster}"),
             Kind::ExternalLocal => write!(f, "external-local-{cluster}-{local}"),
-        }?;
-        if *affinity > 0 { write!(f, "-for-{affinity}s") } else { Ok(()) }
+        }
     }
 }
 
@@ -64,164 +61,115 @@ struct Pool {
     local: bool,
 }
 
+impl Kind {
+    /// Whether packets go to the endpoints of the policy Cluster, and whether to those of the policy Local.
+    pub const fn pools(self) -> (bool, bool) {
+        match self {
+            Self::Pick | Self::Cluster | Self::External => (true, false),
+            Self::ClusterLocal => (false, true),
+            Self::ExternalLocal => (true, true),
+        }
+    }
+
+    /// Whether some packets go on to another chain for the endpoints of the policy Cluster.
+    pub const fn leads_on(self) -> bool {
+        matches!(self, Self::External | Self::ExternalLocal)
+    }
+
+    /// The rules before an endpoint is chosen: which packets are masqueraded, and which go on to `pick`, the chain that chooses
+    /// among the endpoints of the policy Cluster.
+    pub fn beginning(self, family: Family, options: &RuleOptions, pick: Option<&str>) -> Vec<Rule> {
+        match self {
+            Self::Pick => Vec::new(),
+            Self::Cluster | Self::ClusterLocal => {
+                masquerade_foreign(family, options).into_iter().collect()
+            }
+            Self::External => {
+                let marked = Rule::new(layout::packets(family));
+                let marked = marked.set_mark(options.mark(), options.mark());
+                let pick = pick.map(|pick| Rule::new(layout::packets(family)).goto(pick));
+                [marked].into_iter().chain(pick).collect()
+            }
+            Self::ExternalLocal => {
+                pick.map_or_else(Vec::new, |pick| short_circuits(family, options, pick))
+            }
+        }
+    }
+}
+
+/// Who comes to a cluster address from outside of the cluster gets an answer only through this node.
+fn masquerade_foreign(family: Family, options: &RuleOptions) -> Option<Rule> {
+    let rule = Rule::new(layout::packets(family));
+    let rule = match options.local.of(family) {
+        _ if options.masquerade_all => rule,
+        Some(LocalMatch::Source(range)) => rule.saddr_ne(range),
+        Some(LocalMatch::Interface(name)) => rule.iifname_ne(name),
+        Some(LocalMatch::InterfacePrefix(prefix)) => interface_prefix(rule, prefix, Op::NE),
+        None => return None,
+    };
+    Some(rule.set_mark(options.mark(), options.mark()))
+}
+
+/// Pods and this node use all endpoints also where others are held to those of this node: they come from where the load
+/// balancer would have sent them from anyway.
+fn short_circuits(family: Family, options: &RuleOptions, pick: &str) -> Vec<Rule> {
+    let rule = || Rule::new(layout::packets(family));
+    let pods = match options.local.of(family) {
+        Some(LocalMatch::Source(range)) => Some(rule().saddr_eq(range)),
+        Some(LocalMatch::Interface(name)) => Some(rule().iifname_eq(name)),
+        Some(LocalMatch::InterfacePrefix(prefix)) => Some(interface_prefix(rule(), prefix, Op::EQ)),
+        None => None,
+    };
+    let mark = options.mark();
+    let node = [rule().saddr_is_local().set_mark(mark, mark), rule().saddr_is_local().goto(pick)];
+    pods.map(|pods| pods.goto(pick)).into_iter().chain(node).collect()
+}
+
 impl Route {
     /// The name of its chain.
-    pub fn chain(&self) -> Box<str> {
+    pub fn chain(self) -> Box<str> {
         self.to_string().into()
     }
 
-    /// What `services` and `nodeports` hold.
-    pub fn data(&self) -> Data {
-        Data::Verdict(Verdict::Goto(self.chain()))
-    }
-
     /// The route that it ends in for some packets.
-    pub fn picks(&self) -> Option<Self> {
-        let leads_on = matches!(self.kind, Kind::External | Kind::ExternalLocal);
-        (leads_on && self.cluster > 0).then_some(Self { kind: Kind::Pick, local: 0, ..*self })
-    }
-
-    fn pool(&self, local: bool) -> Pool {
-        Pool { count: if local { self.local } else { self.cluster }, local }
+    pub fn picks(self) -> Option<Self> {
+        let leads_on = self.kind.leads_on() && self.cluster > 0;
+        leads_on.then_some(Self { kind: Kind::Pick, local: 0, ..self })
     }
 
     /// The rules of its chain.
-    pub fn rules(&self, family: Family, options: &RuleOptions) -> Vec<Rule> {
-        let mut writer = Writer { family, affinity: self.affinity, rules: Vec::new() };
-        match self.kind {
-            Kind::Pick => {
-                writer.choose(Source::Address, self.pool(false));
-                writer.choose(Source::NodePort, self.pool(false));
-            }
-            Kind::Cluster => {
-                writer.masquerade_foreign(options);
-                writer.choose(Source::Address, self.pool(false));
-            }
-            Kind::ClusterLocal => {
-                writer.masquerade_foreign(options);
-                writer.choose(Source::Address, self.pool(true));
-            }
-            Kind::External => {
-                let mark = options.mark();
-                writer.rules.push(Rule::new(layout::packets(family)).set_mark(mark, mark));
-                writer.pick(self);
-            }
-            Kind::ExternalLocal => {
-                writer.short_circuits(self, options);
-                writer.choose(Source::Address, self.pool(true));
-                writer.choose(Source::NodePort, self.pool(true));
-            }
-        }
-        writer.rules
+    pub fn rules(self, family: Family, options: &RuleOptions) -> Vec<Rule> {
+        let pick = self.picks().map(Self::chain);
+        let mut rules = self.kind.beginning(family, options, pick.as_deref());
+        let local = matches!(self.kind, Kind::ClusterLocal | Kind::ExternalLocal);
+        let pool = Pool { count: if local { self.local } else { self.cluster }, local };
+        let sources: &[Source] = match self.kind {
+            Kind::Pick | Kind::ExternalLocal => &[Source::Address, Source::NodePort],
+            Kind::Cluster | Kind::ClusterLocal => &[Source::Address],
+            Kind::External => &[],
+        };
+        rules.extend(sources.iter().filter_map(|source| choose(family, *source, pool)));
+        rules
     }
 }
 
-/// Writes the rules of a chain.
-struct Writer {
-    family: Family,
-    affinity: u32,
-    rules: Vec<Rule>,
-}
-
-impl Writer {
-    fn rule(&self) -> Rule {
-        Rule::new(layout::packets(self.family))
+/// Chooses an endpoint of a pool; `None`: it has none.
+fn choose(family: Family, source: Source, pool: Pool) -> Option<Rule> {
+    if pool.count == 0 {
+        return None;
     }
-
-    fn pick(&mut self, route: &Route) {
-        if let Some(pick) = route.picks() {
-            self.rules.push(self.rule().goto(&pick.chain()));
-        }
-    }
-
-    /// Who comes to a cluster address from outside of the cluster gets an answer only through this node.
-    fn masquerade_foreign(&mut self, options: &RuleOptions) {
-        let rule = self.rule();
-        let rule = match options.local.of(self.family) {
-            _ if options.masquerade_all => rule,
-            Some(LocalMatch::Source(range)) => rule.saddr_ne(range),
-            Some(LocalMatch::Interface(name)) => rule.iifname_ne(name),
-            Some(LocalMatch::InterfacePrefix(prefix)) => {
-                interface_prefix(rule, prefix, netns_tools::nftables::Op::NE)
-            }
-            None => return,
-        };
-        self.rules.push(rule.set_mark(options.mark(), options.mark()));
-    }
-
-    /// Pods and this node use all endpoints also where others are held to those of this node: they come from where the load
-    /// balancer would have sent them from anyway.
-    fn short_circuits(&mut self, route: &Route, options: &RuleOptions) {
-        let rule = self.rule();
-        let pods = match options.local.of(self.family) {
-            Some(LocalMatch::Source(range)) => Some(rule.saddr_eq(range)),
-            Some(LocalMatch::Interface(name)) => Some(rule.iifname_eq(name)),
-            Some(LocalMatch::InterfacePrefix(prefix)) => {
-                Some(interface_prefix(rule, prefix, netns_tools::nftables::Op::EQ))
-            }
-            None => None,
-        };
-        let Some(pick) = route.picks() else { return };
-        let chain = pick.chain();
-        self.rules.extend(pods.map(|pods| pods.goto(&chain)));
-        let mark = options.mark();
-        self.rules.push(self.rule().saddr_is_local().set_mark(mark, mark));
-        self.rules.push(self.rule().saddr_is_local().goto(&chain));
-    }
-
-    /// Chooses an endpoint of a pool.
-    fn choose(&mut self, source: Source, pool: Pool) {
-        if pool.count == 0 {
-            return;
-        }
-        let registers = Registers::of(self.family, source);
-        if self.affinity > 0 {
-            self.rules.push(self.remembered(registers, pool));
-            self.rules.push(self.remembering(registers, pool));
-        }
-        let rule = with(self.rule(), registers.load_service());
-        self.rules.push(with(rule, at_random(registers, pool)).expr(registers.dnat()));
-    }
-
-    fn time(&self) -> Duration {
-        Duration::from_secs(self.affinity.into())
-    }
-
-    /// A client that was here goes where it went, if that still serves.
-    fn remembered(&self, registers: Registers, pool: Pool) -> Rule {
-        let rule = self.rule().expr(registers.load_client());
-        with(rule, registers.load_service())
-            .expr(registers.recall())
-            .expr(registers.is_member(pool.local))
-            .expr(registers.remember(DynsetOp::UPDATE, Some(self.time())))
-            .expr(registers.recall())
-            .expr(registers.dnat())
-    }
-
-    /// One that was not goes anywhere, and will go there again. What is known of it may be of an endpoint that is gone, and an
-    /// update would leave it, so that goes first. Where there is no room to remember it, the next rule serves it.
-    fn remembering(&self, registers: Registers, pool: Pool) -> Rule {
-        let rule = self.rule().expr(registers.load_client());
-        let rule = with(rule, registers.load_service());
-        with(rule, at_random(registers, pool))
-            .expr(registers.remember(DynsetOp::DELETE, None))
-            .expr(registers.remember(DynsetOp::UPDATE, Some(self.time())))
-            .expr(registers.recall())
-            .expr(registers.dnat())
-    }
+    let registers = Registers::of(family, source);
+    let offset = if pool.local { LOCAL } else { 0 };
+    let rule = with(Rule::new(layout::packets(family)), registers.load_service());
+    let at_random = [registers.random(pool.count.into(), offset), registers.backend()];
+    Some(with(rule, at_random).expr(registers.dnat()))
 }
 
 fn with(rule: Rule, expressions: impl IntoIterator<Item = Expr>) -> Rule {
     expressions.into_iter().fold(rule, Rule::expr)
 }
 
-fn at_random(registers: Registers, pool: Pool) -> [Expr; 2] {
-    let offset = if pool.local { LOCAL } else { 0 };
-    [registers.random(pool.count.into(), offset), registers.backend()]
-}
-
-fn interface_prefix(rule: Rule, prefix: &str, op: netns_tools::nftables::Op) -> Rule {
-    use netns_tools::nftables::{Meta, Reg};
+fn interface_prefix(rule: Rule, prefix: &str, op: Op) -> Rule {
     rule.expr(Expr::Meta { dreg: Reg::ONE, key: Meta::IIFNAME }).expr(Expr::Cmp {
         sreg: Reg::ONE,
         op,

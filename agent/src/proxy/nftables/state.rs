@@ -3,9 +3,10 @@
 //! Of each port only the model's own object is kept; what follows from it is computed again when it changes. Besides there are
 //! counts of what ports share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use netns_tools::iptables::Family;
 use netns_tools::nftables::{Data, Key, Rule};
@@ -26,6 +27,8 @@ pub struct State {
     shared: HashMap<Shared, u32>,
     /// How many elements each set has.
     elements: BTreeMap<SetName, usize>,
+    /// How many rules all chains have together.
+    rules: usize,
 }
 
 /// What becomes different.
@@ -79,6 +82,7 @@ impl State {
             ports: Ports::new(),
             shared: HashMap::new(),
             elements: BTreeMap::new(),
+            rules: 0,
         };
         let mut transaction = Transaction::default();
         state.skeleton(&mut transaction);
@@ -102,8 +106,7 @@ impl State {
 
     /// How many rules there are, and elements.
     pub fn count(&self) -> (usize, usize) {
-        let rules = self.chains().iter().map(|(_, rules)| rules.len()).sum();
-        (rules, self.elements.values().sum())
+        (self.rules, self.elements.values().sum())
     }
 
     /// Every chain with its rules.
@@ -116,6 +119,11 @@ impl State {
     /// How many elements each set has.
     pub fn counts(&self) -> &BTreeMap<SetName, usize> {
         &self.elements
+    }
+
+    /// The sets of clients, each with its time-out.
+    pub fn clients(&self) -> BTreeMap<Box<str>, Duration> {
+        self.shared.keys().filter_map(clients).collect()
     }
 
     /// Some elements of the table: those of the first port and of the last, and one of all that is shared.
@@ -134,8 +142,7 @@ impl State {
             transaction.push(Change::AddChain { name: (*name).into(), base: *base });
         }
         for (name, _, rules) in chains {
-            let rules = rules.into_iter();
-            rules.for_each(|rule| transaction.push(Change::AddRule { chain: name.into(), rule }));
+            self.add_rules(name.into(), rules, transaction);
         }
         let listed: Vec<IpAddr> = match &self.options.node_ports {
             NodePortAddresses::Any => Vec::new(),
@@ -199,7 +206,7 @@ impl State {
         (needed, unneeded)
     }
 
-    /// New chains, then elements that go, then elements that come, then chains that nothing leads to any more.
+    /// New sets and chains, then elements that go, then elements that come, then chains that nothing leads to any more, then sets.
     fn write(
         &mut self,
         difference: Difference,
@@ -207,14 +214,59 @@ impl State {
         unneeded: &[Shared],
         transaction: &mut Transaction,
     ) {
+        for (name, timeout) in needed.iter().filter_map(clients) {
+            transaction.push(Change::AddClients { name, timeout });
+        }
+        self.write_chains(needed, unneeded, transaction);
+        self.write_elements(difference, needed, unneeded, transaction);
+        let kept: BTreeSet<_> = needed.iter().filter_map(chain_name).collect();
+        // what leads on to others goes first
+        let unneeded = || unneeded.iter().rev();
+        for name in unneeded().filter_map(chain_name).filter(|name| !kept.contains(name)) {
+            transaction.push(Change::DeleteChain(name));
+        }
+        for (name, _) in unneeded().filter_map(clients) {
+            transaction.push(Change::DeleteSet(name));
+        }
+    }
+
+    /// A chain that has other rules than before keeps its place: what leads to it need not be told anew.
+    fn write_chains(
+        &mut self,
+        needed: &[Shared],
+        unneeded: &[Shared],
+        transaction: &mut Transaction,
+    ) {
+        let known: BTreeSet<_> = unneeded.iter().filter_map(chain_name).collect();
         let chains: Vec<_> = needed.iter().filter_map(|shared| self.chain(shared)).collect();
         for (name, _) in &chains {
-            transaction.push(Change::AddChain { name: name.clone(), base: None });
+            transaction.push(if known.contains(name) {
+                Change::FlushChain(name.clone())
+            } else {
+                Change::AddChain { name: name.clone(), base: None }
+            });
         }
         for (name, rules) in chains {
-            let rules = rules.into_iter();
-            rules.for_each(|rule| transaction.push(Change::AddRule { chain: name.clone(), rule }));
+            self.add_rules(name, rules, transaction);
         }
+        let gone = unneeded.iter().filter_map(|shared| self.chain(shared));
+        self.rules -= gone.map(|(_, rules)| rules.len()).sum::<usize>();
+    }
+
+    fn add_rules(&mut self, chain: Box<str>, rules: Vec<Rule>, transaction: &mut Transaction) {
+        self.rules += rules.len();
+        for rule in rules {
+            transaction.push(Change::AddRule { chain: chain.clone(), rule });
+        }
+    }
+
+    fn write_elements(
+        &mut self,
+        difference: Difference,
+        needed: &[Shared],
+        unneeded: &[Shared],
+        transaction: &mut Transaction,
+    ) {
         let mut removed = difference.removed;
         removed.extend(unneeded.iter().filter_map(element));
         removed.sort_by_key(|(set, ..)| *set);
@@ -230,18 +282,16 @@ impl State {
             *self.elements.entry(set).or_default() += 1;
             transaction.push(Change::AddElement { set, key, data });
         }
-        // what leads on to others goes first: routes are in the order of their kinds, and what is led to has the first
-        for shared in unneeded.iter().rev() {
-            if let Some(name) = chain_name(shared) {
-                transaction.push(Change::DeleteChain(name));
-            }
-        }
     }
 
     fn chain(&self, shared: &Shared) -> Option<(Box<str>, Vec<Rule>)> {
+        let (family, options) = (self.family, &self.options);
         let rules = match shared {
-            Shared::Route(route) => route.rules(self.family, &self.options),
-            Shared::Sources(sources) => skeleton::source_rules(self.family, sources),
+            Shared::Endpoint(endpoint) => endpoint.rules(family),
+            Shared::Pick(pick) => pick.rules(family),
+            Shared::StickyRoute(route) => route.rules(family, options),
+            Shared::Route(route) => route.rules(family, options),
+            Shared::Sources(sources) => skeleton::source_rules(family, sources),
             Shared::ClusterIp(_) | Shared::Hairpin(_) => return None,
         };
         Some((chain_name(shared)?, rules))
@@ -250,9 +300,20 @@ impl State {
 
 fn chain_name(shared: &Shared) -> Option<Box<str>> {
     match shared {
+        Shared::Endpoint(endpoint) => Some(endpoint.chain()),
+        Shared::Pick(pick) => Some(pick.chain()),
+        Shared::StickyRoute(route) => Some(route.chain()),
         Shared::Route(route) => Some(route.chain()),
         Shared::Sources(sources) => Some(sources.chain()),
         Shared::ClusterIp(_) | Shared::Hairpin(_) => None,
+    }
+}
+
+/// The set of clients that it has, and its time-out.
+fn clients(shared: &Shared) -> Option<(Box<str>, Duration)> {
+    match shared {
+        Shared::Endpoint(endpoint) => Some((endpoint.set(), endpoint.timeout())),
+        _ => None,
     }
 }
 
@@ -260,6 +321,6 @@ fn element(shared: &Shared) -> Option<Entry> {
     match shared {
         Shared::ClusterIp(ip) => Some((SetName::ClusterIps, Key::new(*ip), None)),
         Shared::Hairpin(ip) => Some((SetName::Hairpins, Key::new(*ip).and(*ip), None)),
-        Shared::Route(_) | Shared::Sources(_) => None,
+        _ => None,
     }
 }

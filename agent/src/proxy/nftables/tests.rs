@@ -4,11 +4,14 @@ mod kernel;
 mod random;
 mod traffic;
 
+use std::time::Duration;
+
+use netns_tools::nftables::Field;
 use serde_json::{Value, json};
 
 use super::fake::{FakeKernel, lint};
 use super::*;
-use crate::proxy::model::{Event, Model, Node, Service, ServiceName, Slice};
+use crate::proxy::model::{Event, FAMILIES, Model, Node, Service, ServiceName, Slice};
 use crate::proxy::options::{LocalTraffic, NodePortAddresses};
 
 pub(super) fn service(name: &str, spec: Value) -> Service {
@@ -132,6 +135,55 @@ fn a_load_balancer_under_the_policy_local() {
 }
 
 #[test]
+fn a_service_that_remembers_its_clients() {
+    let found = part(
+        json!({"type": "NodePort", "clusterIP": "10.96.0.1", "externalTrafficPolicy": "Local", "sessionAffinity": "ClientIP",
+            "ports": [{"port": 80, "nodePort": 30080}]}),
+        &["10.1.0.1@n1", "10.1.1.1@n2"],
+        &options(),
+    );
+    let [here, there] = ["10.1.0.1", "10.1.1.1"].map(|ip| format!("default/s/tcp/__{ip}/8080"));
+    let port = "default/s/tcp/";
+    // hashes must stay what they are: sets are adopted by their names
+    let expected = [
+        format!(
+            "set affinity-A-{here} {{ type ipv4_addr; flags dynamic,timeout; timeout 10800s; }}"
+        ),
+        format!("rule endpoint-B-{here} update @affinity-A-{here} {{ ip saddr }}"),
+        format!("rule endpoint-B-{here} meta l4proto tcp dnat to 10.1.0.1:8080"),
+        format!("rule pick-C-{port} ip saddr @affinity-A-{here} goto endpoint-B-{here}"),
+        format!("rule pick-C-{port} ip saddr @affinity-D-{there} goto endpoint-E-{there}"),
+        format!("rule pick-C-{port} numgen random mod 2 0 goto endpoint-B-{here}"),
+        format!("rule pick-C-{port} goto endpoint-E-{there}"),
+        format!("rule pick-local-C-{port} ip saddr @affinity-A-{here} goto endpoint-B-{here}"),
+        format!("rule pick-local-C-{port} goto endpoint-B-{here}"),
+        format!("rule cluster-C-{port} ip saddr != 10.1.0.0/16 {MARK}"),
+        format!("rule cluster-C-{port} goto pick-C-{port}"),
+        format!("rule external-local-C-{port} ip saddr 10.1.0.0/16 goto pick-C-{port}"),
+        format!("rule external-local-C-{port} fib saddr type local goto pick-C-{port}"),
+        format!("rule external-local-C-{port} goto pick-local-C-{port}"),
+        format!("services {{ 10.96.0.1 . tcp . 80 : goto cluster-C-{port} }}"),
+        format!("nodeports {{ tcp . 30080 : goto external-local-C-{port} }}"),
+    ];
+    for line in expected.map(|line| hashed(&line)) {
+        assert!(found.lines().any(|found| found == line), "{line}\n{found}");
+    }
+    assert!(!found.contains("backends"), "{found}");
+}
+
+/// With the hashes that the letters stand for.
+fn hashed(line: &str) -> String {
+    let hashes = [
+        ("-A-", "-34NTHI5K-"),
+        ("-B-", "-U6RAECY7-"),
+        ("-C-", "-XEKRKQOB-"),
+        ("-D-", "-M2GVF6RC-"),
+        ("-E-", "-JSKGKGQD-"),
+    ];
+    hashes.iter().fold(line.to_owned(), |line, (letter, hash)| line.replace(letter, hash))
+}
+
+#[test]
 fn detectors() {
     let spec = || json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80}]});
     let with = |local: LocalTraffic, masquerade_all: bool| {
@@ -217,8 +269,51 @@ fn the_fake_refuses_what_the_kernel_would() {
             set: SetName::Rejected,
             key: layout::node_port_key(crate::proxy::model::Protocol::Tcp, 1),
         },
+        Change::DeleteSet("affinity-none".into()),
+        Change::AddRule {
+            chain: "services".into(),
+            rule: layout::table(Family::V4).rule().in_set(&[Field::IpSaddr], "affinity-none"),
+        },
     ] {
         kernel.commit(&one(wrong)).unwrap_err();
     }
     assert_eq!(kernel.objects, before);
+    let clients =
+        || Change::AddClients { name: "affinity-a".into(), timeout: Duration::from_secs(1) };
+    let rule = layout::table(Family::V4).rule().in_set(&[Field::IpSaddr], "affinity-a");
+    kernel.commit(&one(clients())).unwrap();
+    kernel.commit(&one(clients())).unwrap_err();
+    kernel.commit(&one(Change::AddRule { chain: "services".into(), rule })).unwrap();
+    kernel.commit(&one(Change::DeleteSet("affinity-a".into()))).unwrap_err();
+}
+
+/// Whatever the objects of a manifest are called, the kernel's names are short enough, of its letters, and differ.
+#[test]
+fn names_are_the_kernels() {
+    use super::affinity::{StickyEndpoint, StickyPort};
+    let endpoint = |name: &str, seconds: u32| {
+        let id = PortId {
+            service: ServiceName::new("default", name),
+            port: "".into(),
+            protocol: crate::proxy::model::Protocol::Tcp,
+        };
+        StickyEndpoint {
+            port: StickyPort { id, seconds },
+            address: "[fd01::1]:80".parse().unwrap(),
+        }
+    };
+    let long = "n".repeat(500);
+    let (one, other) = (endpoint(&format!("{long}1"), 9), endpoint(&format!("{long}2"), 9));
+    assert_ne!(one.chain(), other.chain());
+    assert_ne!(one.set(), other.set());
+    let odd = endpoint("a b\n\"é;{", 9);
+    for name in [one.chain(), one.set(), odd.chain(), odd.set()] {
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/-_.".contains(letter);
+        assert!(name.len() < 256 && name.chars().all(is_plain), "{name}");
+    }
+    let short = endpoint("web", 9);
+    assert!(short.set().ends_with("-default/web/tcp/__fd01..1/80"), "{}", short.set());
+    // the same chain, another set
+    assert_eq!(short.chain(), endpoint("web", 8).chain());
+    assert_ne!(short.set(), endpoint("web", 8).set());
 }

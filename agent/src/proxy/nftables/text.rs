@@ -1,7 +1,4 @@
 //! Changes, rules and elements in the words of nft(8).
-//!
-//! Where a map's answer is the key of the next map, nft's language has no words, though its listing prints such rules as here:
-//! `KEY map @one . numgen random mod 2 map @other`.
 
 mod rules;
 
@@ -9,7 +6,7 @@ use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use netns_tools::iptables::Family;
-use netns_tools::nftables::{ChainKind, Data, Hook, Key, MapOf, Type, Verdict};
+use netns_tools::nftables::{ChainKind, Data, Field, Hook, Key, MapOf, Set, Type, Verdict};
 
 use super::layout::{self, COMMENT, SetName, TABLE};
 use super::transaction::{Change, Transaction};
@@ -30,7 +27,11 @@ fn change(family: Family, change: &Change) -> String {
     match change {
         Change::AddTable => format!("add table {table} {{ comment \"{COMMENT}\"; }}"),
         Change::DeleteTable => format!("delete table {table}"),
-        Change::AddSet(set) => set_line(family, *set, &table),
+        Change::AddSet(set) => add_set(&set.definition(family), &table),
+        Change::AddClients { name, timeout } => {
+            add_set(&layout::clients(name, *timeout, family), &table)
+        }
+        Change::DeleteSet(name) => format!("delete set {table} {name}"),
         Change::AddChain { name, base: None } => format!("add chain {table} {name}"),
         Change::AddChain { name, base: Some(base) } => {
             let (kind, hook) = (kind(base.kind), hook(base.hook));
@@ -53,29 +54,46 @@ fn change(family: Family, change: &Change) -> String {
     }
 }
 
-fn set_line(family: Family, set: SetName, table: &str) -> String {
-    let definition = set.definition(family);
-    let mut text = types(definition.key);
-    let kind = match definition.map {
-        None => "set",
-        Some(MapOf::Verdicts) => {
-            text.push_str(" : verdict");
-            "map"
-        }
-        Some(MapOf::Data(fields)) => {
-            text.push_str(" : ");
-            text.push_str(&types(fields));
-            "map"
-        }
+fn add_set(set: &Set<'_>, table: &str) -> String {
+    let (kind, text) = definition(set);
+    format!("add {kind} {table} {} {text}", set.name)
+}
+
+/// A set as nft reads it: `set NAME { type … }`.
+pub fn set(set: &Set<'_>) -> String {
+    let (kind, text) = definition(set);
+    format!("{kind} {} {text}", set.name)
+}
+
+fn definition(set: &Set<'_>) -> (&'static str, String) {
+    let kind = if set.map.is_some() { "map" } else { "set" };
+    let mut text = match (set.shown_as, set.map) {
+        (Some((key, data)), _) => format!("typeof {} : {}", shown(key), shown(data)),
+        (None, None) => format!("type {}", types(set.key)),
+        (None, Some(MapOf::Verdicts)) => format!("type {} : verdict", types(set.key)),
+        (None, Some(MapOf::Data(data))) => format!("type {} : {}", types(set.key), types(data)),
     };
     text.push(';');
-    if let Some(size) = definition.size {
-        let _ = write!(text, " size {size};");
-    }
-    if definition.dynamic {
+    if set.dynamic {
         text.push_str(" flags dynamic,timeout;");
     }
-    format!("add {kind} {table} {} {{ type {text} }}", set.name())
+    if let Some(timeout) = set.default_timeout {
+        // writing to a string cannot fail
+        let _ = write!(text, " timeout {}s;", timeout.as_secs());
+    }
+    (kind, format!("{{ {text} }}"))
+}
+
+fn shown(fields: &[Field]) -> String {
+    let words = fields.iter().map(|field| match field {
+        Field::IpDaddr => "ip daddr".to_owned(),
+        Field::Ip6Daddr => "ip6 daddr".to_owned(),
+        Field::L4Proto => "meta l4proto".to_owned(),
+        Field::Dport => "th dport".to_owned(),
+        Field::Random(modulus) => format!("numgen random mod {modulus}"),
+        other => format!("{other:?}"),
+    });
+    words.collect::<Vec<_>>().join(" . ")
 }
 
 fn types(fields: &[Type]) -> String {

@@ -1,5 +1,7 @@
 //! Changes of a table that are made together, or not at all.
 
+use std::time::Duration;
+
 use netns_tools::iptables::Family;
 use netns_tools::nftables::{Base, Batch, Chain, Data, Element, Key, Rule};
 
@@ -17,6 +19,13 @@ pub enum Change {
     /// Deletes the table with all that is in it.
     DeleteTable,
     AddSet(SetName),
+    /// Makes a set of clients.
+    AddClients {
+        name: Box<str>,
+        timeout: Duration,
+    },
+    /// Deletes a set of clients, with those that are in it.
+    DeleteSet(Box<str>),
     AddChain {
         name: Box<str>,
         base: Option<Base>,
@@ -76,6 +85,10 @@ impl Transaction {
                 Change::AddTable => batch.add_table_with(table, Some(layout::COMMENT)),
                 Change::DeleteTable => batch.delete_table(table),
                 Change::AddSet(set) => batch.add_set(table, &set.definition(family)),
+                Change::AddClients { name, timeout } => {
+                    batch.add_set(table, &layout::clients(name, *timeout, family))
+                }
+                Change::DeleteSet(name) => batch.delete_set(table, name),
                 Change::AddChain { name, base } => {
                     batch.add_chain(table, &Chain { name, base: *base, comment: None })
                 }

@@ -32,6 +32,8 @@ fn spec(number: u8, kind: u8) -> Value {
     spec["internalTrafficPolicy"] = policy(kind % 5 == 4).into();
     if kind % 3 == 1 {
         spec["sessionAffinity"] = "ClientIP".into();
+        let seconds = 60 * (1 + u32::from(kind % 2));
+        spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"] = seconds.into();
     }
     if kind >= 4 {
         spec["type"] = "LoadBalancer".into();
@@ -77,6 +79,17 @@ fn is_minimal(
         }
         if let Change::AddChain { name, .. } = change {
             prop_assert!(!before.chains.contains_key(name), "{:?}", change);
+        }
+        if let Change::FlushChain(name) = change {
+            let rules = transaction.changes.iter().filter_map(|change| match change {
+                Change::AddRule { chain, rule } if chain == name => Some(rule),
+                _ => None,
+            });
+            prop_assert!(!rules.eq(before.chains[name].rules.iter()), "{:?}", change);
+        }
+        if let Change::AddClients { name, .. } = change {
+            prop_assert!(!before.clients.contains_key(name), "{:?}", change);
+            prop_assert!(!transaction.changes.contains(&Change::DeleteSet(name.clone())));
         }
     }
     Ok(())

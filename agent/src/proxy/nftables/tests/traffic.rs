@@ -199,6 +199,53 @@ fn a_client_is_remembered() {
     assert_eq!(answers(&site.client, "10.96.0.1:80"), second);
 }
 
+/// The time that is left for a client in a set: it was to stay for 600 seconds.
+fn seconds_left(node: &TestNetns, set: &str) -> u64 {
+    let json = node.json(&["nft", "-j", "list", "set", "ip", "heddle", set]);
+    let objects = json["nftables"].as_array().unwrap();
+    let set = objects.iter().find_map(|object| object.get("set")).unwrap();
+    set["elem"][0]["elem"]["expires"].as_u64().unwrap()
+}
+
+/// A client that a set of clients has goes to its endpoint by every door, and stays there for another while.
+#[test]
+fn a_client_comes_back_by_every_door() {
+    let site = site();
+    let mut model = Model::new(Node::named("n1"));
+    let object = json!({"metadata": {"namespace": "default", "name": "s"},
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.1", "sessionAffinity": "ClientIP", "externalIPs": ["198.51.100.1"],
+            "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 600}},
+            "ports": [{"port": 80, "nodePort": 30080}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.2"}]}}});
+    model.set_service(Service::of(&serde_json::from_value(object).unwrap()).unwrap().unwrap());
+    model.set_slice(slice("s", &endpoints()));
+    let mut backend = NftablesBackend::open_in(Family::V4, site.node.ns()).unwrap();
+    backend.sync(model.ports(Family::V4), &options(), Scope::Full).unwrap();
+    let listed = site.node.cmd(&["nft", "list", "sets"]);
+    let sets = listed.lines().filter_map(|line| line.trim().strip_prefix("set affinity-"));
+    let sets: Vec<String> =
+        sets.map(|set| format!("affinity-{}", set.trim_end_matches(" {"))).collect();
+    for (number, address) in ["10.1.0.1", "10.1.1.1"].into_iter().enumerate() {
+        let set = sets.iter().find(|set| set.contains(address)).unwrap();
+        for to in ["10.96.0.1:80", "198.51.100.1:80", "198.51.100.2:80", "192.0.2.1:30080"] {
+            for set in &sets {
+                site.node.cmd(&["nft", "flush", "set", "ip", "heddle", set]);
+            }
+            let known =
+                format!("add element ip heddle {set} {{ 192.0.2.2 timeout 600s expires 200s }}");
+            site.node.cmd(&[&["nft"][..], &known.split(' ').collect::<Vec<_>>()].concat());
+            assert!(seconds_left(&site.node, set) <= 200);
+            let found = answers(&site.client, to);
+            assert!(found.len() == 1, "{to}: {found:?}");
+            assert!(
+                found.iter().all(|answer| answer.starts_with(&number.to_string())),
+                "{found:?}"
+            );
+            assert!(seconds_left(&site.node, set) > 200, "{to}: the time did not begin anew");
+        }
+    }
+}
+
 #[test]
 fn source_ranges() {
     let site = site();

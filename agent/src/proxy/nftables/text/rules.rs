@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use netns_tools::iptables::Family;
 use netns_tools::nftables::{
-    Ct, DynsetOp, Expr, FibFlags, Header, MapOf, Meta, NatFlags, NatKind, Op, Reg, Rule, Type,
-    Value,
+    Ct, DynsetOp, Expr, FibFlags, Header, MapOf, Meta, NatFlags, NatKind, Op, Reg, RegRange,
+    Reject, Rule, Type, Value,
 };
 
 use super::super::layout::{self, SetName};
@@ -27,6 +27,10 @@ enum Form {
     AddressType,
     States,
     Status,
+    Protocol,
+    Random,
+    /// An address or a port of the rule's own.
+    Constant,
     Number,
 }
 
@@ -128,7 +132,7 @@ impl Reader {
                 if *offset > 0 {
                     words.push_str(&format!(" offset {offset}"));
                 }
-                self.hold(*dreg, words, 1, Form::Number);
+                self.hold(*dreg, words, 1, Form::Random);
             }
             Expr::Bitwise { mask, xor, .. } => {
                 self.mask = Some(Mask { mask: *mask, xor: *xor });
@@ -136,8 +140,8 @@ impl Reader {
             Expr::Cmp { sreg, op, value } => self.compare(*sreg, *op, *value),
             Expr::Lookup { set, sreg, dreg, invert } => self.lookup(set, *sreg, *dreg, *invert),
             Expr::Immediate { dreg, value } => {
-                let words = super::address(value.as_slice());
-                self.hold(*dreg, words, 1, Form::Number);
+                let (words, len) = constant(*value);
+                self.hold(*dreg, words, len, Form::Constant);
             }
             _ => self.act(expression),
         }
@@ -146,7 +150,7 @@ impl Reader {
     fn meta(&mut self, dreg: Reg, key: Meta) {
         let (words, len, kind) = match key {
             Meta::MARK => ("meta mark", 1, Form::Number),
-            Meta::L4PROTO => ("meta l4proto", 1, Form::Number),
+            Meta::L4PROTO => ("meta l4proto", 1, Form::Protocol),
             Meta::IIFNAME => ("iifname", 4, Form::Interface),
             Meta::OIFNAME => ("oifname", 4, Form::Interface),
             _ => ("meta", 1, Form::Number),
@@ -181,6 +185,8 @@ impl Reader {
             (Form::Interface, _) => format!("{} {not}{}", held.words, interface(value)),
             (Form::AddressType, _) => format!("{} {not}local", held.words),
             (Form::States, Some(mask)) => format!("{} {}", held.words, states(bits(mask.mask))),
+            (Form::Protocol, _) => format!("{} {not}{}", held.words, protocol(value)),
+            (Form::Random, _) => format!("{} {not}{}", held.words, bits(value)),
             (Form::Status, _) => format!("{} dnat", held.words),
             (_, Some(mask)) => {
                 let sign = if op == Op::NE { "!=" } else { "==" };
@@ -206,9 +212,13 @@ impl Reader {
         }
     }
 
+    fn key_words(&self, set: &str) -> u32 {
+        layout::key_of(set, self.family).map_or(1, words)
+    }
+
     fn lookup(&mut self, set: &str, sreg: Reg, dreg: Option<Reg>, invert: bool) {
         let name = SetName::by_name(set);
-        let len = name.map_or(1, |name| words(name.key(self.family)));
+        let len = self.key_words(set);
         let key = self.key(sreg, len);
         match dreg {
             None => {
@@ -233,15 +243,30 @@ impl Reader {
                 let words = self.new_mark(*sreg);
                 self.say(format!("meta mark set {words}"));
             }
+            Expr::Reject(Reject::TcpReset) => {
+                // of what is TCP only, nft says no more
+                self.statements.retain(|statement| statement != "meta l4proto tcp");
+                self.say("reject with tcp reset");
+            }
             Expr::Reject(_) => self.say("reject"),
             Expr::Masquerade { flags, .. } => {
                 let how = if *flags == NatFlags::FULLY_RANDOM { " fully-random" } else { "" };
                 self.say(format!("masquerade{how}"));
             }
-            Expr::Nat { kind, family, addr, .. } => {
+            Expr::Nat { kind, family, addr, port, .. } => {
                 let kind = if *kind == NatKind::Destination { "dnat" } else { "snat" };
                 let to = addr.map_or_else(String::new, |addr| self.words(addr.from));
-                self.say(format!("{kind} {} to {to}", family.name()));
+                let constant = |port: &RegRange| {
+                    self.held(port.from).filter(|held| held.form == Form::Constant)
+                };
+                let words = match port.as_ref().and_then(constant) {
+                    Some(port) if self.family == Family::V4 => {
+                        format!("{kind} to {to}:{}", port.words)
+                    }
+                    Some(port) => format!("{kind} to [{to}]:{}", port.words),
+                    None => format!("{kind} {} to {to}", family.name()),
+                };
+                self.say(words);
             }
             Expr::Dynset { set, op, key, data, timeout } => {
                 let what = match *op {
@@ -249,7 +274,7 @@ impl Reader {
                     DynsetOp::UPDATE => "update",
                     _ => "delete",
                 };
-                let len = SetName::by_name(set).map_or(1, |set| words(set.key(self.family)));
+                let len = self.key_words(set);
                 let mut element = self.key(*key, len);
                 if let Some(timeout) = timeout {
                     element.push_str(&format!(" timeout {}s", timeout.as_secs()));
@@ -273,6 +298,18 @@ impl Reader {
             _ => format!("{words} & {mask:#010x} ^ {xor:#010x}"),
         }
     }
+}
+
+/// An address, or a port; and how many words of four bytes it has.
+fn constant(value: Value) -> (String, u32) {
+    match value.as_slice() {
+        [high, low] => (u16::from_be_bytes([*high, *low]).to_string(), 1),
+        bytes => (super::address(bytes), if bytes.len() > 4 { 4 } else { 1 }),
+    }
+}
+
+fn protocol(value: Value) -> String {
+    value.as_slice().first().map_or_else(|| "?".to_owned(), |number| super::protocol(*number))
 }
 
 /// Less than a whole name is what names begin with.

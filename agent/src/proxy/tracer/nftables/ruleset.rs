@@ -7,7 +7,7 @@ use netns_tools::iptables::Family;
 use netns_tools::nftables::{Base, Data, Element, Expr, Key, MapOf, Set, Type, Verdict};
 
 use super::super::lint::Graph;
-use crate::proxy::nftables::{ChainObject, Elements, Objects, SetName};
+use crate::proxy::nftables::{ChainObject, Elements, Objects, SetName, clients};
 
 /// The chains and sets of one table.
 #[derive(Clone, Debug, Default)]
@@ -142,7 +142,11 @@ impl NftRuleset {
             let set = NftSet::new(&name.definition(family), elements.iter().map(element));
             (name.name().to_owned(), set)
         };
-        Self { chains: chains.collect(), sets: objects.sets.iter().map(set).collect() }
+        let clients = objects.clients.iter().map(|(name, timeout)| {
+            (name.to_string(), NftSet::new(&clients(name, *timeout, family), []))
+        });
+        let sets = objects.sets.iter().map(set).chain(clients);
+        Self { chains: chains.collect(), sets: sets.collect() }
     }
 
     /// What points to what: chains by their names, sets by their names behind `@`.
