@@ -1,13 +1,16 @@
 //! One table of flows through both modes' rules: each must do what the oracle says.
 
-use heddle_agent::proxy::model::FAMILIES;
-use heddle_agent::proxy::tracer::{Hooks, Memory, Verdict, trace};
+use heddle_agent::proxy::model::{FAMILIES, Protocol};
+use heddle_agent::proxy::options::RuleOptions;
+use heddle_agent::proxy::tracer::{Arrival, Hooks, Interface, Memory, Packet, Verdict, trace};
 use netns_tools::iptables::Family;
 
 use crate::flows::{Flow, flows};
 use crate::modes::{MODES, rules};
 use crate::oracle::{Mode, Oracle};
-use crate::world::{Options, World, examples, variants};
+use crate::world::{
+    Example, NODE, Options, WELCOME, World, balancer_ip, examples, kinds, variants,
+};
 
 /// As many mistakes as a reader looks at.
 const SHOWN: usize = 20;
@@ -68,4 +71,39 @@ agree! {
     pods_by_prefix_and_all_masqueraded = 3;
     pods_unknown_all_masqueraded_and_listed_addresses = 4;
     pods_unknown = 5;
+}
+
+/// Where a load balancer's address is this node's own, a program of this node speaks to it from that address. It may if this node
+/// may, and only then.
+#[test]
+fn a_node_in_the_source_ranges_may_use_a_balancers_address_that_is_its_own() {
+    let kind = kinds().into_iter().find(|kind| kind.ranges && !kind.external_local).unwrap();
+    let mut world = World::new(vec![Example::new(1, kind, "p1:r o1:r")], variants().swap_remove(0));
+    for family in FAMILIES {
+        let address = balancer_ip(family, 1);
+        world
+            .host
+            .interfaces
+            .push(Interface { name: "vip".into(), addresses: vec![address.into()] });
+        let packet = Packet {
+            arrival: Arrival::Here,
+            source: address,
+            destination: address,
+            protocol: Protocol::Tcp,
+            port: 80,
+        };
+        for (node, is_served) in [(WELCOME, true), (NODE, false)] {
+            let ports = world.model.ports(family);
+            let options =
+                RuleOptions { node_ips: vec![node.ip(family)], ..world.options.of(family) };
+            for mode in MODES {
+                let rules = rules(mode, family, ports, &options);
+                let paths = trace(rules.as_ref(), &world.host, &packet, &Memory::default());
+                let found: Verdict = paths.unwrap().into_iter().collect();
+                let oracle = Oracle { ports, options: &options, host: &world.host, mode };
+                assert_eq!(found, oracle.expect(&packet), "{mode:?} {family:?} {node:?}");
+                assert_eq!(found.endpoints().len(), if is_served { 2 } else { 0 });
+            }
+        }
+    }
 }

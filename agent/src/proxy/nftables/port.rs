@@ -7,6 +7,7 @@ use netns_tools::nftables::{Data, Key, Verdict};
 use sha2::{Digest, Sha256};
 
 use super::super::model::{Endpoint, Reach, ServicePort};
+use super::super::options::RuleOptions;
 use super::affinity::{StickyEndpoint, StickyPick, StickyPort, StickyRoute};
 use super::layout::{LOCAL, MOST, SetName, node_port_key, number, service_key};
 use super::route::{Kind, Route};
@@ -19,9 +20,14 @@ pub type Entry = (SetName, Key, Option<Data>);
 pub struct Sources(pub Box<[IpNetwork]>);
 
 impl Sources {
-    /// Of a port; `None`: everybody.
-    fn of(port: &ServicePort) -> Option<Self> {
+    /// Of a port; `None`: everybody. Where the balancer's address is one of this node's (by a route), a connection from this node
+    /// to it has that address as its source too: if this node may use it, so may that address.
+    fn of(port: &ServicePort, options: &RuleOptions) -> Option<Self> {
         let mut ranges = port.source_ranges.clone();
+        let allowed = |ip: &IpAddr| port.source_ranges.iter().any(|range| range.contains(*ip));
+        if options.node_ips.iter().any(allowed) {
+            ranges.extend(port.load_balancer_ips.iter().copied().map(IpNetwork::from));
+        }
         ranges.sort_unstable();
         ranges.dedup();
         (!ranges.is_empty()).then(|| Self(ranges.into()))
@@ -88,9 +94,9 @@ const BY_NODE_PORT: Sets = Sets {
 };
 
 /// What a port adds. Pure.
-pub fn contribution(port: &ServicePort) -> Contribution {
+pub fn contribution(port: &ServicePort, options: &RuleOptions) -> Contribution {
     let result = Contribution::default();
-    let mut writer = Writer { port, sticky: StickyPort::of(port), result };
+    let mut writer = Writer { port, options, sticky: StickyPort::of(port), result };
     writer.cluster_address();
     writer.external_addresses();
     writer.node_port();
@@ -104,6 +110,7 @@ pub fn contribution(port: &ServicePort) -> Contribution {
 
 struct Writer<'a> {
     port: &'a ServicePort,
+    options: &'a RuleOptions,
     sticky: Option<StickyPort>,
     result: Contribution,
 }
@@ -218,7 +225,7 @@ impl Writer<'_> {
     }
 
     fn firewall(&mut self) {
-        let Some(sources) = Sources::of(self.port) else { return };
+        let Some(sources) = Sources::of(self.port, self.options) else { return };
         for address in self.port.load_balancer_ips.clone() {
             let key = service_key(address, self.port.id.protocol, self.port.port);
             let verdict = Data::Verdict(Verdict::Goto(sources.chain()));

@@ -129,7 +129,7 @@ impl State {
     /// Some elements of the table: those of the first port and of the last, and one of all that is shared.
     pub fn samples(&self) -> Vec<(SetName, Key)> {
         let ports = self.ports.values().next().into_iter().chain(self.ports.values().next_back());
-        let own = ports.flat_map(|port| contribution(port).entries);
+        let own = ports.flat_map(|port| contribution(port, &self.options).entries);
         let shared = self.shared.keys().find_map(element);
         own.chain(shared).map(|(set, key, _)| (set, key)).collect()
     }
@@ -172,10 +172,10 @@ impl State {
                 None => self.ports.remove(id),
             };
             if let Some(before) = before {
-                difference.remove(contribution(&before));
+                difference.remove(contribution(&before, &self.options));
             }
             if let Some(port) = port {
-                difference.add(contribution(port));
+                difference.add(contribution(port, &self.options));
             }
         }
         difference.settle();

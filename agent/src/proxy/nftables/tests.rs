@@ -317,3 +317,27 @@ fn names_are_the_kernels() {
     assert_eq!(short.chain(), endpoint("web", 8).chain());
     assert_ne!(short.set(), endpoint("web", 8).set());
 }
+
+/// A node that may use a balancer's address may do so also from that address, if it is its own.
+#[test]
+fn source_ranges_that_hold_this_node() {
+    let object = json!({"metadata": {"namespace": "default", "name": "lb"},
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.1", "loadBalancerSourceRanges": ["192.0.2.0/24"],
+            "ports": [{"port": 80}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}]}}});
+    let mut model = Model::new(Node::named("n1"));
+    model.set_service(Service::of(&serde_json::from_value(object).unwrap()).unwrap().unwrap());
+    for (node, expected) in [
+        (
+            "192.0.2.1",
+            &["ip saddr 192.0.2.0/24 return", "ip saddr 198.51.100.1 return", "drop"][..],
+        ),
+        ("203.0.113.1", &["ip saddr 192.0.2.0/24 return", "drop"]),
+    ] {
+        let options = RuleOptions { node_ips: vec![node.parse().unwrap()], ..options() };
+        let table = objects(Family::V4, model.ports(Family::V4), &options);
+        let chain = table.chains.iter().find(|(name, _)| name.starts_with("sources-")).unwrap();
+        let rules = chain.1.rules.iter().map(|rule| text::rule(Family::V4, rule));
+        assert_eq!(rules.collect::<Vec<_>>(), expected);
+    }
+}
