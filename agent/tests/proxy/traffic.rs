@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use heddle_agent::proxy::model::{Event, FAMILIES, Model, Protocol};
 use netns_tools::iptables::Family;
 use netns_tools::netns::NetNs;
+use netns_tools::testing::TestNetns;
 
 use crate::echo::{Attempt, Outcome, Servers, block_in};
 use crate::flows::Sender;
@@ -311,9 +312,9 @@ fn clients_come_back_until_their_time_is_over_with_nftables() {
     clients_come_back_until_their_time_is_over(Mode::Nftables);
 }
 
-/// With IPv6 the refusal of a TCP connection, an error of `ICMPv6`, is only noted while `connect` still holds the socket (`tcp_v6_err`
-/// in the kernel's `net/ipv6/tcp_ipv6.c`); the next counts, that of the SYN which is sent again after a second. Over a veth that is so
-/// every time. All others take less than a millisecond.
+/// With iptables and IPv6 the refusal of a TCP connection, an error of `ICMPv6`, is only noted while `connect` still holds the socket
+/// (`tcp_v6_err` in the kernel's `net/ipv6/tcp_ipv6.c`); the next counts, that of the SYN which is sent again after a second. Over a
+/// veth that is so every time. All others take less than a millisecond, among them all of nftables mode.
 const REFUSED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Who asks for what nobody serves does not wait, whatever the protocol and wherever he is.
@@ -353,4 +354,44 @@ fn refusals_come_at_once_with_iptables() {
 #[test]
 fn refusals_come_at_once_with_nftables() {
     refusals_come_at_once(Mode::Nftables);
+}
+
+/// Errors "destination unreachable" that a namespace was told, of both families.
+fn unreachables(ns: &TestNetns) -> u64 {
+    let number = |word: &str| word.parse::<u64>().unwrap();
+    let v4 = ns.cmd(&["cat", "/proc/net/snmp"]);
+    let lines: Vec<Vec<&str>> = v4
+        .lines()
+        .filter(|line| line.starts_with("Icmp:"))
+        .map(|l| l.split(' ').collect())
+        .collect();
+    let column = lines[0].iter().position(|word| *word == "InDestUnreachs").unwrap();
+    let v6 = ns.cmd(&["cat", "/proc/net/snmp6"]);
+    let six = v6.lines().find(|line| line.starts_with("Icmp6InDestUnreachs")).unwrap();
+    number(lines[1][column]) + number(six.split_whitespace().nth(1).unwrap())
+}
+
+/// In nftables mode TCP is refused by a reset, wherever the client is and whatever it asked for; UDP by ICMP.
+#[test]
+fn tcp_is_refused_by_a_reset_with_nftables() {
+    let net = Net::new();
+    let mut model = model(&examples(""));
+    let _programmed = Programmed::new(Mode::Nftables, net.node.ns(), &mut model, &options());
+    let to = |protocol, to| attempt(None, to, protocol);
+    let at_node = |family, index| SocketAddr::new(NODE.ip(family), node_port(index));
+    let other_port = |family| SocketAddr::new(cluster_ip(family, 1), 81);
+    for ns in [&net.pods[2], &net.node, &net.outside] {
+        let tcp = FAMILIES.map(|family| {
+            [cluster_address(family, 1), at_node(family, 1), other_port(family)]
+                .map(|address| to(Protocol::Tcp, address))
+        });
+        let before = unreachables(ns);
+        let outcomes = served(ns.ns(), tcp.concat());
+        assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Refused), "{outcomes:?}");
+        assert_eq!(unreachables(ns), before);
+        let udp = FAMILIES.map(|family| to(Protocol::Udp, cluster_address(family, 2)));
+        let outcomes = served(ns.ns(), udp.to_vec());
+        assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Refused), "{outcomes:?}");
+        assert!(unreachables(ns) > before);
+    }
 }

@@ -61,6 +61,11 @@
 //! No size of these sets is told to the kernel, which would take 2 MiB of memory for each at once (`layout::clients`).
 //!
 //! # What differs from kube-proxy
+//! TCP that nobody serves is refused by a reset; kube-proxy says "port unreachable" for all protocols. With IPv6 the kernel of a client
+//! only takes note of such an error while `connect` still holds the socket (`tcp_v6_err`): over a veth that is always so, and the
+//! client learns a second later, from the answer to its second SYN, what a reset tells it at once. In iptables mode, whose rules
+//! kube-proxy may continue, it is as kube-proxy has it.
+//!
 //! SCTP needs nothing here but the kernel's own support; without that its elements match nothing.
 
 mod affinity;

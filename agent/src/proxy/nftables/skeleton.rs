@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netns_tools::iptables::Family;
 use netns_tools::nftables::{
-    Base, ChainKind, Field, Hook, NatFlags, Reject, Rule, ct_state, ct_status, priority,
+    Base, ChainKind, Field, Hook, NatFlags, Reject, Rule, Transport, ct_state, ct_status, priority,
 };
 
 use super::super::options::{NodePortAddresses, RuleOptions};
@@ -19,6 +19,7 @@ const FIREWALL: &str = "firewall";
 const UNSERVED: &str = "unserved";
 const UNSERVED_NODE_PORTS: &str = "unserved-nodeports";
 const NO_SUCH_PORT: &str = "no-such-port";
+const REFUSE: &str = "refuse";
 
 /// All of them, those that are jumped to first.
 pub fn chains(family: Family, options: &RuleOptions) -> Vec<Chain> {
@@ -33,6 +34,7 @@ pub fn chains(family: Family, options: &RuleOptions) -> Vec<Chain> {
         (UNSERVED, None, writer.unserved()),
         (UNSERVED_NODE_PORTS, None, writer.unserved_node_ports()),
         (NO_SUCH_PORT, None, vec![writer.no_such_port()]),
+        (REFUSE, None, writer.refuse()),
     ];
     chains.extend(writer.base_chains());
     chains
@@ -122,30 +124,33 @@ impl Writer<'_> {
         }
     }
 
-    fn reject(&self) -> Reject {
-        // port unreachable
-        Reject::Icmp(match self.family {
+    /// A reset for TCP, "port unreachable" for others. The kernel only takes note of the latter while a connection of IPv6 begins
+    /// (`tcp_v6_err`), so that who is told so waits a second for the next: see [`super`].
+    fn refuse(&self) -> Vec<Rule> {
+        let unreachable = Reject::Icmp(match self.family {
             Family::V4 => 3,
             Family::V6 => 4,
-        })
+        });
+        let reset = self.rule().transport(Transport::Tcp).reject(Reject::TcpReset);
+        vec![reset, self.rule().reject(unreachable)]
     }
 
     fn unserved(&self) -> Vec<Rule> {
         let to = |set: SetName| self.rule().in_set(&self.destination(), set.name());
-        vec![to(SetName::Rejected).reject(self.reject()), to(SetName::Dropped).drop()]
+        vec![to(SetName::Rejected).goto(REFUSE), to(SetName::Dropped).drop()]
     }
 
     fn unserved_node_ports(&self) -> Vec<Rule> {
         let to = |set: SetName| {
             self.to_node_port_address().in_set(&[Field::L4Proto, Field::Dport], set.name())
         };
-        let rejected = to(SetName::RejectedNodePorts).reject(self.reject());
+        let rejected = to(SetName::RejectedNodePorts).goto(REFUSE);
         vec![rejected, to(SetName::DroppedNodePorts).drop()]
     }
 
     /// What still goes to a cluster address after translation went to a port that no service has.
     fn no_such_port(&self) -> Rule {
-        self.rule().in_set(&[self.daddr()], SetName::ClusterIps.name()).reject(self.reject())
+        self.rule().in_set(&[self.daddr()], SetName::ClusterIps.name()).goto(REFUSE)
     }
 
     fn masquerade(&self) -> Vec<Rule> {
