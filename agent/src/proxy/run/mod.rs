@@ -309,11 +309,11 @@ impl State {
             self.observer.flows_forgotten(family, flows, took);
         }
         let ended = lane.finish(done.worker, &done.outcome, now);
+        let (services, slices) = lane.pending();
+        self.observer.pending(family, services, slices);
         match done.outcome {
             Outcome::Synced { report, took } => {
                 log_sync(family, &report, &ended);
-                let (services, slices) = lane.pending();
-                self.observer.pending(family, services, slices);
                 let at = SystemTime::now();
                 let queued = ended.queued;
                 let triggered = &ended.triggered;

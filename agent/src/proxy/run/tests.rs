@@ -52,6 +52,10 @@ impl Observer for Told {
         self.note(format!("health {}", all.collect::<Vec<_>>().join(" ")));
     }
 
+    fn pending(&self, family: Family, services: usize, slices: usize) {
+        self.note(format!("pending {family:?} {services} {slices}"));
+    }
+
     fn node_changed(&self, node: &Node) {
         self.note(format!("node {} {}", node.name, node.zone));
     }
@@ -304,6 +308,42 @@ async fn after_a_failure_everything_is_compared_at_growing_intervals() {
     bench.send(Event::Slice(slice("web", "10.1.0.3"))).await;
     bench.settle().await;
     assert_eq!(bench.syncs().last().unwrap(), "1");
+}
+
+/// What could not be written still waits, with what came meanwhile.
+#[tokio::test(start_paused = true)]
+async fn changes_are_pending_until_they_are_in_force() {
+    let bench = Bench::synced(PACE).await;
+    let pending = || bench.told.of("pending V4").pop().unwrap();
+    assert_eq!(pending(), "pending V4 0 0");
+    bench.v4.state().failures = (0..3).map(|_| "the table is away".to_owned()).collect();
+    bench.send(Event::Slice(slice("web", "10.1.0.2"))).await;
+    bench.settle().await;
+    assert_eq!((bench.told.of("failed").len(), pending().as_str()), (1, "pending V4 0 1"));
+    bench.send(Event::Service(service("db"))).await;
+    bench.settle().await;
+    assert_eq!(pending(), "pending V4 1 1");
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!((bench.told.of("failed").len(), pending().as_str()), (2, "pending V4 1 1"));
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!((bench.told.of("failed").len(), pending().as_str()), (3, "pending V4 0 0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_that_are_being_written_are_pending() {
+    let bench = Bench::synced(PACE).await;
+    bench.v4.state().locked = true;
+    bench.send(Event::Slice(slice("web", "10.1.0.2"))).await;
+    while bench.syncs().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    bench.send(Event::Slice(slice("web", "10.1.0.3"))).await;
+    while bench.told.of("pending V4").last().is_none_or(|told| told != "pending V4 0 2") {
+        tokio::task::yield_now().await;
+    }
+    bench.v4.unlock();
+    bench.settle().await;
+    assert_eq!(bench.told.of("pending V4").last().unwrap(), "pending V4 0 0");
 }
 
 #[tokio::test(start_paused = true)]
