@@ -164,6 +164,8 @@ fn prepare(loaded: &Loaded, families: &[FamilyParts]) -> Prepare {
     let host = HostConfig {
         families: families.iter().map(|parts| parts.backend.family()).collect(),
         localhost_node_ports: loaded.config.serves_localhost(),
+        // the node's bridges are those of its pods
+        sets_bridges: true,
         conntrack: loaded.config.conntrack.clone(),
     };
     Arc::new(move || host::prepare(&host))

@@ -125,6 +125,7 @@ fn host_config(loaded: &Loaded) -> HostConfig {
     HostConfig {
         families: FAMILIES.to_vec(),
         localhost_node_ports: loaded.config.serves_localhost(),
+        sets_bridges: false,
         conntrack: loaded.config.conntrack.clone(),
     }
 }
