@@ -9,6 +9,7 @@
 //! | `input` | what `iptables-restore` is given |
 //! | `partial`, `full` | differences: to what was committed, and to what is in the kernel |
 //! | `found`, `canonical` | what is in the kernel; when two rules are the same |
+//! | `ipvs` | what kube-proxy's IPVS mode leaves |
 //! | `compare` | desired and actual state side by side |
 
 mod canonical;
@@ -17,6 +18,7 @@ mod fixed;
 mod found;
 mod full;
 mod input;
+mod ipvs;
 mod name;
 mod partial;
 mod port;
@@ -31,6 +33,7 @@ use super::options::RuleOptions;
 use fixed::{CHAINS, Fixed};
 use found::Found;
 use input::Input;
+pub use ipvs::CHAINS as IPVS_CHAINS;
 use partial::Totals;
 use port::{Context, Shared, generate};
 
@@ -200,6 +203,13 @@ impl IptablesBackend {
         let glance = self.glance()?;
         self.committed = Some(Committed { options: options.clone(), totals, glance });
         Ok(())
+    }
+
+    /// Removes what kube-proxy's IPVS mode keeps here beyond what it shares with iptables mode.
+    pub fn remove_ipvs(&mut self) -> Result<(), BackendError> {
+        self.committed = None;
+        let input = ipvs::removal(self.rules.as_mut())?;
+        Ok(self.commit(&input)?)
     }
 
     /// A look at the chains that every port needs. With `nft` the kernel counts who jumps to them, and each chain of an endpoint

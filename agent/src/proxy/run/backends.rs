@@ -4,6 +4,7 @@ use netns_tools::cause::one_line;
 use netns_tools::iptables::{Family, Iptables};
 use netns_tools::nftables::{self, Batch, Nftables, Table};
 
+use super::ipvs::{IpvsChains, IpvsServers};
 use super::{FamilyParts, Predecessor};
 use crate::proxy::backend::{Backend, BackendError};
 use crate::proxy::conntrack::KernelFlows;
@@ -21,8 +22,7 @@ const KUBE_PROXY: &str = "kube-proxy";
 /// What writes rules of both families in the calling thread's network namespace. A family that is not `required` is left out if it
 /// cannot be had; why is told in words.
 ///
-/// Once rules are in force those of the other mode go, which cannot be told from kube-proxy's in iptables mode, as both have the same
-/// names; with `take_over`, also the table of kube-proxy's nftables mode.
+/// Once rules are in force others go: see [`predecessors`].
 pub fn open(
     mode: Mode,
     required: &[Family],
@@ -47,19 +47,25 @@ fn open_family(mode: Mode, family: Family, take_over: bool) -> Result<FamilyPart
         Mode::Iptables => Box::new(IptablesBackend::detect(family)?),
         Mode::Nftables => Box::new(NftablesBackend::open(family)?),
     };
-    let mut predecessors = vec![predecessor(mode, family)];
-    if take_over {
-        predecessors.push(Box::new(KubeProxyTable { family }));
-    }
+    let predecessors = predecessors(mode, family, take_over);
     Ok(FamilyParts { backend, flows: Box::new(KernelFlows::new()), predecessors })
 }
 
-/// The rules of the other mode.
-pub fn predecessor(mode: Mode, family: Family) -> Box<dyn Predecessor> {
-    match mode {
+/// What goes once the rules of a mode are in force: those of the other mode, which cannot be told from kube-proxy's in iptables mode,
+/// as both have the same names. With `take_over`, also what kube-proxy leaves of its modes nftables and IPVS.
+pub fn predecessors(mode: Mode, family: Family, take_over: bool) -> Vec<Box<dyn Predecessor>> {
+    let mut all: Vec<Box<dyn Predecessor>> = Vec::new();
+    if take_over {
+        // its chains lead to those of iptables mode, which can only go after them
+        all.push(Box::new(IpvsChains { family }));
+        all.push(Box::new(IpvsServers { family }));
+        all.push(Box::new(KubeProxyTable { family }));
+    }
+    all.push(match mode {
         Mode::Iptables => Box::new(NftablesTable { family }),
         Mode::Nftables => Box::new(IptablesChains { family }),
-    }
+    });
+    all
 }
 
 /// Removes every rule of ours from the calling thread's network namespace: both modes, both families. What fails does not keep the
@@ -87,7 +93,7 @@ impl Predecessor for IptablesChains {
 
     fn remove(&mut self) -> Result<(), BackendError> {
         for variant in Iptables::holders(self.family, &CHAINS) {
-            IptablesBackend::new(Box::new(variant)).cleanup()?;
+            IptablesBackend::of(variant).cleanup()?;
         }
         Ok(())
     }

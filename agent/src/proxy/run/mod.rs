@@ -12,13 +12,14 @@
 //! | `observer` | who is told what happens: metrics, health servers, status |
 //! | `backends` | what writes rules, by mode, and clean-up |
 //! | `alarm` | notifications of nf_tables |
-//! | `predecessor` | rules of another mode or proxy, removed when ours are in force |
+//! | `predecessor`, `ipvs` | rules of another mode or proxy, removed when ours are in force |
 //! | `lock` | one proxy per network namespace |
 
 mod alarm;
 pub mod backends;
 #[cfg(test)]
 pub mod fake;
+mod ipvs;
 #[cfg(test)]
 mod kernel;
 mod lane;
