@@ -1,7 +1,7 @@
 //! The rules of a world, as each backend makes them: on paper, and in the kernel of a namespace.
 
 use heddle_agent::proxy::backend::{Backend, Scope};
-use heddle_agent::proxy::iptables::{self, IptablesBackend};
+use heddle_agent::proxy::iptables::{self, Abilities, IptablesBackend};
 use heddle_agent::proxy::model::{FAMILIES, Model, Ports};
 use heddle_agent::proxy::nftables::{self, NftablesBackend};
 use heddle_agent::proxy::options::RuleOptions;
@@ -15,12 +15,14 @@ use crate::oracle::Mode;
 use crate::world::Options;
 
 pub const MODES: [Mode; 2] = [Mode::Iptables, Mode::Nftables];
+/// What iptables and the kernel can do that the tests run on.
+pub const ABILITIES: Abilities = Abilities { random_fully: true, counters: true };
 
 /// What a mode makes of ports.
 pub fn rules(mode: Mode, family: Family, ports: &Ports, options: &RuleOptions) -> Box<dyn Hooks> {
     match mode {
         Mode::Iptables => {
-            let ruleset = iptables::ruleset(family, ports, options, true);
+            let ruleset = iptables::ruleset(family, ports, options, ABILITIES);
             Box::new(IptablesRules::new(&ruleset, family).unwrap())
         }
         Mode::Nftables => {

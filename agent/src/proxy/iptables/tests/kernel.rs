@@ -1,6 +1,7 @@
 //! Both variants of iptables, in namespaces: what the kernel holds is what was asked for.
 
 use netns_tools::iptables::Backend as Variant;
+use netns_tools::nfacct::PacketCounters;
 use netns_tools::testing::TestNetns;
 
 use super::incremental::in_order;
@@ -77,7 +78,8 @@ fn meanings(ruleset: &Ruleset) -> Vec<(String, Vec<u64>)> {
 }
 
 fn expect(program: &mut Iptables, model: &Model, family: Family) {
-    let wanted = ruleset(family, model.ports(family), &options(), true);
+    let abilities = Abilities { random_fully: true, counters: true };
+    let wanted = ruleset(family, model.ports(family), &options(), abilities);
     let found = saved(program);
     for (wanted, found) in meanings(&wanted).iter().zip(&meanings(&found)) {
         assert_eq!(wanted, found);
@@ -224,6 +226,35 @@ fn half_of_the_chains_are_there() {
         let chains: Vec<_> = nat.lines().filter(|line| line.starts_with(":KUBE-S")).collect();
         let half = chains[chains.len() / 2..].join("\n");
         program.restore(&format!("*nat\n{half}\nCOMMIT\n")).unwrap();
+        backend.sync(model.ports(family), &options(), Scope::Full).unwrap();
+        expect(&mut program, &model, family);
+    });
+}
+
+/// The counters are there as long as rules name them, and go with clean-up.
+#[test]
+fn packets_are_counted_under_kube_proxys_names() {
+    in_each(|mut program, family| {
+        let mut counters = PacketCounters::open().unwrap();
+        let model = everything(family);
+        let mut backend = IptablesBackend::of(program.clone());
+        let plan = backend.plan(model.ports(family), &options()).unwrap();
+        assert!(plan.contains("--nfacct-name ct_state_invalid_dropped_pkts -j DROP"), "{plan}");
+        assert_eq!(counters.get(counters::INVALID).unwrap(), None, "a plan changes nothing");
+        backend.sync(model.ports(family), &options(), Scope::Full).unwrap();
+        let rules = saved(&mut program).to_string();
+        let of_localhost = rules.matches("localhost_nps_accepted_pkts").count();
+        // of eight services, those with any endpoint, and 127.0.0.1 is of IPv4 only
+        assert_eq!(of_localhost, if family == Family::V4 { 6 } else { 0 }, "{rules}");
+        let zero = netns_tools::nfacct::Count::default();
+        for name in [counters::INVALID, counters::LOCALHOST] {
+            assert_eq!(counters.get(name).unwrap(), Some(zero), "{name}");
+        }
+        backend.cleanup().unwrap();
+        for name in [counters::INVALID, counters::LOCALHOST] {
+            assert_eq!(counters.get(name).unwrap(), None, "{name}");
+        }
+        // somebody flushed rules and counters alike
         backend.sync(model.ports(family), &options(), Scope::Full).unwrap();
         expect(&mut program, &model, family);
     });
