@@ -117,6 +117,8 @@ pub struct IptablesBackend {
     known: Option<Abilities>,
     /// Where packets are counted; `None`: nowhere.
     counters: Option<Box<dyn Counters>>,
+    /// The variant, to be asked about the other one; `None`: there is no other.
+    variant: Option<Iptables>,
     /// `None`: nothing is known of what is in force.
     committed: Option<Committed>,
 }
@@ -135,34 +137,26 @@ impl IptablesBackend {
     /// # Errors
     /// There is no iptables, or both variants hold rules.
     pub fn detect(family: Family) -> Result<Self, BackendError> {
-        let name = match family {
-            Family::V4 => "iptables",
-            Family::V6 => "ip6tables",
-        };
+        let name = name_of(family);
         let found = Iptables::detect(family)?.ok_or_else(|| {
             BackendError::Host(format!(
                 "{name} is not installed: install it, or use --mode nftables, which needs no program"
             ))
         })?;
-        if found.is_mixed() {
-            return Err(BackendError::Host(format!(
-                "both {name}-legacy and {name}-nft hold rules, and neither sees the other's: look at them with {name}-legacy-save \
-                 and {name}-nft-save, and flush those of the variant that this host does not use"
-            )));
-        }
-        Ok(Self::of(found))
+        if found.is_mixed() { Err(BackendError::Host(mixed(family))) } else { Ok(Self::of(found)) }
     }
 
     /// By a variant, in the calling thread's network namespace.
     pub fn of(variant: Iptables) -> Self {
         let cut = variant.backend() == netns_tools::iptables::Backend::Nft;
         let counters = counters::of_this_namespace();
-        Self { cut, counters, ..Self::new(Box::new(variant)) }
+        let asked = Some(variant.clone());
+        Self { cut, counters, variant: asked, ..Self::new(Box::new(variant)) }
     }
 
     /// By what holds rules. They count no packets.
     pub fn new(rules: Box<dyn BulkRules>) -> Self {
-        Self { rules, cut: false, known: None, counters: None, committed: None }
+        Self { rules, cut: false, known: None, counters: None, variant: None, committed: None }
     }
 
     fn context<'a>(
@@ -264,6 +258,21 @@ impl IptablesBackend {
     }
 }
 
+fn name_of(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "iptables",
+        Family::V6 => "ip6tables",
+    }
+}
+
+fn mixed(family: Family) -> String {
+    let name = name_of(family);
+    format!(
+        "both {name}-legacy and {name}-nft hold rules, and neither sees the other's: look at them with {name}-legacy-save and \
+         {name}-nft-save, and flush those of the variant that this host does not use"
+    )
+}
+
 /// Whether this iptables knows `--random-fully` (it came with 1.6.2, and with Linux 3.14).
 fn can_pick_any_port(rules: &mut dyn BulkRules) -> Result<bool, IptablesError> {
     let probe = "*nat\n-A POSTROUTING -j MASQUERADE --random-fully\nCOMMIT\n";
@@ -326,6 +335,14 @@ impl Backend for IptablesBackend {
     fn is_intact(&mut self) -> Result<bool, BackendError> {
         let now = self.glance()?;
         Ok(self.committed.as_ref().is_some_and(|committed| committed.glance == now))
+    }
+
+    /// At the start a mixed host is refused. Later somebody's rules of the other variant are no reason to leave services without theirs:
+    /// both are walked, and what is dropped by one is dropped.
+    fn doubts(&mut self) -> Vec<String> {
+        let family = self.rules.family();
+        let rival = self.variant.as_ref().is_some_and(Iptables::has_rival);
+        if rival { vec![mixed(family)] } else { Vec::new() }
     }
 
     fn cleanup(&mut self) -> Result<(), BackendError> {

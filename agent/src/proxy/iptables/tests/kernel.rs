@@ -275,3 +275,27 @@ fn a_host_with_rules_of_both_variants_is_refused() {
         );
     });
 }
+
+/// What comes later is told, and keeps no service from being served.
+#[test]
+fn rules_of_the_other_variant_that_come_later_are_doubted() {
+    for (own, other) in [(Variant::Nft, Variant::Legacy), (Variant::Legacy, Variant::Nft)] {
+        let ns = TestNetns::new("pipt");
+        ns.run(|| {
+            let model = everything(Family::V4);
+            let ports = model.ports(Family::V4);
+            let mut backend = IptablesBackend::of(Iptables::variant(Family::V4, own).unwrap());
+            backend.sync(ports, &options(), Scope::Full).unwrap();
+            assert_eq!(backend.doubts(), [""; 0], "{own:?}");
+            let mut other = Iptables::variant(Family::V4, other).unwrap();
+            other.restore(&"*filter\n-A INPUT -j ACCEPT\nCOMMIT\n").unwrap();
+            assert_eq!(backend.sync(ports, &options(), Scope::Full).unwrap().changes, 0);
+            let doubts = backend.doubts();
+            assert_eq!(doubts.len(), 1, "{own:?}");
+            assert!(
+                doubts[0].contains("neither sees the other's: look at them with"),
+                "{doubts:?}"
+            );
+        });
+    }
+}
