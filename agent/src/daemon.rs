@@ -240,5 +240,5 @@ pub fn cleanup() -> Result<(), DaemonError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(DaemonError::NotRoot);
     }
-    run::backends::cleanup().map_err(DaemonError::Cleanup)
+    run::backends::cleanup(false).map_err(DaemonError::Cleanup)
 }

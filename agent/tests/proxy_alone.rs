@@ -330,7 +330,7 @@ fn mistakes_are_told_at_once_with_exit_code_2() {
     }
 }
 
-/// As a pod of a DaemonSet has it: the server's address in the environment, token and authority below `/var/run/secrets`.
+/// As a pod of a `DaemonSet` has it: the server's address in the environment, token and authority below `/var/run/secrets`.
 #[test]
 fn a_pods_service_account_is_enough() {
     let node = TestNetns::new("pincluster");

@@ -100,7 +100,7 @@ pub fn run(matches: &clap::ArgMatches, host_name: &str) -> Result<(), CommandErr
         Task::Rules { service } => {
             within_runtime(look::rules(&arguments, &loaded.config, service.as_deref()))
         }
-        Task::Cleanup => Ok(backends::cleanup()?),
+        Task::Cleanup => Ok(backends::cleanup(arguments.take_over)?),
         Task::Prepare => {
             tell(&prepare(&host_config(&loaded)).problems);
             Ok(())

@@ -54,13 +54,7 @@ fn open_family(mode: Mode, family: Family, take_over: bool) -> Result<FamilyPart
 /// What goes once the rules of a mode are in force: those of the other mode, which cannot be told from kube-proxy's in iptables mode,
 /// as both have the same names. With `take_over`, also what kube-proxy leaves of its modes nftables and IPVS.
 pub fn predecessors(mode: Mode, family: Family, take_over: bool) -> Vec<Box<dyn Predecessor>> {
-    let mut all: Vec<Box<dyn Predecessor>> = Vec::new();
-    if take_over {
-        // its chains lead to those of iptables mode, which can only go after them
-        all.push(Box::new(IpvsChains { family }));
-        all.push(Box::new(IpvsServers { family }));
-        all.push(Box::new(KubeProxyTable { family }));
-    }
+    let mut all = if take_over { of_kube_proxy(family) } else { Vec::new() };
     all.push(match mode {
         Mode::Iptables => Box::new(NftablesTable { family }),
         Mode::Nftables => Box::new(IptablesChains { family }),
@@ -68,14 +62,25 @@ pub fn predecessors(mode: Mode, family: Family, take_over: bool) -> Vec<Box<dyn 
     all
 }
 
-/// Removes every rule of ours from the calling thread's network namespace: both modes, both families. What fails does not keep the
-/// rest; the first failure is returned.
-pub fn cleanup() -> Result<(), BackendError> {
+/// What is kube-proxy's alone. The chains of IPVS mode lead to those of iptables mode, which can only go after them.
+fn of_kube_proxy(family: Family) -> Vec<Box<dyn Predecessor>> {
+    vec![
+        Box::new(IpvsChains { family }),
+        Box::new(IpvsServers { family }),
+        Box::new(KubeProxyTable { family }),
+    ]
+}
+
+/// Removes every rule of ours from the calling thread's network namespace: both modes, both families; with `take_over`, also what
+/// kube-proxy left of its modes nftables and IPVS. What fails does not keep the rest; the first failure is returned.
+pub fn cleanup(take_over: bool) -> Result<(), BackendError> {
     let mut first = Ok(());
     for family in FAMILIES {
-        let removed = [IptablesChains { family }.remove(), NftablesTable { family }.remove()];
-        for outcome in removed {
-            first = first.and(outcome);
+        let mut all = if take_over { of_kube_proxy(family) } else { Vec::new() };
+        all.push(Box::new(IptablesChains { family }));
+        all.push(Box::new(NftablesTable { family }));
+        for mut one in all {
+            first = first.and(one.remove());
         }
     }
     first

@@ -334,7 +334,7 @@ fn cleanup_removes_all_of_ours_and_nothing_else() {
         drop(proxy);
         let chains = world.node.cmd(&["iptables-nft-save"]);
         assert!(world.has_table() || chains.contains("KUBE-SERVICES"), "{chains}");
-        world.node.run(backends::cleanup).unwrap();
+        world.node.run(|| backends::cleanup(false)).unwrap();
         // iptables-nft makes tables and their chains when it first needs them, and they stay, empty
         let kept = |text: &str| {
             let lines =

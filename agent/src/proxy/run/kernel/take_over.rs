@@ -142,12 +142,38 @@ fn kube_proxys_table_stays_unless_it_is_to_be_taken_over() {
     proxy.set(vec![service(0)], vec![slice(0, NODE)]);
     assert_eq!(tables(&world.node), ["ip kube-proxy", "ip6 kube-proxy", "ip heddle"]);
     drop(proxy);
-    world.node.run(backends::cleanup).unwrap();
+    world.node.run(|| backends::cleanup(false)).unwrap();
     assert_eq!(
         tables(&world.node),
         ["ip kube-proxy", "ip6 kube-proxy"],
         "nor does clean-up take it"
     );
+}
+
+#[test]
+fn clean_up_takes_what_is_kube_proxys_if_it_is_told_to() {
+    let ns = TestNetns::new("takeover");
+    load(&ns, KUBE_PROXY);
+    load(&ns, THEIRS);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), IPVS).unwrap();
+    ns.cmd(&["iptables-nft-restore", file.path().to_str().unwrap()]);
+    let of_ipvs = || {
+        let saved = ns.cmd(&["iptables-nft-save"]);
+        OF_IPVS.iter().filter(|chain| saved.contains(**chain)).count()
+    };
+    ns.run(|| backends::cleanup(false)).unwrap();
+    assert!(tables(&ns).contains(&"ip kube-proxy".to_owned()));
+    assert_eq!(of_ipvs(), OF_IPVS.len());
+    for _ in 0..2 {
+        ns.run(|| backends::cleanup(true)).unwrap();
+        let left: std::collections::BTreeSet<_> = tables(&ns).into_iter().collect();
+        assert_eq!(left, ["inet kube-proxy", "ip theirs"].map(str::to_owned).into());
+        assert_eq!(of_ipvs(), 0);
+    }
+    let saved = ns.cmd(&["iptables-nft-save"]);
+    assert!(saved.contains("-A KUBE-FIREWALL -m mark --mark 0x8000/0x8000 -j DROP"), "{saved}");
+    assert!(saved.contains("-A THEIRS -s 192.0.2.9/32 -j DROP"), "{saved}");
 }
 
 /// Each family takes its own, also where the other is not served.
