@@ -1,39 +1,32 @@
 //! The agent as a process: its lock, its signals, its parts.
 
+mod proxy;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use conf::{AgentConfig, ProxyMode};
-use ipnetwork::IpNetwork;
-use netns_tools::iptables::Family;
+use conf::{AgentConfig, ConfigError};
+use proxy::Writer;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{self, Boards};
 use crate::network::CniNetwork;
-use crate::node::{
-    ErrorBoard, Follow, Node, Prepare, ServiceBoard, Services, Signals, manifest_memory,
-};
+use crate::node::{ErrorBoard, Node, ServiceBoard, Services, Signals, manifest_memory};
 use crate::pod::context::Context;
 use crate::pod::record::boot_id;
-use crate::pod::status::StatusBoard;
 use crate::proxy::allocate::{AllocateError, ServiceAllocator};
 use crate::proxy::backend::BackendError;
-use crate::proxy::host::{self, ConntrackConfig, HostConfig};
-use crate::proxy::model::{FAMILIES, Node as ProxyNode};
-use crate::proxy::ops::Mode;
-use crate::proxy::options::{LocalTraffic, Pace, RuleOptions};
-use crate::proxy::run::{self, Alarm, FamilyParts, Lock, LockError, Parts, Runner};
+use crate::proxy::ops::ListenError;
+use crate::proxy::run::{self, LockError};
 use crate::runtime::containerd::ContainerdOptions;
 use crate::runtime::{Containerd, RuntimeError};
 use crate::source::{self, Directory};
 
-/// How often the rules are compared with the kernel without being told: somebody may have changed one of them.
-const RESYNC: Duration = Duration::from_mins(1);
 /// How long another agent on the same state folder is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -76,6 +69,12 @@ pub enum DaemonError {
     /// Another proxy writes rules here.
     #[error(transparent)]
     OtherProxy(#[from] LockError),
+    /// A port of the proxy is taken, and that is to be fatal.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// What the agent is told cannot be told its proxy.
+    #[error("the proxy cannot be set up as the configuration says")]
+    ProxyConfig(#[source] ConfigError),
     /// Manifests are not right.
     #[error("{0}")]
     Manifests(String),
@@ -170,7 +169,7 @@ async fn serve(config: AgentConfig) -> Result<(), DaemonError> {
         pods: pods.clone(),
         services: service_board.clone(),
         errors: errors.clone(),
-        problems: Arc::new(writer.problems.clone()),
+        ops: writer.ops().cloned(),
         proxy_mode: config.proxy.enabled.then_some(config.proxy.mode.as_str()),
         runtime,
     };
@@ -181,7 +180,7 @@ async fn serve(config: AgentConfig) -> Result<(), DaemonError> {
         let operation = format!("listen on {address} for health checks; set health.address");
         api::serve_health(address, boards).await.map_err(io_error(operation))?;
     }
-    let _lock = writer.start(&config, services.clone(), pods, service_board, allocator);
+    let _writing = writer.start(&config, services.clone(), pods, service_board, allocator)?;
     let manifests = &config.paths.manifests;
     let directory =
         Directory::new(manifests, &config.node_name).remembering(manifest_memory(state));
@@ -200,109 +199,6 @@ async fn serve(config: AgentConfig) -> Result<(), DaemonError> {
     std::fs::remove_file(socket).ok();
     tracing::info!("agent stops; pods and rules stay");
     Ok(())
-}
-
-/// What writes rules for services; of nothing, if nothing is to.
-struct Writer {
-    families: Vec<FamilyParts>,
-    problems: Vec<String>,
-    lock: Option<Lock>,
-}
-
-impl Writer {
-    fn of(config: &AgentConfig) -> Result<Self, DaemonError> {
-        if !config.proxy.enabled {
-            return Ok(Self { families: Vec::new(), problems: Vec::new(), lock: None });
-        }
-        let lock = take_proxy_lock()?;
-        let wanted = |family: &Family| {
-            let is_ours = |cidr: &IpNetwork| cidr.is_ipv4() == (*family == Family::V4);
-            config.network.service_cidrs.iter().any(is_ours)
-        };
-        let required: Vec<_> = FAMILIES.into_iter().filter(wanted).collect();
-        let (families, problems) =
-            run::backends::open(mode(config), &required, false).map_err(DaemonError::Rules)?;
-        for problem in &problems {
-            tracing::info!("{problem}");
-        }
-        // a family that no service has an address of needs no rules
-        Ok(Self { families, problems: Vec::new(), lock: Some(lock) })
-    }
-
-    /// Starts the proxy's loop and what feeds it. The lock is to be held as long as they run.
-    fn start(
-        self,
-        config: &AgentConfig,
-        services: Services,
-        pods: StatusBoard,
-        board: ServiceBoard,
-        allocator: ServiceAllocator,
-    ) -> Option<Lock> {
-        let (events, received) = mpsc::channel(64);
-        let (options, current) = watch::channel(rule_options(config));
-        let (families, node) = (self.families, config.node_name.clone());
-        let prepare = (!families.is_empty()).then(|| prepare(config, &families));
-        let parts = Parts {
-            events: received,
-            options: current,
-            node: Some(ProxyNode::named(&node)),
-            alarm: if families.is_empty() { None } else { open_alarm() },
-            families,
-            pace: Pace { least: Duration::ZERO, resync: RESYNC },
-            observer: Arc::new(board.clone()),
-        };
-        tokio::spawn(Runner::new(parts).run());
-        let follow = Follow { node, pods, board, allocator, events, options, prepare };
-        tokio::spawn(services.follow(follow));
-        self.lock
-    }
-}
-
-/// One that was just killed may not be gone yet.
-fn take_proxy_lock() -> Result<Lock, LockError> {
-    let start = Instant::now();
-    loop {
-        match Lock::take() {
-            Err(LockError::Held { .. }) if start.elapsed() < LOCK_PATIENCE => {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            taken => return taken,
-        }
-    }
-}
-
-fn mode(config: &AgentConfig) -> Mode {
-    match config.proxy.mode {
-        ProxyMode::Iptables => Mode::Iptables,
-        ProxyMode::Nftables => Mode::Nftables,
-    }
-}
-
-fn rule_options(config: &AgentConfig) -> RuleOptions {
-    RuleOptions {
-        local: LocalTraffic::Cidrs(config.network.pod_cidrs.clone()),
-        localhost_node_ports: mode(config) == Mode::Iptables,
-        ..RuleOptions::default()
-    }
-}
-
-fn prepare(config: &AgentConfig, families: &[FamilyParts]) -> Prepare {
-    let host = HostConfig {
-        families: families.iter().map(|parts| parts.backend.family()).collect(),
-        localhost_node_ports: mode(config) == Mode::Iptables,
-        conntrack: ConntrackConfig::default(),
-    };
-    Arc::new(move || host::prepare(&host))
-}
-
-fn open_alarm() -> Option<Alarm> {
-    match Alarm::open() {
-        Ok(alarm) => Some(alarm),
-        Err(error) => {
-            tracing::info!(%error, "the kernel does not tell who changes rules; they are looked at instead");
-            None
-        }
-    }
 }
 
 /// Under systemd with `WatchdogSec`: an agent whose threads are all stuck is started again.
@@ -344,5 +240,5 @@ pub fn cleanup() -> Result<(), DaemonError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(DaemonError::NotRoot);
     }
-    run::backends::cleanup().map_err(DaemonError::Cleanup)
+    run::backends::cleanup(false).map_err(DaemonError::Cleanup)
 }

@@ -1,7 +1,8 @@
 //! The program as a user meets it: its command line, its exit codes, its refusals.
 
 use std::fs;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -125,6 +126,92 @@ fn a_second_proxy_of_a_network_namespace_is_refused() {
     assert_eq!(second.status.code(), Some(1), "{said}");
     let pid = first.0.id();
     assert!(said.contains(&format!("(pid {pid}) runs in this network namespace")), "{said}");
+}
+
+/// The head and body of an answer from a namespace, as soon as somebody answers there.
+fn fetch(ns: &TestNetns, address: &str, path: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        let connected = ns.run(|| TcpStream::connect(address));
+        if let Ok(mut stream) = connected {
+            write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            return answer;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "nobody answers at {address}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A node of its own: with `lo`, and an agent that writes rules there.
+fn on_a_node(folder: &Path, arguments: &[&str]) -> (TestNetns, Child) {
+    let ns = TestNetns::new("agent");
+    ns.configure("lo", &["10.9.0.1/32", "fd00::1/128"]);
+    let child = agent_on(&ns, folder, arguments);
+    (ns, child)
+}
+
+fn agent_on(ns: &TestNetns, folder: &Path, arguments: &[&str]) -> Child {
+    let mut command = ns.command(PROGRAM);
+    with_arguments(&mut command, folder).args(arguments).spawn().unwrap()
+}
+
+#[test]
+fn the_agents_proxy_answers_at_kube_proxys_ports() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ns, child) = on_a_node(folder.path(), &["--proxy-mode", "nftables"]);
+    let _agent = Waiting(child);
+    let metrics = |path: &str| fetch(&ns, "127.0.0.1:10249", path);
+    assert!(metrics("/proxyMode").ends_with("\r\n\r\nnftables"));
+    assert!(metrics("/healthz").ends_with("\r\n\r\nok"));
+    let configuration = metrics("/configz");
+    for part in
+        ["\"mode\":\"nftables\"", "\"clusterCIDR\":\"10.244.0.0/16\"", "\"syncPeriod\":\"1m0s\""]
+    {
+        assert!(configuration.contains(part), "{part} is not in {configuration}");
+    }
+    let numbers = metrics("/metrics");
+    assert!(
+        numbers.contains("\nkubeproxy_sync_proxy_rules_service_changes_pending 0\n"),
+        "{numbers}"
+    );
+    for address in ["10.9.0.1:10256", "[fd00::1]:10256"] {
+        for path in ["/healthz", "/livez"] {
+            let answer = fetch(&ns, address, path);
+            assert!(
+                answer.starts_with("HTTP/1.0 200") && answer.contains("\"healthy\":true"),
+                "{answer}"
+            );
+        }
+    }
+    assert!(ns.run(|| TcpStream::connect("10.9.0.1:10249")).is_err(), "metrics are for this host");
+}
+
+/// As beside a kube-proxy, or another agent of the same network namespace.
+#[test]
+fn ports_that_are_taken_are_told_and_those_that_are_empty_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let ns = TestNetns::new("agent");
+    ns.configure("lo", &[]);
+    let taken = ns.run(|| TcpListener::bind("127.0.0.1:10249").unwrap());
+    let hard = ["--proxy-bind-address-hard-fail", "true"];
+    let refused = agent_on(&ns, folder.path(), &hard).wait_with_output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    let want = "the metrics server cannot listen at 127.0.0.1:10249; free the port (`ss -ltnp sport = :10249`; kube-proxy has the same \
+                one), set proxy.metrics_bind_address, or set proxy.bind_address_hard_fail to false";
+    assert!(said.contains(want), "{said}");
+
+    let soft = Waiting(agent_on(&ns, folder.path(), &["--proxy-healthz-bind-address", ""]));
+    let told = status(&folder.path().join("agent.sock"));
+    let want =
+        "problem: the metrics server cannot listen at 127.0.0.1:10249: Address already in use";
+    assert!(told.contains(want), "{told}");
+    assert!(ns.run(|| TcpStream::connect("127.0.0.1:10256")).is_err());
+    drop(taken);
+    assert!(fetch(&ns, "127.0.0.1:10249", "/proxyMode").ends_with("iptables"));
+    drop(soft);
 }
 
 fn start(folder: &Path) -> Child {

@@ -12,7 +12,7 @@ use netns_tools::testing::{End, TestNetns, veth_pair};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use test_api_server::{Resource, Server};
+use test_api_server::{Authority, Resource, Server};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_heddle-agent");
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -328,4 +328,52 @@ fn mistakes_are_told_at_once_with_exit_code_2() {
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }
+}
+
+/// As a pod of a `DaemonSet` has it: the server's address in the environment, token and authority below `/var/run/secrets`.
+#[test]
+fn a_pods_service_account_is_enough() {
+    let node = TestNetns::new("pincluster");
+    node.configure("lo", &[]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = node.run(|| TcpListener::bind("127.0.0.1:0").unwrap());
+    listener.set_nonblocking(true).unwrap();
+    let authority = Authority::new();
+    let server = runtime.block_on(async {
+        Server::serve_to(tokio::net::TcpListener::from_std(listener).unwrap(), &authority)
+    });
+    server.put_all([node_object(), service(), slice("10.244.1.2")]);
+    let account = tempfile::tempdir().unwrap();
+    let files =
+        [("token", "of-the-account\n"), ("ca.crt", authority.pem()), ("namespace", "kube-system")];
+    for (name, text) in files {
+        fs::write(account.path().join(name), text).unwrap();
+    }
+    let dry_run = || {
+        // a view of the files of its own: `/var/run` is a link to `/run`
+        let script = "mount -t tmpfs none /run && mkdir -p /run/secrets/kubernetes.io && \
+                      ln -s \"$1\" /run/secrets/kubernetes.io/serviceaccount && \
+                      exec \"$2\" proxy --proxy-mode=nftables --node-name=node --dry-run";
+        let mut command = node.command("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+        command.arg(account.path()).arg(PROGRAM).env("KUBERNETES_SERVICE_HOST", "127.0.0.1");
+        command.env("KUBERNETES_SERVICE_PORT", server.address().port().to_string());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    server.set_tokens(&["of-the-account"]);
+    let output = dry_run().wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("10.96.0.10"), "{said}");
+    let users = server.take_users();
+    assert!(
+        users.len() >= 3 && users.iter().all(|user| user == "token of-the-account"),
+        "{users:?}"
+    );
+    // without a token there is no sense in a start
+    fs::remove_file(account.path().join("token")).unwrap();
+    let output = dry_run().wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let want = "cannot read the token file /var/run/secrets/kubernetes.io/serviceaccount/token: No such file";
+    assert!(!output.status.success() && said.contains(want), "{said}");
 }

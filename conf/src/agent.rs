@@ -97,6 +97,12 @@ pub struct ProxyConfig {
     pub enabled: bool,
     /// What they are written with.
     pub mode: ProxyMode,
+    /// Where `/metrics`, `/proxyMode` and `/configz` answer.
+    pub metrics_address: Option<SocketAddr>,
+    /// Where `/healthz` and `/livez` answer. An address that is unspecified is every one of both families.
+    pub healthz_address: Option<SocketAddr>,
+    /// Whether a port of these that is taken is fatal.
+    pub bind_address_hard_fail: bool,
 }
 
 /// What rules for services are written with.
@@ -191,6 +197,22 @@ impl Reader {
         self.get(name, |items| items.first().filter(|text| !text.is_empty()).cloned())
     }
 
+    fn proxy(&mut self) -> Option<ProxyConfig> {
+        let enabled = self.get("proxy.enabled", |items| items.first()?.parse().ok());
+        let mode = self.get("proxy.mode", |items| items.first()?.parse().ok());
+        let metrics = self.get("proxy.metrics_bind_address", addresses);
+        let healthz = self.get("proxy.healthz_bind_address", addresses);
+        let hard_fail =
+            self.get("proxy.bind_address_hard_fail", |items| items.first()?.parse().ok());
+        Some(ProxyConfig {
+            enabled: enabled?,
+            mode: mode?,
+            metrics_address: metrics?.first().copied(),
+            healthz_address: healthz?.first().copied(),
+            bind_address_hard_fail: hard_fail?,
+        })
+    }
+
     /// Pods and services in one range would make an address mean two things.
     fn ranges(&mut self) -> Option<NetworkConfig> {
         let pod_cidrs = self.get("network.pod_cidr", cidrs);
@@ -260,10 +282,13 @@ fn seconds(text: &str) -> Option<Duration> {
     text.parse().ok().filter(|seconds| *seconds >= 1).map(Duration::from_secs)
 }
 
-/// No address at all is an empty list.
+/// No address at all is an empty list. Port 0 would be one that nobody is told of.
 fn addresses(items: &[String]) -> Option<Vec<SocketAddr>> {
     let text = items.first()?;
-    if text.is_empty() { Some(Vec::new()) } else { text.parse().ok().map(|address| vec![address]) }
+    if text.is_empty() {
+        return Some(Vec::new());
+    }
+    text.parse().ok().filter(|address: &SocketAddr| address.port() > 0).map(|address| vec![address])
 }
 
 impl AgentConfig {
@@ -298,8 +323,7 @@ impl AgentConfig {
         let network = reader.ranges();
         let termination_grace =
             reader.get("pods.termination_grace_seconds", |items| seconds(items.first()?));
-        let enabled = reader.get("proxy.enabled", |items| items.first()?.parse().ok());
-        let mode = reader.get("proxy.mode", |items| items.first()?.parse().ok());
+        let proxy = reader.proxy();
         let health_address = reader.get("health.address", addresses);
         let log_level = reader.get("log.level", |items| items.first()?.parse().ok());
         Some(Self {
@@ -323,7 +347,7 @@ impl AgentConfig {
             },
             network: network?,
             pods: PodsConfig { termination_grace: termination_grace? },
-            proxy: ProxyConfig { enabled: enabled?, mode: mode? },
+            proxy: proxy?,
             health_address: health_address?.first().copied(),
             log_level: log_level?,
         })
@@ -424,7 +448,22 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_health_address_is_none() {
+    fn an_empty_address_is_none() {
         assert_eq!(load("[health]\naddress = \"\"").unwrap().health_address, None);
+        let proxy = load("[proxy]\nmetrics_bind_address = \"\"").unwrap().proxy;
+        assert_eq!(proxy.metrics_address, None);
+        assert_eq!(proxy.healthz_address, Some("0.0.0.0:10256".parse().unwrap()));
+        let text = "[proxy]\nhealthz_bind_address = \"[::1]:9\"\nbind_address_hard_fail = true";
+        let proxy = load(text).unwrap().proxy;
+        assert_eq!(proxy.metrics_address, Some("127.0.0.1:10249".parse().unwrap()));
+        assert_eq!(proxy.healthz_address, Some("[::1]:9".parse().unwrap()));
+        assert!(proxy.bind_address_hard_fail);
+        for wrong in ["10249", "127.0.0.1", "localhost:10249", "127.0.0.1:0"] {
+            let error = load(&format!("[proxy]\nmetrics_bind_address = \"{wrong}\"")).unwrap_err();
+            let want = format!(
+                "agent.toml:2: proxy.metrics_bind_address: \"{wrong}\" is not an address and a port"
+            );
+            assert!(error.starts_with(&want), "{error}");
+        }
     }
 }

@@ -140,6 +140,24 @@ pub const KEYS: &[Key] = &[
         "iptables",
         "what the rules are written with: iptables or nftables",
     ),
+    key(
+        "proxy.metrics_bind_address",
+        Kind::Address,
+        "127.0.0.1:10249",
+        "where /metrics, /proxyMode and /configz of the proxy answer",
+    ),
+    key(
+        "proxy.healthz_bind_address",
+        Kind::Address,
+        "0.0.0.0:10256",
+        "where /healthz and /livez of the proxy answer, for load balancers; 0.0.0.0 is every address of both families",
+    ),
+    key(
+        "proxy.bind_address_hard_fail",
+        Kind::Flag,
+        "false",
+        "end if one of these two ports is taken, instead of trying it again every 5 s",
+    ),
     key("health.address", Kind::Address, "127.0.0.1:10248", "where /healthz answers"),
     key("log.level", Kind::Level, "info", "how much the agent logs"),
 ];

@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
@@ -23,6 +23,7 @@ pub use table::render;
 
 use crate::node::{ErrorBoard, ProxyStatus, ServiceBoard, ServiceStatus};
 use crate::pod::status::{PodStatus, StatusBoard};
+use crate::proxy::ops::Ops;
 use crate::runtime::Runtime;
 use crate::source::SourceError;
 
@@ -75,8 +76,8 @@ pub struct Boards<R> {
     pub services: ServiceBoard,
     /// Mistakes in manifests.
     pub errors: ErrorBoard,
-    /// What was found wrong with the node at the start.
-    pub problems: Arc<Vec<String>>,
+    /// The proxy's servers, which may not have their ports; `None`: there are none.
+    pub ops: Option<Ops>,
     /// The runtime, asked for health.
     pub runtime: R,
 }
@@ -86,8 +87,8 @@ impl<R: Runtime + Clone> Boards<R> {
     pub fn document(&self) -> StatusDocument {
         let mut errors = self.errors.read().unwrap_or_else(PoisonError::into_inner).clone();
         errors.extend(self.services.errors());
-        let mut problems = self.problems.to_vec();
-        problems.extend(self.services.problems());
+        let mut problems = self.services.problems();
+        problems.extend(self.ops.iter().flat_map(Ops::problems));
         problems.extend(self.services.failure());
         let mut pods: Vec<_> = self.pods.all().into_iter().map(|(_, status)| status).collect();
         pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));

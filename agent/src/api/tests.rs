@@ -1,9 +1,12 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
+use serde_json::json;
+
 use super::*;
 use crate::node::{ErrorBoard, ServiceBoard};
 use crate::pod::plan::PodPlan;
+use crate::proxy::ops::{Listeners, Mode, SettingNames, Settings};
 use crate::runtime::FakeRuntime;
 
 fn boards() -> (Boards<FakeRuntime>, FakeRuntime) {
@@ -15,7 +18,7 @@ fn boards() -> (Boards<FakeRuntime>, FakeRuntime) {
         proxy_mode: Some("iptables"),
         services: ServiceBoard::default(),
         errors: ErrorBoard::default(),
-        problems: Arc::new(vec!["something".to_owned()]),
+        ops: None,
         runtime: runtime.clone(),
     };
     (boards, runtime)
@@ -54,7 +57,6 @@ async fn the_socket_tells_what_there_is_to_its_owner() {
     boards.errors.write().unwrap().push(error.clone());
     let document = fetch_status(&path).await.unwrap();
     assert_eq!((document.node.name.as_str(), document.node.pid), ("node", std::process::id()));
-    assert_eq!(document.node.problems, ["something"]);
     assert_eq!(document.pods.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(document.errors, [error]);
     assert!(ask(&path, "/nothing").await.starts_with("HTTP/1.1 404"));
@@ -77,4 +79,22 @@ async fn health_has_its_reasons() {
 async fn nobody_there_says_what_to_look_at() {
     let error = fetch_status(Path::new("/nowhere/agent.sock")).await.unwrap_err();
     assert!(error.to_string().contains("is heddle-agent running"), "{error}");
+}
+
+#[tokio::test]
+async fn a_port_of_the_proxy_that_is_taken_is_a_problem_of_the_node() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let health_timeout = Duration::from_mins(1);
+    let settings = Settings { mode: Mode::Iptables, health_timeout, configuration: json!({}) };
+    let ops = Ops::new(settings);
+    let names = SettingNames { metrics: "the.key", ..SettingNames::KUBE_PROXY };
+    let listeners = Listeners { metrics: Some(address), health: None, hard_fail: false, names };
+    let _serving = ops.serve(listeners).unwrap();
+    let boards = Boards { ops: Some(ops), ..boards().0 };
+    let problems = boards.document().node.problems;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let want = format!("the metrics server cannot listen at {address}: ");
+    assert!(problems[0].starts_with(&want), "{problems:?}");
+    assert!(problems[0].contains(", or set the.key; it is tried again"), "{problems:?}");
 }

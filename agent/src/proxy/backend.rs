@@ -79,6 +79,12 @@ pub trait Backend: Send {
         false
     }
 
+    /// What of this host may keep rules that are in force from deciding alone, each in words with the remedy. Asked after each full
+    /// sync, so it must cost little.
+    fn doubts(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Removes everything of ours and nothing else.
     fn cleanup(&mut self) -> Result<(), BackendError>;
 }

@@ -11,6 +11,7 @@ use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
+use crate::sctp;
 use crate::world::{Place, target};
 
 /// When a datagram counts as lost.
@@ -105,12 +106,11 @@ pub struct Attempt {
 impl Attempt {
     /// Makes one connection from the calling thread's namespace. Within a runtime of this thread alone.
     pub async fn make(self) -> Outcome {
+        if self.protocol == Protocol::Sctp {
+            return sctp::make(&self);
+        }
         let made = async {
-            match self.protocol {
-                Protocol::Tcp => self.tcp().await,
-                Protocol::Udp => self.udp().await,
-                Protocol::Sctp => panic!("there is no client for SCTP"),
-            }
+            if self.protocol == Protocol::Tcp { self.tcp().await } else { self.udp().await }
         };
         match timeout(self.patience, made).await {
             Ok(Ok(text)) => answered(&text),
@@ -152,7 +152,8 @@ impl Attempt {
     }
 }
 
-fn answered(text: &str) -> Outcome {
+/// What an endpoint told.
+pub fn answered(text: &str) -> Outcome {
     let (endpoint, seen) = text.split_once(' ').unwrap_or_else(|| panic!("answer {text:?}"));
     Outcome::Answered { endpoint: endpoint.parse().unwrap(), seen: seen.parse().unwrap() }
 }

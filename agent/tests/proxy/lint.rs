@@ -6,6 +6,7 @@ use heddle_agent::proxy::nftables;
 use heddle_agent::proxy::tracer::lint;
 use heddle_agent::proxy::tracer::nftables::NftRuleset;
 
+use crate::modes::ABILITIES;
 use crate::world::{World, examples, variants};
 
 /// Chains that all services share: they are there also while no service needs them.
@@ -34,8 +35,12 @@ fn iptables_rules_lead_somewhere() {
         for examples in [examples(), Vec::new()] {
             let world = World::new(examples, options.clone());
             for family in FAMILIES {
-                let rules =
-                    iptables::ruleset(family, world.model.ports(family), &options.of(family), true);
+                let rules = iptables::ruleset(
+                    family,
+                    world.model.ports(family),
+                    &options.of(family),
+                    ABILITIES,
+                );
                 let graph = lint::of_iptables(&rules, &is_entry);
                 let mistakes = graph.mistakes(&|chain| SHARED.contains(&chain));
                 assert!(mistakes.is_empty(), "{}: {mistakes:#?}", options.name);

@@ -12,6 +12,7 @@
 //! | `recorded` | kube-proxy's own rules, recorded |
 //! | `net`, `echo` | the world in namespaces; servers and clients |
 //! | `packets` | the same flows as real connections |
+//! | `sctp` | the first packets of SCTP, made by hand |
 //! | `traffic` | connections while endpoints change; balance, affinity, refusals |
 
 mod affinity;
@@ -24,5 +25,6 @@ mod net;
 mod oracle;
 mod packets;
 mod recorded;
+mod sctp;
 mod traffic;
 mod world;

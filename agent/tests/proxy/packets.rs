@@ -12,9 +12,10 @@ use tokio::task::JoinSet;
 
 use crate::echo::{Attempt, Outcome, Servers, block_in};
 use crate::flows::{Flow, SENDERS, Sender, flows};
-use crate::modes::{Programmed, rules};
+use crate::modes::{Programmed, Way, rules};
 use crate::net::Net;
 use crate::oracle::Mode;
+use crate::sctp;
 use crate::world::*;
 
 /// A loaded machine answers late, but it answers.
@@ -55,6 +56,21 @@ fn services() -> Vec<Example> {
     examples
 }
 
+/// The same for SCTP, of which each attempt waits for the one before.
+fn services_of_sctp() -> Vec<Example> {
+    let [open, local] = [kinds()[1], kinds()[2]];
+    let example = |index, kind, endpoints| Example {
+        protocol: "SCTP",
+        ..Example::new(index, kind, endpoints)
+    };
+    vec![
+        example(1, open, "p1:r o1:r"),
+        example(2, local, "p1:r o1:r"),
+        example(3, open, ""),
+        example(4, local, "o1:r"),
+    ]
+}
+
 /// What a flow must do, and how to try.
 struct Trial {
     flow: Flow,
@@ -89,7 +105,7 @@ fn can_be_tried(trial: &Trial) -> bool {
         Fate::Untouched { .. } => false,
         Fate::Rejected | Fate::Dropped => true,
     };
-    packet.protocol != Protocol::Sctp && !stray && trial.expected.fates().all(back)
+    !stray && trial.expected.fates().all(back)
 }
 
 fn family_of(address: SocketAddr) -> Family {
@@ -145,6 +161,11 @@ impl Trial {
 async fn try_all(trials: Vec<Trial>) -> Vec<String> {
     let mut running: JoinSet<Result<(), String>> = JoinSet::new();
     let mut failed = Vec::new();
+    let (sctp, trials): (Vec<_>, Vec<_>) =
+        trials.into_iter().partition(|trial| trial.flow.packet.protocol == Protocol::Sctp);
+    for trial in sctp {
+        failed.extend(trial.make().await.err());
+    }
     let (silent, others): (Vec<_>, Vec<_>) = trials.into_iter().partition(Trial::is_silent);
     let silent_count = silent.len();
     for trial in silent.into_iter().chain(others) {
@@ -174,38 +195,77 @@ fn failures(net: &Net, trials: Vec<Trial>) -> Vec<String> {
 }
 
 #[track_caller]
-fn packets_do_what_is_traced(mode: Mode, options: Options) {
+fn packets_do_what_is_traced(way: Way, options: Options) {
     let mut world = World::new(services(), options);
     let net = Net::new();
     let _servers = Servers::start(&net.endpoints());
-    let _programmed = Programmed::new(mode, net.node.ns(), &mut world.model, &world.options);
+    let _programmed = Programmed::new(way, net.node.ns(), &mut world.model, &world.options);
     for family in FAMILIES {
-        let trials = trials(&world, mode, family);
+        let trials = trials(&world, way.mode(), family);
         let tried = trials.len();
         assert!(tried > 1000, "{tried} flows are not all");
         let failures = failures(&net, trials);
         let shown = failures.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
-        assert!(failures.is_empty(), "{mode:?}: {} of {tried} flows:\n{shown}", failures.len());
+        assert!(failures.is_empty(), "{way:?}: {} of {tried} flows:\n{shown}", failures.len());
     }
 }
 
-/// A test for each mode and some of the options.
+/// One after the other, and each is waited for: fewer services do.
+#[track_caller]
+fn sctp_does_what_is_traced(way: Way) {
+    let mut world = World::new(services_of_sctp(), variants().swap_remove(0));
+    let net = Net::new();
+    let _servers = sctp::Servers::start(&net.endpoints());
+    let _programmed = Programmed::new(way, net.node.ns(), &mut world.model, &world.options);
+    for family in FAMILIES {
+        let mut trials = trials(&world, way.mode(), family);
+        trials.retain(|trial| trial.flow.packet.protocol == Protocol::Sctp);
+        let tried = trials.len();
+        assert!(tried > 80, "{tried} flows are not all");
+        let fates: Vec<_> = trials.iter().flat_map(|trial| trial.expected.fates()).collect();
+        let has = |wanted: fn(&Fate) -> bool| fates.iter().any(|(fate, _)| wanted(fate));
+        assert!(has(|fate| matches!(fate, Fate::Endpoint { .. })));
+        assert!(has(|fate| *fate == Fate::Rejected) && has(|fate| *fate == Fate::Dropped));
+        let failures = failures(&net, trials);
+        let shown = failures.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
+        assert!(failures.is_empty(), "{way:?}: {} of {tried} flows:\n{shown}", failures.len());
+    }
+}
+
+#[test]
+fn sctp_with_iptables() {
+    sctp_does_what_is_traced(Way::IptablesNft);
+}
+
+#[test]
+fn sctp_with_iptables_legacy() {
+    sctp_does_what_is_traced(Way::IptablesLegacy);
+}
+
+#[test]
+fn sctp_with_nftables() {
+    sctp_does_what_is_traced(Way::Nftables);
+}
+
+/// A test for each way and some of the options.
 macro_rules! packets {
-    ($($name:ident = $mode:expr, $options:expr;)+) => { $(
+    ($($name:ident = $way:expr, $options:expr;)+) => { $(
         #[test]
         fn $name() {
-            packets_do_what_is_traced($mode, variants().swap_remove($options));
+            packets_do_what_is_traced($way, variants().swap_remove($options));
         }
     )+ };
 }
 
 packets! {
-    iptables_with_pods_by_cluster_range = Mode::Iptables, 0;
-    iptables_with_pods_by_bridge = Mode::Iptables, 2;
-    iptables_with_all_masqueraded = Mode::Iptables, 4;
-    iptables_with_pods_unknown = Mode::Iptables, 5;
-    nftables_with_pods_by_cluster_range = Mode::Nftables, 0;
-    nftables_with_pods_by_bridge = Mode::Nftables, 2;
-    nftables_with_all_masqueraded = Mode::Nftables, 4;
-    nftables_with_pods_unknown = Mode::Nftables, 5;
+    iptables_with_pods_by_cluster_range = Way::IptablesNft, 0;
+    iptables_with_pods_by_bridge = Way::IptablesNft, 2;
+    iptables_with_all_masqueraded = Way::IptablesNft, 4;
+    iptables_with_pods_unknown = Way::IptablesNft, 5;
+    iptables_legacy_with_pods_by_cluster_range = Way::IptablesLegacy, 0;
+    iptables_legacy_with_pods_by_bridge = Way::IptablesLegacy, 2;
+    nftables_with_pods_by_cluster_range = Way::Nftables, 0;
+    nftables_with_pods_by_bridge = Way::Nftables, 2;
+    nftables_with_all_masqueraded = Way::Nftables, 4;
+    nftables_with_pods_unknown = Way::Nftables, 5;
 }

@@ -11,6 +11,7 @@ use heddle_agent::proxy::tracer::{Arrival, Host, Interface, Memory, Packet, Verd
 use netns_tools::iptables::{Family, Ruleset};
 use serde_json::Value;
 
+use crate::modes::ABILITIES;
 use crate::oracle::{Mode, Oracle};
 
 const OBJECTS: &str = include_str!("../../src/proxy/iptables/fixtures/objects.json");
@@ -96,7 +97,7 @@ fn packets(model: &Model) -> Vec<Packet> {
 fn same(model: &Model, recorded: &str) {
     let recorded = IptablesRules::new(&Ruleset::parse(recorded).unwrap(), Family::V4).unwrap();
     let (ports, options, host) = (model.ports(Family::V4), options(), host());
-    let ours = iptables::ruleset(Family::V4, ports, &options, true);
+    let ours = iptables::ruleset(Family::V4, ports, &options, ABILITIES);
     let ours = IptablesRules::new(&ours, Family::V4).unwrap();
     let oracle = Oracle { ports, options: &options, host: &host, mode: Mode::Iptables };
     let packets = packets(model);

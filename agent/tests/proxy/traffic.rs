@@ -13,9 +13,8 @@ use netns_tools::testing::TestNetns;
 
 use crate::echo::{Attempt, Outcome, Servers, block_in};
 use crate::flows::Sender;
-use crate::modes::Programmed;
+use crate::modes::{Programmed, Way};
 use crate::net::{Net, ip};
-use crate::oracle::Mode;
 use crate::world::*;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -133,11 +132,11 @@ fn roll(model: &mut Model, endpoints: &str) -> BTreeSet<SocketAddr> {
 
 /// Every connection, begun at whatever moment, is served by an endpoint that serves at that moment.
 #[track_caller]
-fn no_connection_fails_while_endpoints_roll(mode: Mode) {
+fn no_connection_fails_while_endpoints_roll(way: Way) {
     let net = Net::new();
     let _servers = Servers::start(&net.endpoints());
     let mut model = model(&examples(ROLLING[0]));
-    let mut programmed = Programmed::new(mode, net.node.ns(), &mut model, &options());
+    let mut programmed = Programmed::new(way, net.node.ns(), &mut model, &options());
     let timeline = Timeline { source_port: AtomicU16::new(10_000), ..Timeline::default() };
     timeline.begin(roll(&mut model, ROLLING[0]));
     timeline.end();
@@ -158,7 +157,7 @@ fn no_connection_fails_while_endpoints_roll(mode: Mode) {
         timeline.over.store(true, SeqCst);
         started.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
-    assert!(failures.is_empty(), "{mode:?}: {}", failures.join("\n"));
+    assert!(failures.is_empty(), "{way:?}: {}", failures.join("\n"));
 }
 
 /// Both families at the cluster address (from outside: at the node port), TCP and UDP in turn.
@@ -178,12 +177,17 @@ async fn keep_connecting(timeline: &Timeline, sender: Sender) -> Vec<String> {
 
 #[test]
 fn no_connection_fails_while_endpoints_roll_with_iptables() {
-    no_connection_fails_while_endpoints_roll(Mode::Iptables);
+    no_connection_fails_while_endpoints_roll(Way::IptablesNft);
+}
+
+#[test]
+fn no_connection_fails_while_endpoints_roll_with_iptables_legacy() {
+    no_connection_fails_while_endpoints_roll(Way::IptablesLegacy);
 }
 
 #[test]
 fn no_connection_fails_while_endpoints_roll_with_nftables() {
-    no_connection_fails_while_endpoints_roll(Mode::Nftables);
+    no_connection_fails_while_endpoints_roll(Way::Nftables);
 }
 
 /// Connections in a namespace, several at a time: who served how many.
@@ -205,11 +209,11 @@ const UNEVEN: f64 = 30.7;
 const CONNECTIONS: u16 = 400;
 
 #[track_caller]
-fn connections_are_spread_evenly(mode: Mode) {
+fn connections_are_spread_evenly(way: Way) {
     let net = Net::new();
     let _servers = Servers::start(&net.endpoints());
     let mut model = model(&examples("p1:r p2:r o1:r o2:r"));
-    let _programmed = Programmed::new(mode, net.node.ns(), &mut model, &options());
+    let _programmed = Programmed::new(way, net.node.ns(), &mut model, &options());
     for family in FAMILIES {
         let one = attempt(None, cluster_address(family, 1), Protocol::Tcp);
         let mut counts: BTreeMap<SocketAddr, f64> = BTreeMap::new();
@@ -219,18 +223,18 @@ fn connections_are_spread_evenly(mode: Mode) {
         let expected = f64::from(CONNECTIONS) / 4.0;
         let square = |count: &f64| (count - expected).powi(2) / expected;
         let sum: f64 = counts.values().map(square).sum();
-        assert!(counts.len() == 4 && sum < UNEVEN, "{mode:?}: {sum}: {counts:?}");
+        assert!(counts.len() == 4 && sum < UNEVEN, "{way:?}: {sum}: {counts:?}");
     }
 }
 
 #[test]
 fn connections_are_spread_evenly_with_iptables() {
-    connections_are_spread_evenly(Mode::Iptables);
+    connections_are_spread_evenly(Way::IptablesNft);
 }
 
 #[test]
 fn connections_are_spread_evenly_with_nftables() {
-    connections_are_spread_evenly(Mode::Nftables);
+    connections_are_spread_evenly(Way::Nftables);
 }
 
 const AFFINITY_SECONDS: u32 = 3;
@@ -270,11 +274,11 @@ fn with_affinity(endpoints: &str) -> Example {
 }
 
 #[track_caller]
-fn clients_come_back_until_their_time_is_over(mode: Mode) {
+fn clients_come_back_until_their_time_is_over(way: Way) {
     let net = Net::new();
     let _servers = Servers::start(&net.endpoints());
     let mut model = model(&[with_affinity("p1:r p2:r o1:r")]);
-    let mut programmed = Programmed::new(mode, net.node.ns(), &mut model, &options());
+    let mut programmed = Programmed::new(way, net.node.ns(), &mut model, &options());
     let time = Duration::from_secs(AFFINITY_SECONDS.into());
     let clients = FAMILIES.map(|family| Clients::new(&net, family));
     let connect = || clients.each_ref().map(Clients::connect);
@@ -286,11 +290,11 @@ fn clients_come_back_until_their_time_is_over(mode: Mode) {
     };
     let both = (0..10).find_map(|_| in_time());
     let (first, again) = both.expect("this machine needs seconds for some connections");
-    assert_eq!(first, again, "{mode:?}: somebody did not come back");
+    assert_eq!(first, again, "{way:?}: somebody did not come back");
     std::thread::sleep(time + Duration::from_millis(200));
     let later = connect();
     for (family, (first, later)) in FAMILIES.iter().zip(first.iter().zip(&later)) {
-        assert_ne!(first, later, "{mode:?}, {family:?}: nobody was forgotten");
+        assert_ne!(first, later, "{way:?}, {family:?}: nobody was forgotten");
     }
     // one endpoint goes: its clients are served by others at once
     for slice in with_affinity("p1:r p2:r").slices() {
@@ -299,17 +303,22 @@ fn clients_come_back_until_their_time_is_over(mode: Mode) {
     programmed.follow(&mut model);
     let gone = FAMILIES.map(|family| target(OTHER_PODS[0], family));
     assert!(later.iter().flatten().any(|endpoint| gone.contains(endpoint)));
-    assert!(!connect().iter().flatten().any(|endpoint| gone.contains(endpoint)), "{mode:?}");
+    assert!(!connect().iter().flatten().any(|endpoint| gone.contains(endpoint)), "{way:?}");
 }
 
 #[test]
 fn clients_come_back_until_their_time_is_over_with_iptables() {
-    clients_come_back_until_their_time_is_over(Mode::Iptables);
+    clients_come_back_until_their_time_is_over(Way::IptablesNft);
+}
+
+#[test]
+fn clients_come_back_until_their_time_is_over_with_iptables_legacy() {
+    clients_come_back_until_their_time_is_over(Way::IptablesLegacy);
 }
 
 #[test]
 fn clients_come_back_until_their_time_is_over_with_nftables() {
-    clients_come_back_until_their_time_is_over(Mode::Nftables);
+    clients_come_back_until_their_time_is_over(Way::Nftables);
 }
 
 /// With iptables and IPv6 the refusal of a TCP connection, an error of `ICMPv6`, is only noted while `connect` still holds the socket
@@ -319,10 +328,10 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Who asks for what nobody serves does not wait, whatever the protocol and wherever he is.
 #[track_caller]
-fn refusals_come_at_once(mode: Mode) {
+fn refusals_come_at_once(way: Way) {
     let net = Net::new();
     let mut model = model(&examples(""));
-    let _programmed = Programmed::new(mode, net.node.ns(), &mut model, &options());
+    let _programmed = Programmed::new(way, net.node.ns(), &mut model, &options());
     let at = |family, index, protocol| {
         let node = SocketAddr::new(NODE.ip(family), node_port(index));
         [attempt(None, cluster_address(family, index), protocol), attempt(None, node, protocol)]
@@ -337,23 +346,23 @@ fn refusals_come_at_once(mode: Mode) {
             let outcomes = served(ns.ns(), attempts.clone());
             took = took.min(start.elapsed());
             let all = outcomes.iter().all(|outcome| *outcome == Outcome::Refused);
-            assert!(all, "{mode:?} {attempts:?}: {outcomes:?}");
+            assert!(all, "{way:?} {attempts:?}: {outcomes:?}");
             if took < REFUSED_WITHIN {
                 break;
             }
         }
-        assert!(took < REFUSED_WITHIN, "{mode:?}: refused after {took:?}");
+        assert!(took < REFUSED_WITHIN, "{way:?}: refused after {took:?}");
     }
 }
 
 #[test]
 fn refusals_come_at_once_with_iptables() {
-    refusals_come_at_once(Mode::Iptables);
+    refusals_come_at_once(Way::IptablesNft);
 }
 
 #[test]
 fn refusals_come_at_once_with_nftables() {
-    refusals_come_at_once(Mode::Nftables);
+    refusals_come_at_once(Way::Nftables);
 }
 
 /// Errors "destination unreachable" that a namespace was told, of both families.

@@ -178,6 +178,18 @@ impl Iptables {
         self.mixed
     }
 
+    /// Whether the other backend holds rules by now, of whomever. Where it has no tables that is known without starting a program, so
+    /// this may be asked now and then; what cannot be seen counts as not there.
+    pub fn has_rival(&self) -> bool {
+        let (other, may_be) = match self.backend {
+            Backend::Nft => (Backend::Legacy, legacy_tables_exist()),
+            Backend::Legacy => (Backend::Nft, nft_tables_exist(self.family)),
+        };
+        let other = may_be.then(|| Self::variant(self.family, other)).flatten();
+        let rules = other.and_then(|mut other| other.everything().ok());
+        rules.is_some_and(|rules| weight(&rules).1 > 0)
+    }
+
     fn everything(&mut self) -> Result<Ruleset, IptablesError> {
         let output = run(&self.save, &[], &"")?;
         self.parse(&output)
@@ -362,6 +374,15 @@ fn legacy_tables_exist() -> bool {
         .any(|path| std::fs::read_to_string(path).is_ok_and(|names| !names.trim().is_empty()))
 }
 
+/// Whether `iptables-nft` has made any of its tables in this namespace.
+fn nft_tables_exist(family: Family) -> bool {
+    let Ok(mut nft) = Nftables::open() else { return false };
+    let names = ["filter", "nat", "mangle", "raw", "security"];
+    names
+        .iter()
+        .any(|name| nft.has_table(nftables::Table::new(nft_family(family), name)).unwrap_or(true))
+}
+
 /// How much a variant looks used: chains of Kubernetes or CNI first, then any rules.
 fn weight(ruleset: &Ruleset) -> (usize, usize) {
     let chains = || ruleset.tables.values().flat_map(|table| &table.chains);
@@ -467,6 +488,29 @@ mod tests {
                 (found.backend(), found.is_mixed())
             });
             assert_eq!((found, mixed), (backend, false));
+        }
+    }
+
+    #[test]
+    fn rules_of_the_other_variant_are_seen() {
+        for (own, other) in [(Backend::Nft, Backend::Legacy), (Backend::Legacy, Backend::Nft)] {
+            for family in [Family::V4, Family::V6] {
+                let ns = TestNetns::new("ipt");
+                ns.run(|| {
+                    let mut own = Iptables::variant(family, own).unwrap();
+                    let mut other = Iptables::variant(family, other).unwrap();
+                    let rule = &"*filter\n-A INPUT -j ACCEPT\nCOMMIT\n";
+                    own.restore(rule).unwrap();
+                    assert!(!own.has_rival());
+                    // its tables alone say nothing
+                    other.restore(&"*filter\nCOMMIT\n").unwrap();
+                    assert!(!own.has_rival());
+                    other.restore(rule).unwrap();
+                    assert!(own.has_rival() && other.has_rival());
+                    other.restore(&"*filter\n-F\nCOMMIT\n").unwrap();
+                    assert!(!own.has_rival());
+                });
+            }
         }
     }
 

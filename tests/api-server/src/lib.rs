@@ -2,7 +2,8 @@
 //!
 //! It holds Services, `EndpointSlices` and Nodes, answers lists (pages, selectors) and watches (versions, bookmarks, 410 for a version
 //! that is too old) over plain HTTP as kube-apiserver does, and misbehaves when told to: it goes away, cuts connections, is slow, sends
-//! events twice or late. It checks nothing and is no API server to use.
+//! events twice or late. On demand it asks who is there: TLS, client certificates, bearer tokens. It checks nothing else and is no API
+//! server to use.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -10,11 +11,13 @@
 //! | `store` | objects, their versions and the history that watches read; pure |
 //! | `selector` | label and field selectors; pure |
 //! | `server` | HTTP |
+//! | `access` | who may ask |
 //! | `watch` | one watch |
 //! | `faults` | how it is to misbehave |
 //! | `control` | changes and faults over HTTP, for other programs |
 //! | `generate` | many services with endpoints |
 
+mod access;
 mod control;
 mod faults;
 pub mod generate;
@@ -24,5 +27,6 @@ mod server;
 mod store;
 mod watch;
 
+pub use access::{Authority, Credential};
 pub use resource::Resource;
 pub use server::Server;

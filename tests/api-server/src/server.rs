@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, Request, State};
+use axum::extract::{ConnectInfo, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::access::{Access, Authority, Peer, Stream};
 use crate::control;
 use crate::faults::Faults;
 use crate::resource::Resource;
@@ -32,6 +33,9 @@ pub struct Shared {
     /// Connections are to be cut.
     pub cut: watch::Sender<()>,
     requests: Mutex<Vec<String>>,
+    /// `None`: everybody may ask.
+    access: Option<Access>,
+    users: Mutex<Vec<String>>,
 }
 
 impl Shared {
@@ -63,22 +67,36 @@ impl Server {
 
     /// Serves on a listener, which may be of another network namespace.
     pub fn serve(listener: TcpListener) -> Self {
+        Self::open(listener, None)
+    }
+
+    /// Serves by TLS, with a certificate for 127.0.0.1, those who have a certificate of the authority or one of the tokens
+    /// ([`Server::set_tokens`]); others are answered 401.
+    pub fn serve_to(listener: TcpListener, authority: &Authority) -> Self {
+        Self::open(listener, Some(Access::of(authority)))
+    }
+
+    fn open(listener: TcpListener, access: Option<Access>) -> Self {
         let shared = Arc::new(Shared {
             store: Mutex::default(),
             faults: Mutex::default(),
             changed: watch::Sender::new(()),
             cut: watch::Sender::new(()),
             requests: Mutex::default(),
+            access,
+            users: Mutex::default(),
         });
         let address = listener.local_addr().expect("a listener has an address");
         let server = Self { shared: shared.clone(), address };
         let api = Router::new()
             .fallback(api)
+            .layer(middleware::from_fn_with_state(shared.clone(), ask_who))
             .layer(middleware::from_fn_with_state(shared.clone(), misbehave))
             .with_state(shared.clone());
         let router = Router::new().nest("/control", control::router(server.clone())).merge(api);
         let listener = Doorkeeper { listener, shared };
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let service = router.into_make_service_with_connect_info::<Peer>();
+        tokio::spawn(async move { axum::serve(listener, service).await });
         server
     }
 
@@ -168,6 +186,18 @@ impl Server {
         self.shared.faults().gone_as_status = as_status;
     }
 
+    /// The bearer tokens of those who may ask from now on. Of no meaning where everybody may.
+    pub fn set_tokens(&self, tokens: &[&str]) {
+        if let Some(access) = &self.shared.access {
+            access.set_tokens(tokens);
+        }
+    }
+
+    /// Who asked since the last call: `certificate NAME` or `token TOKEN`, each request.
+    pub fn take_users(&self) -> Vec<String> {
+        std::mem::take(&mut *self.shared.users.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The requests since the last call, each a path with its query.
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.shared.requests())
@@ -175,29 +205,61 @@ impl Server {
 }
 
 /// Takes connections; while the server is away it closes them at once.
-struct Doorkeeper {
+pub struct Doorkeeper {
     listener: TcpListener,
     shared: Arc<Shared>,
 }
 
-impl axum::serve::Listener for Doorkeeper {
-    type Io = TcpStream;
-    type Addr = SocketAddr;
+impl Doorkeeper {
+    /// `None`: it is not let in.
+    async fn let_in(&self, stream: TcpStream) -> Option<(Box<dyn Stream>, Peer)> {
+        if self.shared.faults().away {
+            return None;
+        }
+        let Some(access) = &self.shared.access else {
+            return Some((Box::new(stream), Peer::default()));
+        };
+        let (stream, user) = access.handshake(stream).await?;
+        Some((stream, Peer { user }))
+    }
+}
 
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+impl axum::serve::Listener for Doorkeeper {
+    type Io = Box<dyn Stream>;
+    type Addr = Peer;
+
+    async fn accept(&mut self) -> (Self::Io, Peer) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, peer)) if !self.shared.faults().away => return (stream, peer),
-                Ok(_) => {}
+                Ok((stream, _)) => {
+                    if let Some(connection) = self.let_in(stream).await {
+                        return connection;
+                    }
+                }
                 // out of file descriptors, most likely
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
     }
 
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+    fn local_addr(&self) -> std::io::Result<Peer> {
+        self.listener.local_addr().map(|_| Peer::default())
     }
+}
+
+/// Notes who asks, where that matters.
+async fn ask_who(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(access) = &shared.access else { return next.run(request).await };
+    let Some(user) = access.user(&peer, request.headers()) else {
+        return failure(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized");
+    };
+    shared.users.lock().unwrap_or_else(PoisonError::into_inner).push(user);
+    next.run(request).await
 }
 
 async fn misbehave(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {

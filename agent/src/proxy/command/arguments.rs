@@ -30,7 +30,7 @@ pub struct Arguments {
     pub given: Given,
     /// A folder of manifests instead of an API server.
     pub static_dir: Option<PathBuf>,
-    /// Whether kube-proxy's own table goes, too.
+    /// Whether what is kube-proxy's alone goes, too.
     pub take_over: bool,
 }
 
@@ -45,7 +45,8 @@ pub fn command() -> Command {
         ),
         switch(
             "take-over",
-            "once our rules are in force, remove those of kube-proxy in nftables mode; those of iptables mode are continued",
+            "once our rules are in force (or with --cleanup), remove those of kube-proxy in modes nftables and ipvs; those of iptables mode \
+             are continued",
         ),
         switch("dry-run", "print the transaction that would be made, and change nothing"),
         switch("cleanup", "remove the service rules of both modes from this host, and end"),

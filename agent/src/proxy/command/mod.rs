@@ -100,7 +100,7 @@ pub fn run(matches: &clap::ArgMatches, host_name: &str) -> Result<(), CommandErr
         Task::Rules { service } => {
             within_runtime(look::rules(&arguments, &loaded.config, service.as_deref()))
         }
-        Task::Cleanup => Ok(backends::cleanup()?),
+        Task::Cleanup => Ok(backends::cleanup(arguments.take_over)?),
         Task::Prepare => {
             tell(&prepare(&host_config(&loaded)).problems);
             Ok(())
@@ -125,6 +125,7 @@ fn host_config(loaded: &Loaded) -> HostConfig {
     HostConfig {
         families: FAMILIES.to_vec(),
         localhost_node_ports: loaded.config.serves_localhost(),
+        sets_bridges: false,
         conntrack: loaded.config.conntrack.clone(),
     }
 }

@@ -14,7 +14,7 @@ use super::{CommandError, host_config, io_error, objects, tell};
 use crate::proxy::config::{DetectLocal, Loaded, ProxyConfig};
 use crate::proxy::host::{Prepared, blind_spots, prepare, watch_addresses};
 use crate::proxy::model::{Event, Node};
-use crate::proxy::ops::{Listeners, Ops, Settings};
+use crate::proxy::ops::{Listeners, Ops, SettingNames, Settings};
 use crate::proxy::options::RuleOptions;
 use crate::proxy::run::{Alarm, Lock, Observer, Observers, Parts, Runner, backends};
 
@@ -76,6 +76,7 @@ fn start_servers(loaded: &Loaded) -> Result<(Ops, crate::proxy::ops::Serving), C
         metrics: config.metrics,
         health: config.healthz,
         hard_fail: config.bind_hard_fail,
+        names: SettingNames::KUBE_PROXY,
     })?;
     Ok((ops, serving))
 }

@@ -39,13 +39,14 @@ impl ProxyConfig {
         [if self.bind_address.is_some_and(|ip| ip.is_ipv6()) { Family::V6 } else { Family::V4 }]
     }
 
-    /// Whether node ports answer at 127.0.0.1. The kernel must route such packets then (`route_localnet`).
+    /// Whether node ports answer at 127.0.0.1. The kernel must route such packets then (`route_localnet`). Where no loopback address is
+    /// among the ranges (kube-proxy's `ContainsIPv4Loopback`), nothing of this host is opened for it.
     pub fn serves_localhost(&self) -> bool {
         let selected = match Selected::of(&self.node_ports, Family::V4) {
             Selected::All => true,
-            Selected::Some { ranges, .. } => {
-                ranges.iter().any(|range| range.contains(IpAddr::V4(Ipv4Addr::LOCALHOST)))
-            }
+            Selected::Some { ranges, .. } => ranges.iter().any(|range| {
+                range.ip().is_loopback() || range.contains(IpAddr::V4(Ipv4Addr::LOCALHOST))
+            }),
         };
         self.localhost_node_ports && self.mode == Mode::Iptables && selected
     }

@@ -537,6 +537,9 @@ fn node_ports_answer_where_they_should() {
         ("iptables", "primary", listed(&["192.168.0.1", "fd00::1"]), false),
         ("iptables", "primary,10.0.0.0/8", listed(&["10.0.0.1", "192.168.0.1", "fd00::1"]), false),
         ("iptables", "172.16.0.0/12,fc00:1::/32", listed(&[]), false),
+        // some of the loopback range counts, as in kube-proxy, whether this host has such an address now or not
+        ("iptables", "127.0.0.2/32,fc00:1::/32", listed(&[]), true),
+        ("iptables", "126.0.0.0/7,fc00:1::/32", listed(&["127.0.0.1"]), true),
     ];
     for (mode, asked, expected, localhost) in table {
         let config = by_flags(&[("mode", mode), ("nodeport-addresses", asked)]).unwrap().config;

@@ -4,53 +4,112 @@
 use netns_tools::Link;
 use netns_tools::iptables::Family;
 
-use super::Kernel;
+use super::{HostConfig, Kernel};
 
-/// What is wrong with the bridges, in words. Where there is none, nothing is.
-pub(super) fn problems(families: &[Family], links: &[Link], kernel: &dyn Kernel) -> Vec<String> {
-    let bridges: Vec<_> =
-        links.iter().filter(|link| link.kind.as_deref() == Some("bridge")).collect();
-    let Some(bridge) = bridges.first() else { return Vec::new() };
-    families.iter().filter_map(|family| problem(*family, &bridge.name, kernel)).collect()
+/// Shows bridged packets to rules where that is ours to do, and says what is wrong with the bridges, in words. Where there is no bridge
+/// nothing is wrong, but it is set all the same: the first pod brings one.
+pub(super) fn look(config: &HostConfig, links: &[Link], kernel: &mut dyn Kernel) -> Vec<String> {
+    let bridge = links.iter().find(|link| link.kind.as_deref() == Some("bridge"));
+    let mut problems = Vec::new();
+    for family in &config.families {
+        let wrong = ensure(*family, config.sets_bridges, kernel).err();
+        problems.extend(wrong.zip(bridge).map(|(wrong, bridge)| wrong.told(&bridge.name)));
+    }
+    problems
 }
 
-fn problem(family: Family, bridge: &str, kernel: &dyn Kernel) -> Option<String> {
+/// What is not as it should be, and what to do.
+struct Wrong {
+    sysctl: String,
+    is: String,
+    remedy: String,
+}
+
+impl Wrong {
+    fn told(&self, bridge: &str) -> String {
+        let Self { sysctl, is, remedy } = self;
+        format!(
+            "{sysctl} {is}: a pod reaches no service whose endpoint is at the same bridge (there is {bridge}); {remedy}"
+        )
+    }
+}
+
+fn ensure(family: Family, set: bool, kernel: &mut dyn Kernel) -> Result<(), Wrong> {
     let key = match family {
         Family::V4 => "net/bridge/bridge-nf-call-iptables",
         Family::V6 => "net/bridge/bridge-nf-call-ip6tables",
     };
     let sysctl = key.replace('/', ".");
+    let by_hand = format!("`sysctl -w {sysctl}=1`");
     let (is, remedy) = match kernel.read(key) {
-        Ok(value) if value.trim() == "1" => return None,
-        Ok(value) => (format!("is {}", value.trim()), format!("`sysctl -w {sysctl}=1`")),
+        Ok(value) if value.trim() == "1" => return Ok(()),
+        Ok(value) => match set.then(|| kernel.write(key, "1")) {
+            Some(Ok(())) => {
+                tracing::info!(
+                    sysctl,
+                    was = value.trim(),
+                    "bridged packets are shown to rules now"
+                );
+                return Ok(());
+            }
+            Some(Err(error)) => {
+                let reason = netns_tools::cause::one_line(&error);
+                (format!("is {} and stays so ({reason})", value.trim()), by_hand)
+            }
+            None => (format!("is {}", value.trim()), by_hand),
+        },
         Err(error) if error.is_not_found() => {
-            ("is missing".into(), format!("`modprobe br_netfilter`, then `sysctl -w {sysctl}=1`"))
+            ("is missing".into(), format!("`modprobe br_netfilter`, then {by_hand}"))
         }
         Err(error) => {
             (format!("cannot be read ({error})"), format!("see that it is 1: `sysctl {sysctl}`"))
         }
     };
-    Some(format!(
-        "{sysctl} {is}: a pod reaches no service whose endpoint is at the same bridge (there is {bridge}); {remedy}"
-    ))
+    Err(Wrong { sysctl, is, remedy })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use netns_tools::sysctl::SysctlError;
     use netns_tools::testing::TestNetns;
 
     use super::*;
+    use crate::proxy::host::{ConntrackConfig, prepare};
 
-    struct Fake(Option<&'static str>);
+    /// One value for both families; whether it may be written, and what was.
+    struct Fake {
+        value: Option<&'static str>,
+        fixed: bool,
+        written: Vec<String>,
+    }
+
+    fn fake(value: Option<&'static str>) -> Fake {
+        Fake { value, fixed: false, written: Vec::new() }
+    }
 
     impl Kernel for Fake {
         fn read(&self, key: &str) -> Result<String, SysctlError> {
-            self.0.map(str::to_owned).ok_or_else(|| SysctlError::NotFound { key: key.into() })
+            self.value.map(str::to_owned).ok_or_else(|| SysctlError::NotFound { key: key.into() })
         }
 
-        fn write(&mut self, key: &str, _: &str) -> Result<(), SysctlError> {
-            panic!("{key} is only looked at")
+        fn write(&mut self, key: &str, value: &str) -> Result<(), SysctlError> {
+            if self.fixed {
+                let source = io::Error::from(io::ErrorKind::PermissionDenied);
+                return Err(SysctlError::Write { key: key.into(), value: value.into(), source });
+            }
+            self.written.push(format!("{key}={value}"));
+            Ok(())
+        }
+    }
+
+    fn config(sets_bridges: bool) -> HostConfig {
+        HostConfig {
+            families: vec![Family::V4, Family::V6],
+            localhost_node_ports: false,
+            sets_bridges,
+            conntrack: ConntrackConfig { max_per_core: 0, ..ConntrackConfig::default() },
         }
     }
 
@@ -58,19 +117,70 @@ mod tests {
     fn only_a_host_with_a_bridge_is_warned() {
         let ns = TestNetns::new("bridge");
         let links = || ns.netlink().links().unwrap();
-        let both = [Family::V4, Family::V6];
-        assert_eq!(problems(&both, &links(), &Fake(None)), [""; 0]);
+        let looked = |value| {
+            let mut kernel = fake(value);
+            let problems = look(&config(false), &links(), &mut kernel);
+            assert!(kernel.written.is_empty(), "it is only looked at");
+            problems
+        };
+        assert_eq!(looked(None), [""; 0]);
         ns.cmd(&["ip", "link", "add", "cni0", "type", "bridge"]);
-        assert_eq!(problems(&both, &links(), &Fake(Some("1\n"))), [""; 0]);
+        assert_eq!(looked(Some("1\n")), [""; 0]);
         let want = [
             "net.bridge.bridge-nf-call-iptables is 0: a pod reaches no service whose endpoint is at the same bridge (there is cni0); \
              `sysctl -w net.bridge.bridge-nf-call-iptables=1`",
             "net.bridge.bridge-nf-call-ip6tables is 0: a pod reaches no service whose endpoint is at the same bridge (there is cni0); \
              `sysctl -w net.bridge.bridge-nf-call-ip6tables=1`",
         ];
-        assert_eq!(problems(&both, &links(), &Fake(Some("0"))), want);
+        assert_eq!(looked(Some("0")), want);
         let want = "net.bridge.bridge-nf-call-iptables is missing: a pod reaches no service whose endpoint is at the same bridge \
                     (there is cni0); `modprobe br_netfilter`, then `sysctl -w net.bridge.bridge-nf-call-iptables=1`";
-        assert_eq!(problems(&[Family::V4], &links(), &Fake(None)), [want]);
+        assert_eq!(looked(None)[0], want);
+    }
+
+    #[test]
+    fn what_cannot_be_set_is_told_with_its_reason() {
+        let ns = TestNetns::new("bridge");
+        ns.cmd(&["ip", "link", "add", "cni0", "type", "bridge"]);
+        let links = ns.netlink().links().unwrap();
+        let mut kernel = Fake { fixed: true, ..fake(Some("0")) };
+        let problems = look(&config(true), &links, &mut kernel);
+        assert_eq!(problems.len(), 2);
+        let want = "net.bridge.bridge-nf-call-iptables is 0 and stays so (cannot set kernel parameter net/bridge/bridge-nf-call-iptables to \
+                    `1`: permission denied): a pod reaches";
+        assert!(problems[0].starts_with(want), "{problems:?}");
+        // without the module there is nothing to set
+        let mut kernel = fake(None);
+        let problems = look(&config(true), &links, &mut kernel);
+        assert!(
+            problems[0].ends_with("`sysctl -w net.bridge.bridge-nf-call-iptables=1`")
+                && kernel.written.is_empty()
+        );
+    }
+
+    /// It is a parameter of the namespace (Linux 5.3), so the machine's own bridges are as they were.
+    #[test]
+    fn an_agents_own_node_is_set_and_nothing_else() {
+        const KEYS: [&str; 2] =
+            ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"];
+        let read = || KEYS.map(|key| netns_tools::sysctl::read(key).unwrap());
+        let outside = read();
+        let ns = TestNetns::new("bridge");
+        // an address of IPv6, or nothing is done for it
+        ns.configure("lo", &["fd00::1/64"]);
+        ns.cmd(&["ip", "link", "add", "cni0", "type", "bridge"]);
+        ns.run(|| {
+            for key in KEYS {
+                netns_tools::sysctl::write(key, "0").unwrap();
+            }
+        });
+        let told = |sets| ns.run(|| prepare(&config(sets))).problems.join("\n");
+        let told_by_proxy = told(false);
+        assert!(told_by_proxy.contains("bridge-nf-call-iptables is 0"), "{told_by_proxy}");
+        assert_eq!(ns.run(read), ["0", "0"]);
+        let told_by_agent = told(true);
+        assert!(!told_by_agent.contains("bridge-nf-call"), "{told_by_agent}");
+        assert_eq!(ns.run(read), ["1", "1"]);
+        assert_eq!(read(), outside);
     }
 }

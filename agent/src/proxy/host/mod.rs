@@ -5,7 +5,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `parameters` | kernel parameters: which, how much, why |
-//! | `bridge` | whether packets that stay on a bridge are seen by rules |
+//! | `bridge` | whether packets that stay on a bridge are seen by rules; set where the node is ours |
 //! | `addresses` | this host's addresses, kept up to date |
 //! | `local` | where pods' traffic is not recognised |
 
@@ -64,7 +64,7 @@ pub fn prepare(config: &HostConfig) -> Prepared {
     let plan = parameters::plan(&config, processors.try_into().unwrap_or(u32::MAX));
     let kernel = &mut ThisNamespace;
     problems.extend(plan.iter().filter_map(|parameter| parameter.apply(kernel).err()));
-    problems.extend(bridge::problems(&config.families, &links, kernel));
+    problems.extend(bridge::look(&config, &links, kernel));
     let liberal = kernel.read("net/netfilter/nf_conntrack_tcp_be_liberal");
     Prepared { problems, tcp_is_liberal: liberal.is_ok_and(|value| value.trim() != "0") }
 }

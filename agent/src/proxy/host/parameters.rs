@@ -57,6 +57,9 @@ pub struct HostConfig {
     pub families: Vec<Family>,
     /// Whether node ports answer at 127.0.0.1: iptables mode only, and only where `nodePortAddresses` hold an address of it.
     pub localhost_node_ports: bool,
+    /// Whether packets that stay on a bridge are shown to rules by our doing. A node that is the agent's own needs it; kube-proxy only
+    /// looks, as a host may have bridges that are no pods'.
+    pub sets_bridges: bool,
     /// The configuration's `conntrack`.
     pub conntrack: ConntrackConfig,
 }
@@ -228,6 +231,7 @@ mod tests {
         HostConfig {
             families: vec![Family::V4, Family::V6],
             localhost_node_ports: true,
+            sets_bridges: false,
             conntrack: ConntrackConfig::default(),
         }
     }

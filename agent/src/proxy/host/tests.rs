@@ -11,6 +11,7 @@ fn config() -> HostConfig {
     HostConfig {
         families: vec![Family::V4, Family::V6],
         localhost_node_ports: true,
+        sets_bridges: false,
         conntrack: ConntrackConfig {
             tcp_be_liberal: true,
             udp_timeout: Duration::from_secs(31),

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use netns_tools::iptables::Family;
 
+use super::counters::{INVALID, counted};
 use super::port::Context;
 use crate::proxy::options::NodePortAddresses;
 
@@ -90,7 +91,8 @@ pub struct Fixed {
 impl Fixed {
     /// Those of a family. `random_fully`: whether the kernel can pick any port when it masquerades.
     pub fn new(context: Context<'_>, random_fully: bool) -> Self {
-        let guarded = guards_localnet(context);
+        // where it is routed neighbours can send packets to it, too: those must be dropped
+        let guarded = context.serves_localhost();
         let wanted = |chain: &str| guarded || chain != FIREWALL;
         let chains = CHAINS.iter().flat_map(|(table, chains)| {
             let wanted = chains.iter().filter(|chain| wanted(chain));
@@ -111,11 +113,6 @@ impl Fixed {
         let last = if table == "nat" { self.to_node_ports.len() } else { 0 };
         chains.map(|(.., rules)| rules.len()).sum::<usize>() + jumps + last
     }
-}
-
-/// Node ports at 127.0.0.1 need `route_localnet`, which lets neighbours send packets to it: those must be dropped.
-fn guards_localnet(context: Context<'_>) -> bool {
-    context.family == Family::V4 && context.options.localhost_node_ports
 }
 
 fn rules(context: Context<'_>, table: &str, chain: &str, random_fully: bool) -> Vec<String> {
@@ -149,7 +146,8 @@ fn postrouting(mark: &str, random_fully: bool) -> Vec<String> {
 fn forward(context: Context<'_>, mark: &str) -> Vec<String> {
     let mut rules = Vec::new();
     if context.options.drop_invalid {
-        rules.push("-m conntrack --ctstate INVALID -j DROP".to_owned());
+        let counter = if context.counters { counted(INVALID) + " " } else { String::new() };
+        rules.push(format!("-m conntrack --ctstate INVALID {counter}-j DROP"));
     }
     rules.push(format!(
         "-m comment --comment \"kubernetes forwarding rules\" -m mark --mark {mark}/{mark} -j ACCEPT"

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnetwork::IpNetwork;
 use netns_tools::iptables::Family;
 
+use super::counters::{LOCALHOST, counted};
 use super::name::PortChains;
 use crate::proxy::model::{Endpoint, Reach, ServicePort};
 use crate::proxy::options::{LocalMatch, RuleOptions};
@@ -20,6 +21,15 @@ pub struct Context<'a> {
     /// Whether the rules that are there once per endpoint have comments. In large clusters they have not: they are most of
     /// the rules' size.
     pub comments: bool,
+    /// Whether rules name packet counters.
+    pub counters: bool,
+}
+
+impl Context<'_> {
+    /// Node ports at 127.0.0.1 are served: that needs `route_localnet`, is guarded, and counted.
+    pub fn serves_localhost(self) -> bool {
+        self.family == Family::V4 && self.options.localhost_node_ports
+    }
 }
 
 /// A chain that holds rules of all services.
@@ -222,8 +232,14 @@ impl Writer<'_> {
         let protocol = self.port.id.protocol;
         if self.port.endpoints.any {
             let (comment, target) = (quoted(&self.id), &self.chains.external);
-            let rule =
-                format!("-p {protocol} {comment} -m {protocol} --dport {number} -j {target}");
+            let to = format!("-p {protocol} {comment} -m {protocol} --dport {number}");
+            let rule = format!("{to} -j {target}");
+            // in front of the rule for all addresses, or nothing would come by
+            if self.context.counters && self.context.serves_localhost() {
+                let counter = counted(LOCALHOST);
+                let counting = format!("-d 127.0.0.0/8 {to} {counter} -j {target}");
+                self.share(Shared::NatNodePorts, counting);
+            }
             self.share(Shared::NatNodePorts, rule);
         }
         if let Some((comment, target)) = self.refusal(self.port.external()) {

@@ -1,11 +1,17 @@
 //! A connection to the API server.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::client::ClientBuilder;
+use kube::config::{
+    ExecInteractiveMode, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError,
+};
 use kube::{Client, Config};
+use tower::util::MapRequestLayer;
 
+use super::token::{TokenError, TokenFile};
 use crate::proxy::config::ApiAccess;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,6 +40,9 @@ pub enum ConnectError {
         /// Why.
         source: hyper::http::uri::InvalidUri,
     },
+    /// The file of the token has none.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// Certificates or keys cannot be used.
     #[error("cannot set up the connection to the API server")]
     Client(#[source] Box<kube::Error>),
@@ -51,17 +60,46 @@ pub async fn connect(access: &ApiAccess) -> Result<Client, ConnectError> {
         config.cluster_url = uri(url)?;
     }
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))
+    let token = take_token_file(&mut config).map(TokenFile::open).transpose()?;
+    let client = ClientBuilder::try_from(config);
+    let client = client.map_err(|error| ConnectError::Client(Box::new(error)))?;
+    Ok(match token {
+        None => client.build(),
+        Some(token) => {
+            let token = Arc::new(token);
+            client.with_layer(&MapRequestLayer::new(move |request| token.sign(request))).build()
+        }
+    })
+}
+
+/// The file of the token, if nothing that comes before it says who we are.
+fn take_token_file(config: &mut Config) -> Option<PathBuf> {
+    let user = &mut config.auth_info;
+    let said = user.token.is_some() || user.username.is_some() || user.auth_provider.is_some();
+    let file = user.token_file.take();
+    file.filter(|_| !said).map(PathBuf::from)
 }
 
 async fn from_file(path: PathBuf) -> Result<Config, ConnectError> {
     let read = match Kubeconfig::read_from(&path) {
-        Ok(kubeconfig) => {
+        Ok(mut kubeconfig) => {
+            say_that_nobody_is_there(&mut kubeconfig);
             Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await
         }
         Err(error) => Err(error),
     };
     read.map_err(|source| ConnectError::Kubeconfig { path, source })
+}
+
+/// A credential program may ask a person only where there is one: `IfAvailable`, the default, means none here. What it says when it
+/// fails is then part of the error, and not lost with this program's own output.
+fn say_that_nobody_is_there(kubeconfig: &mut Kubeconfig) {
+    let users = kubeconfig.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut());
+    for exec in users.filter_map(|user| user.exec.as_mut()) {
+        if exec.interactive_mode != Some(ExecInteractiveMode::Always) {
+            exec.interactive_mode = Some(ExecInteractiveMode::Never);
+        }
+    }
 }
 
 fn uri(url: &str) -> Result<hyper::http::Uri, ConnectError> {

@@ -30,7 +30,7 @@ pub trait Kind {
     /// It is there, or changed.
     fn present(&mut self, item: Self::Item) -> Event;
     /// It is gone, or not for this proxy, or refused.
-    fn absent(&self, object: &Self::Object) -> Option<Event>;
+    fn absent(&mut self, object: &Self::Object) -> Option<Event>;
     /// All that there are.
     fn all(&mut self, items: Vec<Self::Item>) -> Event;
     /// What to go on with if this may not be read.
@@ -188,7 +188,7 @@ impl Kind for Services {
         Event::Service(item)
     }
 
-    fn absent(&self, object: &ServiceObject) -> Option<Event> {
+    fn absent(&mut self, object: &ServiceObject) -> Option<Event> {
         Some(Event::NoService(ServiceName::from_key(&key(object))))
     }
 
@@ -216,7 +216,7 @@ impl Kind for Slices {
 
     /// The label may have changed with the very event that makes the slice nobody's, so the service is not told by it: the model
     /// finds it by the slice's name.
-    fn absent(&self, object: &EndpointSlice) -> Option<Event> {
+    fn absent(&mut self, object: &EndpointSlice) -> Option<Event> {
         Some(Event::NoSlice { name: key(object), service: None })
     }
 
@@ -225,17 +225,41 @@ impl Kind for Slices {
     }
 }
 
-/// This Node alone. One that is not there yet is known by its name; one that was removed is as it was, until there is another.
+/// This Node alone. One that is not there yet is known by its name; one that was removed is as it was, until there is another: this
+/// machine still has its addresses and its zone, and pods that run here still serve.
 #[derive(Debug)]
 pub struct Nodes {
     name: Box<str>,
     last: Option<Node>,
+    /// That there is none was told.
+    missed: bool,
 }
 
 impl Nodes {
     /// The node of that name.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), last: None }
+        Self { name: name.into(), last: None, missed: false }
+    }
+
+    /// There is none: told once, until there is one again.
+    fn miss(&mut self) {
+        let node = &*self.name;
+        match (std::mem::replace(&mut self.missed, true), &self.last) {
+            (true, _) => {}
+            (false, None) => {
+                tracing::warn!(
+                    node,
+                    "there is no Node of this name: its zone and addresses are not known"
+                );
+            }
+            (false, Some(_)) => {
+                tracing::warn!(
+                    node,
+                    "this Node was removed from the API: its zone and addresses stay as they were, and its services go on; if that was not \
+                     meant, have the kubelet register it again"
+                );
+            }
+        }
     }
 }
 
@@ -251,24 +275,25 @@ impl Kind for Nodes {
     }
 
     fn present(&mut self, item: Node) -> Event {
+        self.missed = false;
         self.last = Some(item.clone());
         Event::Node(item)
     }
 
-    fn absent(&self, _: &NodeObject) -> Option<Event> {
+    fn absent(&mut self, object: &NodeObject) -> Option<Event> {
+        // others come by here too, from a server that does not know field selectors
+        if object.metadata.name.as_deref() == Some(&*self.name) {
+            self.miss();
+        }
         None
     }
 
     fn all(&mut self, items: Vec<Node>) -> Event {
-        let found = items.into_iter().next();
-        if found.is_none() {
-            tracing::warn!(
-                node = &*self.name,
-                "there is no Node of this name: its zone and addresses are not known"
-            );
+        if let Some(found) = items.into_iter().next() {
+            return self.present(found);
         }
-        let node = found.or_else(|| self.last.clone()).unwrap_or_else(|| Node::named(&self.name));
-        self.present(node)
+        self.miss();
+        Event::Node(self.last.clone().unwrap_or_else(|| Node::named(&self.name)))
     }
 
     fn forbidden(&self) -> Option<Event> {

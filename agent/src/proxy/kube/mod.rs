@@ -8,12 +8,14 @@
 //! | file | what |
 //! | --- | --- |
 //! | `client` | a connection from a kubeconfig, a service account or a URL |
+//! | `token` | a token in a file, read anew |
 //! | `intake` | from what the watcher tells to events: lists gathered, stale events and refused objects left out; pure |
 //! | `follow` | the loop over one kind, with its back-off |
 
 mod client;
 mod follow;
 mod intake;
+mod token;
 
 use k8s_openapi::api::core::v1::{Node as NodeObject, Service as ServiceObject};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -25,6 +27,7 @@ use tokio::task::JoinSet;
 pub use client::{ConnectError, connect};
 use follow::{Follower, Retry};
 use intake::{Intake, Nodes, Services, Slices};
+pub use token::TokenError;
 
 use super::model::Event;
 

@@ -1,9 +1,13 @@
+mod access;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service as Object;
 use kube::runtime::watcher::Event as Told;
+use netns_tools::cause::one_line;
 use netns_tools::iptables::Family;
 use serde_json::{Value, json};
 use test_api_server::generate::{Plan, objects, service, slice};
@@ -189,7 +193,76 @@ async fn a_missing_node_is_known_by_its_name_and_a_removed_one_stays_as_it_was()
     fixture.until("the node", |model| &*model.node().zone == "a").await;
     fixture.server.delete(Resource::Nodes, "", "node");
     fixture.settle().await;
-    assert_eq!(&*fixture.model.node().zone, "a");
+    let known = fixture.model.node().clone();
+    assert_eq!((&*known.zone, known.address(Family::V4)), ("a", "192.0.2.1".parse().ok()));
+    assert!(!known.leaving, "it goes on to serve");
+    // nor does a list without it say anything
+    fixture.server.set_away(true);
+    fixture.server.compact();
+    fixture.server.set_away(false);
+    fixture.settle().await;
+    assert_eq!(fixture.model.node(), &known);
+    fixture.server.put(node("b"));
+    fixture.until("another node of that name", |model| &*model.node().zone == "b").await;
+}
+
+/// What is logged while `work` runs.
+fn logged(work: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, work);
+    let text = log.0.lock().unwrap().clone();
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn that_the_node_is_gone_is_told_once() {
+    let object = |name: &str, version: &str| {
+        let text = json!({"metadata": {"name": name, "resourceVersion": version}});
+        serde_json::from_value::<NodeObject>(text).unwrap()
+    };
+    let mut intake = Intake::new(Nodes::new("node"));
+    let list = |intake: &mut Intake<Nodes>, found: Option<NodeObject>| {
+        intake.take(Told::Init);
+        if let Some(found) = found {
+            intake.take(Told::InitApply(found));
+        }
+        intake.take(Told::InitDone)
+    };
+    let missing = logged(|| {
+        let named = Some(Event::Node(Node::named("node")));
+        assert_eq!(list(&mut intake, None), named);
+        assert_eq!(list(&mut intake, None), named);
+    });
+    assert_eq!(missing.matches("there is no Node of this name").count(), 1, "{missing}");
+    let removed = logged(|| {
+        assert!(list(&mut intake, Some(object("node", "5"))).is_some());
+        assert_eq!(intake.take(Told::Delete(object("other", "6"))), None);
+        assert_eq!(intake.take(Told::Delete(object("node", "7"))), None);
+        assert!(list(&mut intake, None).is_some());
+    });
+    assert_eq!(removed.matches("this Node was removed from the API").count(), 1, "{removed}");
+    assert_eq!(removed.lines().count(), 1, "{removed}");
+    let again = logged(|| {
+        assert!(intake.take(Told::Apply(object("node", "8"))).is_some());
+        intake.take(Told::Delete(object("node", "9")));
+    });
+    assert_eq!(again.matches("this Node was removed from the API").count(), 1, "{again}");
 }
 
 #[tokio::test]

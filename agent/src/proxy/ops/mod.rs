@@ -42,7 +42,7 @@ pub use health::{Body, Health, Report};
 pub use listen::{Server, listen};
 use metrics::Metrics;
 use no_local::NoLocalEndpoints;
-pub use serving::{ListenError, Listeners, Serving};
+pub use serving::{ListenError, Listeners, Serving, SettingNames};
 
 use super::model::ServiceName;
 use super::options::NodePortAddresses;

@@ -10,15 +10,17 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 
+use crate::proxy::iptables::counters::{INVALID, LOCALHOST};
+
 /// Counters by kube-proxy's names, with the metric and its help.
 const COUNTERS: [(&str, &str, &str); 2] = [
     (
-        "ct_state_invalid_dropped_pkts",
+        INVALID,
         "kubeproxy_iptables_ct_state_invalid_dropped_packets",
         "[ALPHA] packets dropped by iptables to work around conntrack problems",
     ),
     (
-        "localhost_nps_accepted_pkts",
+        LOCALHOST,
         "kubeproxy_iptables_localhost_nodeports_accepted_packets",
         "[ALPHA] Number of packets accepted on nodeports of loopback interface",
     ),

@@ -23,18 +23,42 @@ pub struct Listeners {
     pub health: Option<SocketAddr>,
     /// Whether a port that is taken is an error (`bindAddressHardFail`), and not a warning.
     pub hard_fail: bool,
+    /// How these are called where the operator set them.
+    pub names: SettingNames,
+}
+
+/// The names of settings, for messages that say what to set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettingNames {
+    /// Where metrics are.
+    pub metrics: &'static str,
+    /// Where health is.
+    pub health: &'static str,
+    /// Whether a port that is taken is an error.
+    pub hard_fail: &'static str,
+}
+
+impl SettingNames {
+    /// Those of a `KubeProxyConfiguration`.
+    pub const KUBE_PROXY: Self = Self {
+        metrics: "metricsBindAddress",
+        health: "healthzBindAddress",
+        hard_fail: "bindAddressHardFail",
+    };
 }
 
 /// A server whose port is taken, where that is an error.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the {name} server cannot listen at {address}; free the port (`ss -ltnp sport = :{}`), set {field}, or set bindAddressHardFail to false",
+    "the {name} server cannot listen at {address}; free the port (`ss -ltnp sport = :{}`; kube-proxy has the same one), set {field}, or \
+     set {hard_fail} to false",
     address.port()
 )]
 pub struct ListenError {
     name: &'static str,
     address: SocketAddr,
     field: &'static str,
+    hard_fail: &'static str,
     source: io::Error,
 }
 
@@ -70,7 +94,8 @@ impl Ops {
                 Err(error) => {
                     let Endpoint { name, field, address, .. } = endpoint;
                     if listeners.hard_fail {
-                        return Err(ListenError { name, address, field, source: error });
+                        let hard_fail = listeners.names.hard_fail;
+                        return Err(ListenError { name, address, field, hard_fail, source: error });
                     }
                     self.note(name, vec![endpoint.problem(&error)]);
                     None
@@ -83,9 +108,10 @@ impl Ops {
     }
 
     fn endpoints(&self, listeners: Listeners) -> Vec<Endpoint> {
+        let Listeners { metrics, health, names, .. } = listeners;
         let all = [
-            ("metrics", "metricsBindAddress", listeners.metrics, routes::metrics(self.clone())),
-            ("health", "healthzBindAddress", listeners.health, routes::health(self.clone())),
+            ("metrics", names.metrics, metrics, routes::metrics(self.clone())),
+            ("health", names.health, health, routes::health(self.clone())),
         ];
         let endpoint = |(name, field, address, router): (_, _, Option<SocketAddr>, _)| {
             Some(Endpoint { name, field, address: address?, router })
@@ -132,8 +158,8 @@ impl Endpoint {
         let Self { name, field, address, .. } = self;
         let port = address.port();
         format!(
-            "the {name} server cannot listen at {address}: {error}; see who has the port with `ss -ltnp sport = :{port}`, or set \
-             {field}; it is tried again every {} s",
+            "the {name} server cannot listen at {address}: {error}; see who has the port with `ss -ltnp sport = :{port}` \
+             (kube-proxy has the same one), or set {field}; it is tried again every {} s",
             RETRY.as_secs()
         )
     }

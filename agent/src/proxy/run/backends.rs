@@ -4,6 +4,7 @@ use netns_tools::cause::one_line;
 use netns_tools::iptables::{Family, Iptables};
 use netns_tools::nftables::{self, Batch, Nftables, Table};
 
+use super::ipvs::{IpvsChains, IpvsServers};
 use super::{FamilyParts, Predecessor};
 use crate::proxy::backend::{Backend, BackendError};
 use crate::proxy::conntrack::KernelFlows;
@@ -21,8 +22,7 @@ const KUBE_PROXY: &str = "kube-proxy";
 /// What writes rules of both families in the calling thread's network namespace. A family that is not `required` is left out if it
 /// cannot be had; why is told in words.
 ///
-/// Once rules are in force those of the other mode go, which cannot be told from kube-proxy's in iptables mode, as both have the same
-/// names; with `take_over`, also the table of kube-proxy's nftables mode.
+/// Once rules are in force others go: see [`predecessors`].
 pub fn open(
     mode: Mode,
     required: &[Family],
@@ -47,29 +47,40 @@ fn open_family(mode: Mode, family: Family, take_over: bool) -> Result<FamilyPart
         Mode::Iptables => Box::new(IptablesBackend::detect(family)?),
         Mode::Nftables => Box::new(NftablesBackend::open(family)?),
     };
-    let mut predecessors = vec![predecessor(mode, family)];
-    if take_over {
-        predecessors.push(Box::new(KubeProxyTable { family }));
-    }
+    let predecessors = predecessors(mode, family, take_over);
     Ok(FamilyParts { backend, flows: Box::new(KernelFlows::new()), predecessors })
 }
 
-/// The rules of the other mode.
-pub fn predecessor(mode: Mode, family: Family) -> Box<dyn Predecessor> {
-    match mode {
+/// What goes once the rules of a mode are in force: those of the other mode, which cannot be told from kube-proxy's in iptables mode,
+/// as both have the same names. With `take_over`, also what kube-proxy leaves of its modes nftables and IPVS.
+pub fn predecessors(mode: Mode, family: Family, take_over: bool) -> Vec<Box<dyn Predecessor>> {
+    let mut all = if take_over { of_kube_proxy(family) } else { Vec::new() };
+    all.push(match mode {
         Mode::Iptables => Box::new(NftablesTable { family }),
         Mode::Nftables => Box::new(IptablesChains { family }),
-    }
+    });
+    all
 }
 
-/// Removes every rule of ours from the calling thread's network namespace: both modes, both families. What fails does not keep the
-/// rest; the first failure is returned.
-pub fn cleanup() -> Result<(), BackendError> {
+/// What is kube-proxy's alone. The chains of IPVS mode lead to those of iptables mode, which can only go after them.
+fn of_kube_proxy(family: Family) -> Vec<Box<dyn Predecessor>> {
+    vec![
+        Box::new(IpvsChains { family }),
+        Box::new(IpvsServers { family }),
+        Box::new(KubeProxyTable { family }),
+    ]
+}
+
+/// Removes every rule of ours from the calling thread's network namespace: both modes, both families; with `take_over`, also what
+/// kube-proxy left of its modes nftables and IPVS. What fails does not keep the rest; the first failure is returned.
+pub fn cleanup(take_over: bool) -> Result<(), BackendError> {
     let mut first = Ok(());
     for family in FAMILIES {
-        let removed = [IptablesChains { family }.remove(), NftablesTable { family }.remove()];
-        for outcome in removed {
-            first = first.and(outcome);
+        let mut all = if take_over { of_kube_proxy(family) } else { Vec::new() };
+        all.push(Box::new(IptablesChains { family }));
+        all.push(Box::new(NftablesTable { family }));
+        for mut one in all {
+            first = first.and(one.remove());
         }
     }
     first
@@ -87,7 +98,7 @@ impl Predecessor for IptablesChains {
 
     fn remove(&mut self) -> Result<(), BackendError> {
         for variant in Iptables::holders(self.family, &CHAINS) {
-            IptablesBackend::new(Box::new(variant)).cleanup()?;
+            IptablesBackend::of(variant).cleanup()?;
         }
         Ok(())
     }

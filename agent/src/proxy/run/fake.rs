@@ -50,6 +50,8 @@ pub struct FakeState {
     pub listings: usize,
     /// The next listing fails.
     pub listing_fails: bool,
+    /// What the backend doubts.
+    pub doubts: Vec<String>,
     /// Predecessors that were removed, and how many ports were in force then.
     pub removed: Vec<usize>,
 }
@@ -141,6 +143,10 @@ impl Backend for Fake {
 
     fn is_notified(&self) -> bool {
         self.notified
+    }
+
+    fn doubts(&mut self) -> Vec<String> {
+        self.state().doubts.clone()
     }
 
     fn cleanup(&mut self) -> Result<(), BackendError> {

@@ -1,5 +1,7 @@
 //! The loop in real kernels: throw-away namespaces with a client, a node and its services.
 
+mod take_over;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Stdio};
@@ -47,9 +49,9 @@ impl Way {
         }
     }
 
-    fn predecessors(self) -> Vec<Box<dyn Predecessor>> {
+    fn predecessors(self, take_over: bool) -> Vec<Box<dyn Predecessor>> {
         let mode = if self == Self::Nftables { ops::Mode::Nftables } else { ops::Mode::Iptables };
-        vec![backends::predecessor(mode, Family::V4)]
+        backends::predecessors(mode, Family::V4, take_over)
     }
 }
 
@@ -86,11 +88,15 @@ struct Proxy {
 
 impl Proxy {
     fn start(ns: &TestNetns, way: Way) -> Self {
+        Self::start_with(ns, way, false)
+    }
+
+    fn start_with(ns: &TestNetns, way: Way, take_over: bool) -> Self {
         let (events, received) = mpsc::channel(1024);
         let (options, current) = watch::channel(RuleOptions::default());
         let told = Arc::new(Told::default());
         let (observer, name) = (told.clone(), ns.name().to_owned());
-        let work = move || serve(way, received, current, observer);
+        let work = move || serve(way, take_over, received, current, observer);
         let thread = thread::spawn(move || NetNs::named(&name).unwrap().run(work).unwrap());
         Self { events: Some(events), _options: options, told, thread: Some(thread), sent: 0 }
     }
@@ -125,6 +131,7 @@ impl Drop for Proxy {
 
 fn serve(
     way: Way,
+    take_over: bool,
     events: mpsc::Receiver<Event>,
     options: watch::Receiver<RuleOptions>,
     observer: Arc<Told>,
@@ -134,7 +141,7 @@ fn serve(
         let family = FamilyParts {
             backend: way.backend(),
             flows: Box::new(KernelFlows::new()),
-            predecessors: way.predecessors(),
+            predecessors: way.predecessors(take_over),
         };
         let pace = Pace { least: Duration::ZERO, resync: Duration::from_hours(1) };
         let parts = Parts {
@@ -327,7 +334,7 @@ fn cleanup_removes_all_of_ours_and_nothing_else() {
         drop(proxy);
         let chains = world.node.cmd(&["iptables-nft-save"]);
         assert!(world.has_table() || chains.contains("KUBE-SERVICES"), "{chains}");
-        world.node.run(backends::cleanup).unwrap();
+        world.node.run(|| backends::cleanup(false)).unwrap();
         // iptables-nft makes tables and their chains when it first needs them, and they stay, empty
         let kept = |text: &str| {
             let lines =
@@ -367,7 +374,7 @@ fn child() {
             }
         }
     });
-    serve(way, received, current, Arc::default());
+    serve(way, false, received, current, Arc::default());
     feed.join().unwrap();
 }
 

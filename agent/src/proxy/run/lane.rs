@@ -49,10 +49,27 @@ struct Waiting {
     options: Option<RuleOptions>,
     /// Why everything is to be compared, or not.
     full: bool,
+    load: Load,
+}
+
+/// What is told of changes while they wait, and when they are in force.
+#[derive(Debug, Default)]
+struct Load {
+    /// Since when the oldest waits.
     queued: Option<SystemTime>,
     triggered: Vec<SystemTime>,
     /// Changes of services and of slices.
     objects: (usize, usize),
+}
+
+impl Load {
+    /// Takes in what came later.
+    fn join(&mut self, later: Self) {
+        self.queued = self.queued.or(later.queued);
+        self.triggered.extend(later.triggered);
+        self.objects.0 += later.objects.0;
+        self.objects.1 += later.objects.1;
+    }
 }
 
 impl Waiting {
@@ -70,7 +87,7 @@ pub struct Lane {
     worker: Option<Box<Worker>>,
     waiting: Waiting,
     /// What the task that is under way carries, for its end.
-    carried: (Option<SystemTime>, Vec<SystemTime>),
+    carried: Load,
     size: usize,
     /// Events that the task under way follows, if it is a sync, and that the kernel follows.
     following: Option<u64>,
@@ -94,7 +111,7 @@ impl Lane {
             pace,
             worker: Some(worker),
             waiting: Waiting { full: true, ..Waiting::default() },
-            carried: (None, Vec::new()),
+            carried: Load::default(),
             size: 0,
             following: None,
             followed: 0,
@@ -113,9 +130,10 @@ impl Lane {
         self.family
     }
 
-    /// Objects whose changes wait: services, slices.
+    /// Objects whose changes are not in force: services, slices. Those that are being written are among them.
     pub fn pending(&self) -> (usize, usize) {
-        self.waiting.objects
+        let (waiting, carried) = (self.waiting.load.objects, self.carried.objects);
+        (waiting.0 + carried.0, waiting.1 + carried.1)
     }
 
     /// Whether it is at work on so much that notifications of it would cost more than they tell.
@@ -134,10 +152,9 @@ impl Lane {
         for (id, before) in changed {
             self.waiting.changed.entry(id).or_insert(before);
         }
-        self.waiting.triggered.extend(triggered);
-        self.waiting.objects.0 += objects.0;
-        self.waiting.objects.1 += objects.1;
-        *self.waiting.queued.get_or_insert(now)
+        let load = &mut self.waiting.load;
+        load.join(Load { queued: Some(now), triggered: triggered.to_vec(), objects });
+        load.queued.unwrap_or(now)
     }
 
     /// Options changed: everything is compared.
@@ -202,7 +219,7 @@ impl Lane {
     fn start_sync(&mut self, now: Instant, model: &Model) -> Task {
         let waiting = std::mem::take(&mut self.waiting);
         self.sync_at = now + self.pace.least;
-        self.carried = (waiting.queued, waiting.triggered);
+        self.carried = waiting.load;
         let ports = model.ports(self.family);
         let ids = waiting.changed.keys();
         let updates = ids.map(|id| (id.clone(), ports.get(id).map(Arc::clone))).collect();
@@ -236,7 +253,7 @@ impl Lane {
         self.poll_at = now + POLL;
         self.told = None;
         let failures = std::mem::take(&mut self.failures);
-        let (queued, triggered) = std::mem::take(&mut self.carried);
+        let Load { queued, triggered, .. } = std::mem::take(&mut self.carried);
         Ended { failures, told: false, queued, triggered }
     }
 
@@ -246,10 +263,8 @@ impl Lane {
         self.sync_at = now + pause.max(self.pace.least);
         self.waiting.full = true;
         // what it carried still waits
-        let (queued, mut triggered) = std::mem::take(&mut self.carried);
-        self.waiting.queued = queued.or(self.waiting.queued);
-        triggered.append(&mut self.waiting.triggered);
-        self.waiting.triggered = triggered;
+        let later = std::mem::replace(&mut self.waiting.load, std::mem::take(&mut self.carried));
+        self.waiting.load.join(later);
         let told = self.told.as_deref() == Some(reason);
         self.told = Some(reason.to_owned());
         Ended { failures: self.failures, told, ..Ended::default() }

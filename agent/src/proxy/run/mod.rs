@@ -12,13 +12,14 @@
 //! | `observer` | who is told what happens: metrics, health servers, status |
 //! | `backends` | what writes rules, by mode, and clean-up |
 //! | `alarm` | notifications of nf_tables |
-//! | `predecessor` | rules of another mode or proxy, removed when ours are in force |
+//! | `predecessor`, `ipvs` | rules of another mode or proxy, removed when ours are in force |
 //! | `lock` | one proxy per network namespace |
 
 mod alarm;
 pub mod backends;
 #[cfg(test)]
 pub mod fake;
+mod ipvs;
 #[cfg(test)]
 mod kernel;
 mod lane;
@@ -309,11 +310,11 @@ impl State {
             self.observer.flows_forgotten(family, flows, took);
         }
         let ended = lane.finish(done.worker, &done.outcome, now);
+        let (services, slices) = lane.pending();
+        self.observer.pending(family, services, slices);
         match done.outcome {
             Outcome::Synced { report, took } => {
                 log_sync(family, &report, &ended);
-                let (services, slices) = lane.pending();
-                self.observer.pending(family, services, slices);
                 let at = SystemTime::now();
                 let queued = ended.queued;
                 let triggered = &ended.triggered;

@@ -42,7 +42,7 @@ pub trait Observer: Send + Sync {
     fn changed(&self, model: &Model, changes: &Changes) {}
     /// Changes of a family wait for a sync, the oldest since `since`. Told again as more come.
     fn queued(&self, family: Family, since: SystemTime) {}
-    /// How many changes of objects wait for a sync.
+    /// How many changes of objects are not in force yet: they wait for a sync, are being written, or could not be.
     fn pending(&self, family: Family, services: usize, slices: usize) {}
     /// Rules are up to date.
     fn synced(&self, family: Family, synced: &Synced<'_>) {}

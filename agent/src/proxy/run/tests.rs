@@ -9,7 +9,7 @@ use tokio::time::{advance, sleep, timeout};
 
 use super::fake::Fake;
 use super::*;
-use crate::proxy::model::{Service, Slice};
+use crate::proxy::model::{self, Service, Slice};
 
 /// What an observer was told, as text.
 #[derive(Default)]
@@ -50,6 +50,10 @@ impl Observer for Told {
     fn health_checks(&self, checks: &BTreeMap<ServiceName, HealthCheck>) {
         let all = checks.iter().map(|(name, check)| format!("{name}={}", check.local_endpoints));
         self.note(format!("health {}", all.collect::<Vec<_>>().join(" ")));
+    }
+
+    fn pending(&self, family: Family, services: usize, slices: usize) {
+        self.note(format!("pending {family:?} {services} {slices}"));
     }
 
     fn node_changed(&self, node: &Node) {
@@ -227,15 +231,17 @@ async fn what_arrives_while_a_sync_runs_is_one_next_sync_and_the_loop_goes_on() 
         bench.send(Event::Service(service(&name))).await;
         bench.send(Event::Slice(slice(&name, &format!("10.1.1.{last}")))).await;
     }
-    let taken = async {
+    let taken = async || {
         while bench.events.capacity() < bench.events.max_capacity() {
             tokio::task::yield_now().await;
         }
     };
-    taken.await;
+    taken().await;
     let mut renewed = service("web");
     renewed.internal_local = true;
     bench.send(Event::Service(renewed)).await;
+    // or the sync that ends could be seen before it
+    taken().await;
     assert_eq!(bench.syncs().len(), 2, "nothing more is started while the lock is held");
     bench.v4.unlock();
     bench.settle().await;
@@ -304,6 +310,64 @@ async fn after_a_failure_everything_is_compared_at_growing_intervals() {
     bench.send(Event::Slice(slice("web", "10.1.0.3"))).await;
     bench.settle().await;
     assert_eq!(bench.syncs().last().unwrap(), "1");
+}
+
+/// Told with each sync until a full one finds nothing, so that the loop, which tells what is new, tells it once.
+#[test]
+fn what_a_backend_doubts_is_a_complaint_until_a_full_sync_finds_nothing() {
+    let fake = Fake::new(Family::V4, false);
+    let mut worker = Worker::new(fake.parts(), RuleOptions::default());
+    let mut complaints = |doubts: &[&str], full| {
+        fake.state().doubts = doubts.iter().map(|doubt| (*doubt).to_owned()).collect();
+        let (updates, changed) = (Vec::new(), model::Changed::new());
+        let task = worker::Task::Sync { updates, changed, options: None, full };
+        let done =
+            std::mem::replace(&mut worker, Worker::new(fake.parts(), RuleOptions::default()));
+        let done = done.run(task);
+        worker = done.worker;
+        done.complaints
+    };
+    assert_eq!(complaints(&[], true), [""; 0]);
+    assert_eq!(complaints(&["a rival"], false), [""; 0], "only a full sync looks");
+    assert_eq!(complaints(&["a rival"], true), ["a rival"]);
+    assert_eq!(complaints(&[], false), ["a rival"]);
+    assert_eq!(complaints(&[], true), [""; 0]);
+}
+
+/// What could not be written still waits, with what came meanwhile.
+#[tokio::test(start_paused = true)]
+async fn changes_are_pending_until_they_are_in_force() {
+    let bench = Bench::synced(PACE).await;
+    let pending = || bench.told.of("pending V4").pop().unwrap();
+    assert_eq!(pending(), "pending V4 0 0");
+    bench.v4.state().failures = (0..3).map(|_| "the table is away".to_owned()).collect();
+    bench.send(Event::Slice(slice("web", "10.1.0.2"))).await;
+    bench.settle().await;
+    assert_eq!((bench.told.of("failed").len(), pending().as_str()), (1, "pending V4 0 1"));
+    bench.send(Event::Service(service("db"))).await;
+    bench.settle().await;
+    assert_eq!(pending(), "pending V4 1 1");
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!((bench.told.of("failed").len(), pending().as_str()), (2, "pending V4 1 1"));
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!((bench.told.of("failed").len(), pending().as_str()), (3, "pending V4 0 0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_that_are_being_written_are_pending() {
+    let bench = Bench::synced(PACE).await;
+    bench.v4.state().locked = true;
+    bench.send(Event::Slice(slice("web", "10.1.0.2"))).await;
+    while bench.syncs().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    bench.send(Event::Slice(slice("web", "10.1.0.3"))).await;
+    while bench.told.of("pending V4").last().is_none_or(|told| told != "pending V4 0 2") {
+        tokio::task::yield_now().await;
+    }
+    bench.v4.unlock();
+    bench.settle().await;
+    assert_eq!(bench.told.of("pending V4").last().unwrap(), "pending V4 0 0");
 }
 
 #[tokio::test(start_paused = true)]

@@ -85,6 +85,8 @@ pub struct Worker {
     flows_agree: bool,
     forgotten: Option<(usize, Duration)>,
     complaints: Vec<String>,
+    /// What the backend doubted after the last full sync.
+    doubts: Vec<String>,
 }
 
 /// A bug that ended a task.
@@ -106,6 +108,7 @@ impl Worker {
             flows_agree: false,
             forgotten: None,
             complaints: Vec::new(),
+            doubts: Vec::new(),
         })
     }
 
@@ -175,6 +178,10 @@ impl Worker {
                 self.forget_flows();
                 self.is_begun = true;
                 self.remove_predecessors();
+                if report.full {
+                    self.doubts = self.backend.doubts();
+                }
+                self.complaints.extend(self.doubts.iter().cloned());
                 Outcome::Synced { report, took }
             }
             Err(error) => {

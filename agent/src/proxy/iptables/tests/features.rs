@@ -12,7 +12,7 @@ fn rules_of(family: Family, spec: Value, endpoints: &str, options: &RuleOptions)
     if !endpoints.is_empty() {
         model.set_slice(slice("s", endpoints));
     }
-    let ruleset = ruleset(family, model.ports(family), options, true);
+    let ruleset = ruleset(family, model.ports(family), options, ABILITIES);
     assert_eq!(lint::problems(&ruleset), Vec::<String>::new());
     lines(&ruleset, "default/s").lines().map(|line| short(line) + "\n").collect()
 }
@@ -177,7 +177,7 @@ fn who_is_masqueraded() {
 fn where_node_ports_answer() {
     let jumps = |family, node_ports, localhost_node_ports| {
         let options = RuleOptions { node_ports, localhost_node_ports, ..options() };
-        let ruleset = ruleset(family, &Ports::new(), &options, true);
+        let ruleset = ruleset(family, &Ports::new(), &options, ABILITIES);
         assert_eq!(lint::problems(&ruleset), Vec::<String>::new());
         let firewall = ruleset.tables["filter"].chains.contains_key(fixed::FIREWALL);
         let rules = ruleset.tables["nat"].rules("KUBE-SERVICES");
@@ -211,7 +211,7 @@ fn where_node_ports_answer() {
 #[test]
 fn the_mark_invalid_packets_and_random_ports() {
     let options = RuleOptions { masquerade_bit: 5, drop_invalid: false, ..options() };
-    let ruleset = ruleset(Family::V6, &Ports::new(), &options, false);
+    let ruleset = ruleset(Family::V6, &Ports::new(), &options, Abilities::default());
     let rules = |table: &str, chain: &str| {
         ruleset.tables[table].rules(chain).iter().map(|rule| short(rule)).collect::<Vec<_>>()
     };

@@ -106,7 +106,7 @@ fn touched(batch: &str) -> BTreeSet<String> {
 /// The chains of ports that changed, before or after.
 fn allowed(changes: &Changes, family: Family, model: &Model) -> BTreeSet<String> {
     let options = options();
-    let context = Context { family, options: &options, comments: true };
+    let context = Context { family, options: &options, comments: true, counters: false };
     let ports = changes.of(family).iter().flat_map(|(id, before)| {
         [before.clone(), model.ports(family).get(id).cloned()].into_iter().flatten()
     });
@@ -114,7 +114,7 @@ fn allowed(changes: &Changes, family: Family, model: &Model) -> BTreeSet<String>
 }
 
 fn fresh(model: &Model, family: Family) -> Ruleset {
-    ruleset(family, model.ports(family), &options(), true)
+    ruleset(family, model.ports(family), &options(), ABILITIES)
 }
 
 proptest! {
@@ -207,7 +207,7 @@ fn other_options_are_a_full_sync() {
     );
     let other = RuleOptions { masquerade_bit: 3, masquerade_all: true, ..options() };
     assert!(backend.sync(model.ports(Family::V4), &other, Scope::Changed(&nothing)).unwrap().full);
-    let expected = ruleset(Family::V4, model.ports(Family::V4), &other, true);
+    let expected = ruleset(Family::V4, model.ports(Family::V4), &other, ABILITIES);
     assert_eq!(fake.get().ruleset().to_string(), expected.to_string());
 }
 

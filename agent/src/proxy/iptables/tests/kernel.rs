@@ -1,6 +1,7 @@
 //! Both variants of iptables, in namespaces: what the kernel holds is what was asked for.
 
 use netns_tools::iptables::Backend as Variant;
+use netns_tools::nfacct::PacketCounters;
 use netns_tools::testing::TestNetns;
 
 use super::incremental::in_order;
@@ -77,7 +78,8 @@ fn meanings(ruleset: &Ruleset) -> Vec<(String, Vec<u64>)> {
 }
 
 fn expect(program: &mut Iptables, model: &Model, family: Family) {
-    let wanted = ruleset(family, model.ports(family), &options(), true);
+    let abilities = Abilities { random_fully: true, counters: true };
+    let wanted = ruleset(family, model.ports(family), &options(), abilities);
     let found = saved(program);
     for (wanted, found) in meanings(&wanted).iter().zip(&meanings(&found)) {
         assert_eq!(wanted, found);
@@ -229,6 +231,35 @@ fn half_of_the_chains_are_there() {
     });
 }
 
+/// The counters are there as long as rules name them, and go with clean-up.
+#[test]
+fn packets_are_counted_under_kube_proxys_names() {
+    in_each(|mut program, family| {
+        let mut counters = PacketCounters::open().unwrap();
+        let model = everything(family);
+        let mut backend = IptablesBackend::of(program.clone());
+        let plan = backend.plan(model.ports(family), &options()).unwrap();
+        assert!(plan.contains("--nfacct-name ct_state_invalid_dropped_pkts -j DROP"), "{plan}");
+        assert_eq!(counters.get(counters::INVALID).unwrap(), None, "a plan changes nothing");
+        backend.sync(model.ports(family), &options(), Scope::Full).unwrap();
+        let rules = saved(&mut program).to_string();
+        let of_localhost = rules.matches("localhost_nps_accepted_pkts").count();
+        // of eight services, those with any endpoint, and 127.0.0.1 is of IPv4 only
+        assert_eq!(of_localhost, if family == Family::V4 { 6 } else { 0 }, "{rules}");
+        let zero = netns_tools::nfacct::Count::default();
+        for name in [counters::INVALID, counters::LOCALHOST] {
+            assert_eq!(counters.get(name).unwrap(), Some(zero), "{name}");
+        }
+        backend.cleanup().unwrap();
+        for name in [counters::INVALID, counters::LOCALHOST] {
+            assert_eq!(counters.get(name).unwrap(), None, "{name}");
+        }
+        // somebody flushed rules and counters alike
+        backend.sync(model.ports(family), &options(), Scope::Full).unwrap();
+        expect(&mut program, &model, family);
+    });
+}
+
 #[test]
 fn a_host_with_rules_of_both_variants_is_refused() {
     let ns = TestNetns::new("pipt");
@@ -243,4 +274,28 @@ fn a_host_with_rules_of_both_variants_is_refused() {
             "{error}"
         );
     });
+}
+
+/// What comes later is told, and keeps no service from being served.
+#[test]
+fn rules_of_the_other_variant_that_come_later_are_doubted() {
+    for (own, other) in [(Variant::Nft, Variant::Legacy), (Variant::Legacy, Variant::Nft)] {
+        let ns = TestNetns::new("pipt");
+        ns.run(|| {
+            let model = everything(Family::V4);
+            let ports = model.ports(Family::V4);
+            let mut backend = IptablesBackend::of(Iptables::variant(Family::V4, own).unwrap());
+            backend.sync(ports, &options(), Scope::Full).unwrap();
+            assert_eq!(backend.doubts(), [""; 0], "{own:?}");
+            let mut other = Iptables::variant(Family::V4, other).unwrap();
+            other.restore(&"*filter\n-A INPUT -j ACCEPT\nCOMMIT\n").unwrap();
+            assert_eq!(backend.sync(ports, &options(), Scope::Full).unwrap().changes, 0);
+            let doubts = backend.doubts();
+            assert_eq!(doubts.len(), 1, "{own:?}");
+            assert!(
+                doubts[0].contains("neither sees the other's: look at them with"),
+                "{doubts:?}"
+            );
+        });
+    }
 }

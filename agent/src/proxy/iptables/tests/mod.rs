@@ -16,6 +16,9 @@ use super::*;
 use crate::proxy::model::{Event, Model, Node, Service, Slice};
 use crate::proxy::options::LocalTraffic;
 
+/// What most hosts can do, but for counters.
+const ABILITIES: Abilities = Abilities { random_fully: true, counters: false };
+
 /// A fake that the test can still look at.
 #[derive(Clone)]
 struct SharedFake(Arc<Mutex<FakeRules>>);

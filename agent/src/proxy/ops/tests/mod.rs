@@ -397,6 +397,7 @@ async fn the_loop_tells_what_it_does() {
         "kubeproxy_sync_proxy_rules_service_changes_total 1",
         "kubeproxy_sync_proxy_rules_endpoint_changes_total 1",
         "kubeproxy_sync_proxy_rules_endpoint_changes_pending 1",
+        "kubeproxy_sync_proxy_rules_service_changes_pending 1",
         "kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family=\"IPv4\",traffic_policy=\"internal\"} 1",
         "kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family=\"IPv4\"} 1",
     ] {

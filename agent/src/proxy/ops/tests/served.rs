@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 
 use super::*;
 
-const NOWHERE: Listeners = Listeners { metrics: None, health: None, hard_fail: false };
+const NOWHERE: Listeners =
+    Listeners { metrics: None, health: None, hard_fail: false, names: SettingNames::KUBE_PROXY };
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -101,6 +102,7 @@ fn health_is_for_everybody_and_metrics_are_for_this_host() {
         metrics: Some("127.0.0.1:10249".parse().unwrap()),
         health: Some("0.0.0.0:10256".parse().unwrap()),
         hard_fail: true,
+        ..NOWHERE
     };
     let running = Running::start(&node, listeners);
     for address in ["10.9.0.1:10256", "[fd00::1]:10256"] {
@@ -128,8 +130,8 @@ fn a_port_that_is_taken_is_told_and_tried_again() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async { ops(Mode::Iptables).0.serve(hard).unwrap_err().to_string() })
     });
-    let want = "the metrics server cannot listen at 127.0.0.1:10249; free the port (`ss -ltnp sport = :10249`), set metricsBindAddress, \
-                or set bindAddressHardFail to false";
+    let want = "the metrics server cannot listen at 127.0.0.1:10249; free the port (`ss -ltnp sport = :10249`; kube-proxy has the \
+                same one), set metricsBindAddress, or set bindAddressHardFail to false";
     assert_eq!(error, want);
 
     let running = Running::start(&node, listeners);
@@ -140,7 +142,7 @@ fn a_port_that_is_taken_is_told_and_tried_again() {
         "the health check of service ns/a cannot be answered at 127.0.0.1:32000: Address already in use (os error 98); see who has the \
          port with `ss -ltnp sport = :32000`",
         "the metrics server cannot listen at 127.0.0.1:10249: Address already in use (os error 98); see who has the port with `ss -ltnp \
-         sport = :10249`, or set metricsBindAddress; it is tried again every 5 s",
+         sport = :10249` (kube-proxy has the same one), or set metricsBindAddress; it is tried again every 5 s",
     ];
     assert_eq!(running.ops.problems(), want);
     assert_eq!(
