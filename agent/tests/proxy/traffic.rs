@@ -385,7 +385,7 @@ fn unreachables(ns: &TestNetns) -> u64 {
 fn tcp_is_refused_by_a_reset_with_nftables() {
     let net = Net::new();
     let mut model = model(&examples(""));
-    let _programmed = Programmed::new(Mode::Nftables, net.node.ns(), &mut model, &options());
+    let _programmed = Programmed::new(Way::Nftables, net.node.ns(), &mut model, &options());
     let to = |protocol, to| attempt(None, to, protocol);
     let at_node = |family, index| SocketAddr::new(NODE.ip(family), node_port(index));
     let other_port = |family| SocketAddr::new(cluster_ip(family, 1), 81);
