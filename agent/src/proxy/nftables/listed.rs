@@ -9,22 +9,67 @@ use netns_tools::nftables::{
 
 use super::layout::{self, COMMENT, SetName};
 use super::objects::{ChainObject, Elements, Objects};
+use super::summary::{Hashes, Sum, Summary};
 
 type Result<T> = std::result::Result<T, NftError>;
 
 /// What is there under our name.
 #[derive(Debug)]
-pub enum Found {
+pub enum Found<T> {
     /// No table.
     Nothing,
     /// A table of another layout: of another version, or changed by somebody.
     Other,
     /// Our table.
-    Table(Box<Objects>),
+    Table(Box<T>),
 }
 
 /// Reads the table.
-pub fn look(kernel: &mut Nftables, family: Family) -> Result<Found> {
+pub fn look(kernel: &mut Nftables, family: Family) -> Result<Found<Objects>> {
+    let mut actual = match frame(kernel, family)? {
+        Found::Table(actual) => actual,
+        other => return Ok(other),
+    };
+    for set in SetName::ALL {
+        let elements = if set.is_written_by_rules() {
+            Vec::new()
+        } else {
+            kernel.elements(layout::table(family), set.name())?
+        };
+        match elements_of(set, family, elements) {
+            Some(elements) => drop(actual.sets.insert(set, elements)),
+            None => return Ok(Found::Other),
+        }
+    }
+    Ok(Found::Table(actual))
+}
+
+/// Reads the table without keeping what is in its sets.
+pub fn summary(kernel: &mut Nftables, family: Family, hashes: &Hashes) -> Result<Found<Summary>> {
+    let mut actual = Summary::new(hashes);
+    actual.objects = match frame(kernel, family)? {
+        Found::Table(objects) => *objects,
+        Found::Nothing => return Ok(Found::Nothing),
+        Found::Other => return Ok(Found::Other),
+    };
+    for set in SetName::ALL {
+        let mut sum = Sum::default();
+        if !set.is_written_by_rules() {
+            let part = |elements: Vec<ListedElement>| {
+                let mut part = Sum::default();
+                elements.iter().for_each(|one| part.add(hashes, &one.key, one.data.as_ref()));
+                part
+            };
+            let parts = kernel.elements_by(layout::table(family), set.name(), part)?;
+            parts.into_iter().for_each(|part| sum.merge(part));
+        }
+        actual.set(set, sum);
+    }
+    Ok(Found::Table(Box::new(actual)))
+}
+
+/// Reads all of the table but what is in its sets.
+fn frame(kernel: &mut Nftables, family: Family) -> Result<Found<Objects>> {
     let table = layout::table(family);
     let tables = kernel.tables()?;
     let Some(found) = tables.iter().find(|found| found.id() == table) else {
@@ -42,17 +87,6 @@ pub fn look(kernel: &mut Nftables, family: Family) -> Result<Found> {
     for rule in kernel.rules(table, None)? {
         let chain = actual.chains.entry(rule.chain.as_str().into()).or_default();
         chain.rules.push(rule_of(family, rule));
-    }
-    for set in SetName::ALL {
-        let elements = if set.is_written_by_rules() {
-            Vec::new()
-        } else {
-            kernel.elements(table, set.name())?
-        };
-        match elements_of(set, family, elements) {
-            Some(elements) => drop(actual.sets.insert(set, elements)),
-            None => return Ok(Found::Other),
-        }
     }
     Ok(Found::Table(Box::new(actual)))
 }

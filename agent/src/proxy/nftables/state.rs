@@ -15,7 +15,7 @@ use super::super::options::{NodePortAddresses, RuleOptions};
 use super::layout::SetName;
 use super::port::{Contribution, Entry, Shared, contribution};
 use super::skeleton;
-use super::transaction::{Change, Transaction};
+use super::transaction::{Change, Sink, Transaction};
 
 /// What the table holds if the last transaction was made.
 #[derive(Clone, Debug)]
@@ -73,6 +73,19 @@ impl Difference {
 impl State {
     /// The state of a table that is made anew, and the transaction that makes it.
     pub fn begin(family: Family, ports: &Ports, options: &RuleOptions) -> (Self, Transaction) {
+        let mut transaction = Transaction::default();
+        let state = Self::begin_into(family, ports, options, &mut transaction);
+        (state, transaction.by_set())
+    }
+
+    /// The state of a table that is made anew. What makes it is told, one port after the other: elements of all sets in turn, and
+    /// each chain before what leads to it.
+    pub fn begin_into(
+        family: Family,
+        ports: &Ports,
+        options: &RuleOptions,
+        sink: &mut dyn Sink,
+    ) -> Self {
         let mut state = Self {
             family,
             options: options.clone(),
@@ -80,11 +93,11 @@ impl State {
             shared: HashMap::new(),
             elements: BTreeMap::new(),
         };
-        let mut transaction = Transaction::default();
-        state.skeleton(&mut transaction);
-        let everything = ports.iter().map(|(id, port)| (id, Some(port)));
-        state.replace(everything, &mut transaction);
-        (state, transaction)
+        state.skeleton(sink);
+        for (id, port) in ports {
+            state.replace(std::iter::once((id, Some(port))), sink);
+        }
+        state
     }
 
     /// Takes in ports that changed; answers with what must be done for it.
@@ -126,16 +139,18 @@ impl State {
         own.chain(shared).map(|(set, key, _)| (set, key)).collect()
     }
 
-    fn skeleton(&mut self, transaction: &mut Transaction) {
-        transaction.push(Change::AddTable);
-        transaction.changes.extend(SetName::ALL.map(Change::AddSet));
+    fn skeleton(&mut self, sink: &mut dyn Sink) {
+        sink.push(Change::AddTable);
+        for set in SetName::ALL {
+            sink.push(Change::AddSet(set));
+        }
         let chains = skeleton::chains(self.family, &self.options);
         for (name, base, _) in &chains {
-            transaction.push(Change::AddChain { name: (*name).into(), base: *base });
+            sink.push(Change::AddChain { name: (*name).into(), base: *base });
         }
         for (name, _, rules) in chains {
             let rules = rules.into_iter();
-            rules.for_each(|rule| transaction.push(Change::AddRule { chain: name.into(), rule }));
+            rules.for_each(|rule| sink.push(Change::AddRule { chain: name.into(), rule }));
         }
         let listed: Vec<IpAddr> = match &self.options.node_ports {
             NodePortAddresses::Any => Vec::new(),
@@ -148,7 +163,7 @@ impl State {
         listed.dedup();
         for ip in listed {
             let (set, key) = (SetName::NodePortIps, Key::new(ip));
-            transaction.push(Change::AddElement { set, key, data: None });
+            sink.push(Change::AddElement { set, key, data: None });
             *self.elements.entry(set).or_default() += 1;
         }
     }
@@ -156,7 +171,7 @@ impl State {
     fn replace<'p>(
         &mut self,
         changed: impl Iterator<Item = (&'p PortId, Option<&'p Arc<ServicePort>>)>,
-        transaction: &mut Transaction,
+        sink: &mut dyn Sink,
     ) {
         let mut difference = Difference::default();
         for (id, port) in changed {
@@ -173,7 +188,7 @@ impl State {
         }
         difference.settle();
         let (needed, unneeded) = self.count_shared(std::mem::take(&mut difference.shared));
-        self.write(difference, &needed, &unneeded, transaction);
+        self.write(difference, &needed, &unneeded, sink);
     }
 
     /// Answers what is needed for the first time, and what is not needed any more.
@@ -205,35 +220,34 @@ impl State {
         difference: Difference,
         needed: &[Shared],
         unneeded: &[Shared],
-        transaction: &mut Transaction,
+        sink: &mut dyn Sink,
     ) {
         let chains: Vec<_> = needed.iter().filter_map(|shared| self.chain(shared)).collect();
         for (name, _) in &chains {
-            transaction.push(Change::AddChain { name: name.clone(), base: None });
+            sink.push(Change::AddChain { name: name.clone(), base: None });
         }
         for (name, rules) in chains {
             let rules = rules.into_iter();
-            rules.for_each(|rule| transaction.push(Change::AddRule { chain: name.clone(), rule }));
+            rules.for_each(|rule| sink.push(Change::AddRule { chain: name.clone(), rule }));
         }
         let mut removed = difference.removed;
         removed.extend(unneeded.iter().filter_map(element));
         removed.sort_by_key(|(set, ..)| *set);
         for (set, key, _) in removed {
             *self.elements.entry(set).or_default() -= 1;
-            transaction.push(Change::DeleteElement { set, key });
+            sink.push(Change::DeleteElement { set, key });
         }
         let mut added = difference.added;
         added.extend(needed.iter().filter_map(element));
         added.sort_by_key(|(set, ..)| *set);
-        transaction.changes.reserve_exact(added.len());
         for (set, key, data) in added {
             *self.elements.entry(set).or_default() += 1;
-            transaction.push(Change::AddElement { set, key, data });
+            sink.push(Change::AddElement { set, key, data });
         }
         // what leads on to others goes first: routes are in the order of their kinds, and what is led to has the first
         for shared in unneeded.iter().rev() {
             if let Some(name) = chain_name(shared) {
-                transaction.push(Change::DeleteChain(name));
+                sink.push(Change::DeleteChain(name));
             }
         }
     }
