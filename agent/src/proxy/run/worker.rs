@@ -175,6 +175,9 @@ impl Worker {
                 self.forget_flows();
                 self.is_begun = true;
                 self.remove_predecessors();
+                if report.full {
+                    crate::memory::give_back();
+                }
                 Outcome::Synced { report, took }
             }
             Err(error) => {
