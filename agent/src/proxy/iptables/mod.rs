@@ -164,9 +164,9 @@ impl IptablesBackend {
         let context = self.context(options, endpoints(ports));
         let fixed = self.fixed(context)?;
         let found = Found::read(self.rules.as_mut())?;
-        let input = full::difference(context, &fixed, ports, found, Input::new(self.cut));
+        let (input, totals) =
+            full::difference(context, &fixed, ports, found, Input::new(self.cut));
         self.commit(&input)?;
-        let totals = Totals::of(context, &fixed, ports);
         self.remember(options, totals)?;
         Ok(report(true, &input, totals))
     }
@@ -255,7 +255,7 @@ impl Backend for IptablesBackend {
         let context = self.context(options, endpoints(ports));
         let fixed = self.fixed(context)?;
         let found = Found::read(self.rules.as_mut())?;
-        Ok(full::difference(context, &fixed, ports, found, Input::new(self.cut)).to_string())
+        Ok(full::difference(context, &fixed, ports, found, Input::new(self.cut)).0.to_string())
     }
 
     fn compare(
