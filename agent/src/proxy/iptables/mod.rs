@@ -164,8 +164,7 @@ impl IptablesBackend {
         let context = self.context(options, endpoints(ports));
         let fixed = self.fixed(context)?;
         let found = Found::read(self.rules.as_mut())?;
-        let (input, totals) =
-            full::difference(context, &fixed, ports, found, Input::new(self.cut));
+        let (input, totals) = full::difference(context, &fixed, ports, found, Input::new(self.cut));
         self.commit(&input)?;
         self.remember(options, totals)?;
         Ok(report(true, &input, totals))

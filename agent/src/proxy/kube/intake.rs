@@ -229,7 +229,9 @@ impl Kind for Slices {
 
     fn convert(&mut self, object: &EndpointSlice) -> Result<Option<Slice>, Refused> {
         let mut slice = Slice::of(object);
-        slice.iter_mut().for_each(|slice| self.share(slice));
+        if let Some(slice) = &mut slice {
+            self.share(slice);
+        }
         Ok(slice)
     }
 

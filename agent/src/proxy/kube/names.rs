@@ -47,7 +47,9 @@ mod tests {
     fn the_same_text_is_the_same_name() {
         let mut names = Names::default();
         let mut all: Vec<Arc<str>> = ["a", "b", "a"].map(Arc::from).into();
-        all.iter_mut().for_each(|name| names.share(name));
+        for name in &mut all {
+            names.share(name);
+        }
         assert!(Arc::ptr_eq(&all[0], &all[2]) && !Arc::ptr_eq(&all[0], &all[1]));
         assert_eq!((&*all[0], &*all[1]), ("a", "b"));
     }

@@ -57,11 +57,15 @@ pub fn summary(kernel: &mut Nftables, family: Family, hashes: &Hashes) -> Result
         if !set.is_written_by_rules() {
             let part = |elements: Vec<ListedElement>| {
                 let mut part = Sum::default();
-                elements.iter().for_each(|one| part.add(hashes, &one.key, one.data.as_ref()));
+                for element in elements {
+                    part.add(hashes, &element.key, element.data.as_ref());
+                }
                 part
             };
             let parts = kernel.elements_by(layout::table(family), set.name(), part)?;
-            parts.into_iter().for_each(|part| sum.merge(part));
+            for part in parts {
+                sum.merge(part);
+            }
         }
         actual.set(set, sum);
     }

@@ -26,11 +26,11 @@ impl Sum {
     /// Takes in an element. Keys are compared by their bytes.
     pub fn add(&mut self, hashes: &Hashes, key: &Key, data: Option<&Data>) {
         self.count += 1;
-        for (sum, hash) in self.sums.iter_mut().zip(&hashes.0) {
-            let mut hasher = hash.build_hasher();
-            key.as_slice().hash(&mut hasher);
-            hash_data(data, &mut hasher);
-            *sum = sum.wrapping_add(hasher.finish());
+        for (sum, function) in self.sums.iter_mut().zip(&hashes.0) {
+            let mut state = function.build_hasher();
+            key.as_slice().hash(&mut state);
+            hash_data(data, &mut state);
+            *sum = sum.wrapping_add(state.finish());
         }
     }
 
@@ -43,13 +43,13 @@ impl Sum {
     }
 }
 
-fn hash_data(data: Option<&Data>, hasher: &mut impl Hasher) {
+fn hash_data(data: Option<&Data>, state: &mut impl Hasher) {
     match data {
-        None => 0_u8.hash(hasher),
-        Some(Data::Value(value)) => (1_u8, value.as_slice()).hash(hasher),
+        None => 0_u8.hash(state),
+        Some(Data::Value(value)) => (1_u8, value.as_slice()).hash(state),
         // the verdict of all our maps
-        Some(Data::Verdict(Verdict::Goto(chain))) => (2_u8, chain).hash(hasher),
-        Some(Data::Verdict(other)) => (3_u8, format!("{other:?}")).hash(hasher),
+        Some(Data::Verdict(Verdict::Goto(chain))) => (2_u8, chain).hash(state),
+        Some(Data::Verdict(other)) => (3_u8, format!("{other:?}")).hash(state),
     }
 }
 
@@ -96,19 +96,21 @@ impl Sink for Summary {
 mod tests {
     use super::*;
 
-    fn element(host: u8, data: Option<Data>) -> Change {
+    fn element(host: u8, data: impl Into<Option<Data>>) -> Change {
         let key = Key::new(std::net::Ipv4Addr::new(10, 0, 0, host)).and(6_u8).and(80_u16);
-        Change::AddElement { set: SetName::Services, key, data }
+        Change::AddElement { set: SetName::Services, key, data: data.into() }
     }
 
-    fn to(chain: &str) -> Option<Data> {
-        Some(Data::Verdict(Verdict::Goto(chain.into())))
+    fn to(chain: &str) -> Data {
+        Data::Verdict(Verdict::Goto(chain.into()))
     }
 
     fn summary(hashes: &Hashes, changes: impl IntoIterator<Item = Change>) -> Summary {
         let mut summary = Summary::new(hashes);
         summary.push(Change::AddSet(SetName::Services));
-        changes.into_iter().for_each(|change| summary.push(change));
+        for change in changes {
+            summary.push(change);
+        }
         summary
     }
 
@@ -126,7 +128,7 @@ mod tests {
             vec![element(1, to("a"))],
             vec![element(1, to("b")), element(2, to("a"))],
             vec![element(1, to("a")), element(3, to("b"))],
-            vec![element(1, to("a")), element(2, None)],
+            vec![element(1, to("a")), element(2, None::<Data>)],
             vec![element(1, to("a")), element(2, value)],
             vec![element(1, to("a")), element(2, to("b")), element(2, to("b"))],
         ] {
@@ -143,7 +145,9 @@ mod tests {
         let key = |host: u8| Key::new(host);
         let sum = |hosts: &[u8]| {
             let mut sum = Sum::default();
-            hosts.iter().for_each(|host| sum.add(&hashes, &key(*host), None));
+            for host in hosts {
+                sum.add(&hashes, &key(*host), None);
+            }
             sum
         };
         let mut parts = sum(&[3]);

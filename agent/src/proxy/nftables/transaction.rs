@@ -100,7 +100,7 @@ impl Transaction {
                     let (run, behind) =
                         self.changes[self.changes.len() - more.len() - 1..].split_at(alike);
                     rest = behind;
-                    encode_elements(*set, run, family, batch)
+                    encode_elements(*set, run, family, batch);
                 }
                 other => encode_one(other, family, batch),
             }
@@ -171,7 +171,8 @@ fn encode_one(change: &Change, family: Family, batch: &mut Batch) {
         Change::FlushChain(chain) => batch.flush_chain(table, chain),
         Change::DeleteChain(chain) => batch.delete_chain(table, chain),
         Change::AddElement { set, .. } | Change::DeleteElement { set, .. } => {
-            return encode_elements(*set, std::slice::from_ref(change), family, batch);
+            encode_elements(*set, std::slice::from_ref(change), family, batch);
+            batch
         }
     };
 }
