@@ -39,12 +39,12 @@ pub struct Figures {
     pub change_worst: f64,
     /// What the process holds after the first sync, after the changes, and at most.
     pub memory: [f64; 3],
-    /// Processor time per time of the program while nothing happens, in percent.
-    pub idle: f64,
+    /// Processor time per time of the program while nothing happens, in percent, if it was watched.
+    pub idle: Option<f64>,
 }
 
-/// Measures the program at `agent` in namespaces of its own. It is watched doing nothing for as long as `idle`.
-pub fn measure(agent: &Path, mode: Mode, size: Size, idle: Duration) -> Outcome<Figures> {
+/// Measures the program at `agent` in namespaces of its own. It is watched doing nothing for as long as `idle`, if at all.
+pub fn measure(agent: &Path, mode: Mode, size: Size, idle: Option<Duration>) -> Outcome<Figures> {
     let topology = Topology::new(size);
     let node = &topology.node;
     choose_variant(node, mode);
@@ -178,7 +178,7 @@ impl Agent {
         Ok(Self { child, started })
     }
 
-    fn measure(mut self, api: &Server, size: Size, idle: Duration) -> Outcome<Figures> {
+    fn measure(mut self, api: &Server, size: Size, idle: Option<Duration>) -> Outcome<Figures> {
         let process = Process::of(self.child.id());
         self.wait_for(size, world::SERVER, PATIENCE, Duration::from_millis(1))?;
         let took = self.started.elapsed();
@@ -193,15 +193,21 @@ impl Agent {
             self.wait_for(size, server, PATIENCE_OF_A_CHANGE, Duration::from_micros(200))?;
             changes.push(start.elapsed().as_secs_f64() * 1e3);
         }
-        std::thread::sleep(BEFORE_IDLE.saturating_sub(self.started.elapsed().saturating_sub(took)));
-        let Spent { wall, cpu } = process.spend(idle)?;
+        let idle = idle.map(|time| self.watch(took, time)).transpose()?;
         Ok(Figures {
             first: took.as_secs_f64() * 1e3,
             change_worst: changes.iter().copied().fold(0.0, f64::max),
             change: median(changes),
             memory: [after_first, process.memory("VmRSS:")?, process.memory("VmHWM:")?],
-            idle: 100.0 * cpu / wall,
+            idle,
         })
+    }
+
+    /// What part of the time it works, in percent, though nothing happens. `took`: the first sync.
+    fn watch(&self, took: Duration, time: Duration) -> Outcome<f64> {
+        std::thread::sleep(BEFORE_IDLE.saturating_sub(self.started.elapsed().saturating_sub(took)));
+        let Spent { wall, cpu } = Process::of(self.child.id()).spend(time)?;
+        Ok(100.0 * cpu / wall)
     }
 
     /// Makes connections to the last service until one reaches this server.

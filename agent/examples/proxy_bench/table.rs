@@ -89,7 +89,7 @@ impl Line {
                 let held = program.memory[1] * 1.048_576;
                 goals.push(goal("memory of the program", held, 60.0, "MB"));
             }
-            goals.push(goal("idle", program.idle, 0.5, "%"));
+            goals.extend(program.idle.map(|idle| goal("idle", idle, 0.5, "%")));
         }
         goals
     }
@@ -143,13 +143,13 @@ impl Table {
             let held = figures.memory.map(|mib| format!("{:.0}", mib * 1.048_576)).join(", ");
             writeln!(
                 f,
-                "| {} {} | {} | {} ({}) | {held} | {:.2} % | {}, {}, {memory} |",
+                "| {} {} | {} | {} ({}) | {held} | {} | {}, {}, {memory} |",
                 line.mode,
                 line.size,
                 Time(figures.first),
                 Time(figures.change),
                 Time(figures.change_worst),
-                figures.idle,
+                figures.idle.map_or_else(|| "-".to_owned(), |idle| format!("{idle:.2} %")),
                 told(first),
                 told(change),
             )?;
