@@ -68,6 +68,7 @@ fn flag(key: &Key) -> Arg {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    crate::memory::economise();
     let matches = match command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {

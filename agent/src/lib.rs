@@ -6,6 +6,7 @@ pub mod cli;
 pub mod daemon;
 pub mod image;
 pub mod log;
+pub mod memory;
 pub mod network;
 pub mod node;
 pub mod pod;

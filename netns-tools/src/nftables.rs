@@ -195,12 +195,22 @@ impl Nftables {
 
     /// The elements of a set or map; none if it is not there.
     pub fn elements(&mut self, table: Table<'_>, set: &str) -> Result<Vec<ListedElement>> {
-        let query = query(NFT_MSG_GETSETELEM, table.family.number(), |to| {
-            to.name(NFTA_SET_ELEM_LIST_TABLE, table.name);
-            to.name(NFTA_SET_ELEM_LIST_SET, set);
+        Ok(self.elements_by(table, set, |elements| elements)?.into_iter().flatten().collect())
+    }
+
+    /// What `read` makes of the elements of a set or map, so many at a time as the kernel tells at once: for sets of which not all
+    /// elements need be in memory. None if it is not there.
+    pub fn elements_by<T>(
+        &mut self,
+        table: Table<'_>,
+        set: &str,
+        read: impl Fn(Vec<ListedElement>) -> T,
+    ) -> Result<Vec<T>> {
+        let query = elements_query(table, set);
+        let listed = self.list("list the elements of a set", query, |bytes| {
+            Ok(listed::elements(bytes)?.map(&read))
         });
-        let listed = self.list("list the elements of a set", query, listed::elements);
-        Ok(none_if_not_found(listed)?.into_iter().flatten().collect())
+        none_if_not_found(listed)
     }
 
     /// Whether a set or map has an element with the key of this one; also false if there is no such set.
@@ -238,6 +248,13 @@ impl Nftables {
     ) -> Result<Vec<T>> {
         self.exchange.list(query?, read).map_err(|failure| NftError::new(operation, failure))
     }
+}
+
+fn elements_query(table: Table<'_>, set: &str) -> Result<Query> {
+    query(NFT_MSG_GETSETELEM, table.family.number(), |to| {
+        to.name(NFTA_SET_ELEM_LIST_TABLE, table.name);
+        to.name(NFTA_SET_ELEM_LIST_SET, set);
+    })
 }
 
 fn none_if_not_found<T>(listed: Result<Vec<T>>) -> Result<Vec<T>> {

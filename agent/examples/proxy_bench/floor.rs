@@ -10,6 +10,7 @@ use netns_tools::nftables::{Batch, Family, Nftables, Table};
 use netns_tools::testing::TestNetns;
 
 use crate::subject::Mode;
+use crate::topology::{Connects, Topology};
 use crate::world::{self, Size};
 use crate::{Outcome, median};
 
@@ -169,4 +170,41 @@ fn smallest_commit(ns: &TestNetns, rounds: usize) -> Outcome<f64> {
         }
     }
     Ok(median(times))
+}
+
+/// What a connection costs that the least possible rules translate.
+#[derive(Clone, Copy, Debug)]
+pub struct Nat {
+    /// One rule with one address.
+    pub rule: Connects,
+    /// One map.
+    pub map: Connects,
+}
+
+/// Measures the translation itself, in namespaces of their own: what of a service's cost is the kernel's.
+pub fn nat(size: Size) -> Outcome<Nat> {
+    let (service, server) = (world::cluster_ip(size.last()), world::SERVER);
+    let (port, target) = (world::PORT, world::TARGET);
+    let rule = format!("ip daddr {service} tcp dport {port} dnat to {server}:{target}");
+    let elements = format!("{{ {service} . {port} : {server} . {target} }}");
+    let map = format!("meta l4proto tcp dnat ip to ip daddr . tcp dport map {elements}");
+    let measure = |rule: &str| {
+        let topology = Topology::new(size);
+        let _servers = topology.serve()?;
+        load(&topology.node, &["nft", "-f", "-"], &nat_table(rule))?;
+        topology.connect(service)
+    };
+    Ok(Nat { rule: measure(&rule)?, map: measure(&map)? })
+}
+
+/// A rule where packets come in, and masquerade of what the node itself sent, as services need it.
+fn nat_table(rule: &str) -> String {
+    let (server, target) = (world::SERVER, world::TARGET);
+    format!(
+        "table ip floor {{\n\
+         chain in {{ type nat hook prerouting priority dstnat; {rule}; }}\n\
+         chain out {{ type nat hook output priority -100; {rule}; }}\n\
+         chain post {{ type nat hook postrouting priority srcnat; fib saddr type local ct status dnat \
+         ip daddr {server} tcp dport {target} masquerade fully-random; }}\n}}\n"
+    )
 }

@@ -1,7 +1,7 @@
 //! What a connection costs.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use netns_tools::testing::TestNetns;
 
+use crate::topology::Pair;
 use crate::world::{self, PORT, SERVER, Size, TARGET};
 use crate::{Outcome, median};
 
@@ -54,38 +55,38 @@ impl Drop for Server<'_> {
     }
 }
 
-/// Medians in microseconds: to the last service, and to its endpoint. They take turns.
-pub fn connect(size: Size) -> Outcome<[f64; 2]> {
-    let service = SocketAddr::new(IpAddr::V4(world::cluster_ip(size.last())), PORT);
-    let direct = SocketAddr::new(IpAddr::V4(SERVER), TARGET);
+/// To a service, and to the endpoint of the last one. They take turns.
+pub fn connect(service: &SocketAddr) -> Outcome<Pair> {
+    let direct = SocketAddr::from((SERVER, TARGET));
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..CONNECTIONS {
-        for (to, times) in [service, direct].iter().zip(&mut times) {
+        for (to, times) in [*service, direct].iter().zip(&mut times) {
             times.push(once(to)?);
         }
     }
-    Ok(times.map(median))
+    let [service, direct] = times.map(median);
+    Ok(Pair { service, direct })
 }
 
 /// Makes connections to the last service until one reaches this server.
 pub fn wait_for(size: Size, server: Ipv4Addr) -> Outcome {
-    let service = SocketAddr::new(IpAddr::V4(world::cluster_ip(size.last())), PORT);
+    let service = SocketAddr::from((world::cluster_ip(size.last()), PORT));
     let patience = Instant::now() + Duration::from_secs(10);
     while Instant::now() < patience {
-        let mut told = [0];
-        let answer = TcpStream::connect_timeout(&service, Duration::from_secs(1))
-            .and_then(|mut stream| stream.read_exact(&mut told));
-        if answer.is_ok() && told == server.octets()[3..] {
+        if asked(&service) == Some(server.octets()[3]) {
             return Ok(());
         }
     }
     Err(format!("{service} does not lead to {server}").into())
 }
 
-/// Median in microseconds of a connection where there are no rules yet.
-pub fn bare() -> Outcome<f64> {
-    let direct = SocketAddr::new(IpAddr::V4(SERVER), TARGET);
-    Ok(median((0..CONNECTIONS).map(|_| once(&direct)).collect::<Outcome<_>>()?))
+/// Which server answers there: the last part of its address. `None`: nobody.
+pub fn asked(service: &SocketAddr) -> Option<u8> {
+    let mut told = [0];
+    let mut stream = TcpStream::connect_timeout(service, Duration::from_secs(1)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+    stream.read_exact(&mut told).ok()?;
+    Some(told[0])
 }
 
 fn once(to: &SocketAddr) -> Outcome<f64> {

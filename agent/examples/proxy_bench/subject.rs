@@ -88,14 +88,10 @@ pub struct Figures {
     pub look: f64,
     /// The most memory that the process held.
     pub memory: f64,
-    /// A connection to the last service, one to its endpoint without the service, and one before there were any rules; medians in
-    /// microseconds.
-    pub connect: [f64; 3],
 }
 
 impl Figures {
-    fn numbers(&self) -> [f64; 11] {
-        let [service, direct, bare] = self.connect;
+    fn numbers(&self) -> [f64; 8] {
         [
             self.first,
             self.first_cpu,
@@ -105,9 +101,6 @@ impl Figures {
             self.follow,
             self.look,
             self.memory,
-            service,
-            direct,
-            bare,
         ]
     }
 
@@ -119,34 +112,12 @@ impl Figures {
     /// What another process measured.
     pub fn of_words(text: &str) -> Outcome<Self> {
         let numbers: Result<Vec<f64>, _> = text.split_whitespace().map(str::parse).collect();
-        let [
-            first,
-            first_cpu,
-            change,
-            change_worst,
-            change_cpu,
-            follow,
-            look,
-            memory,
-            service,
-            direct,
-            bare,
-        ] = numbers?[..]
+        let [first, first_cpu, change, change_worst, change_cpu, follow, look, memory] =
+            numbers?[..]
         else {
             return Err(format!("not the figures of a measurement: {text:?}").into());
         };
-        let connect = [service, direct, bare];
-        Ok(Self {
-            first,
-            first_cpu,
-            change,
-            change_worst,
-            change_cpu,
-            follow,
-            look,
-            memory,
-            connect,
-        })
+        Ok(Self { first, first_cpu, change, change_worst, change_cpu, follow, look, memory })
     }
 }
 
@@ -199,7 +170,6 @@ fn mean(all: &[Spent]) -> f64 {
 pub fn run(mode: Mode, size: Size, rounds: usize) -> Outcome<Figures> {
     let (model, options) = (world::model(size), world::options());
     let mut subject = Subject { model, options, backend: mode.backend()? };
-    let bare = path::bare()?;
     let (_, first) = spend(|| subject.sync(true))?;
     let events = (0..u32::try_from(rounds)?).map(|round| world::replacement(size, round));
     let changes = events.map(|event| subject.change(event)).collect::<Outcome<Vec<_>>>()?;
@@ -210,7 +180,6 @@ pub fn run(mode: Mode, size: Size, rounds: usize) -> Outcome<Figures> {
     if !intact {
         return Err("the rules are not what was committed".into());
     }
-    let [service, direct] = path::connect(size)?;
     Ok(Figures {
         first: first.wall,
         first_cpu: first.cpu,
@@ -220,7 +189,6 @@ pub fn run(mode: Mode, size: Size, rounds: usize) -> Outcome<Figures> {
         follow,
         look: look.wall,
         memory: peak_memory()?,
-        connect: [service, direct, bare],
     })
 }
 

@@ -6,6 +6,7 @@ use super::canonical::{Digest, hash};
 use super::fixed::{FIREWALL, Fixed};
 use super::found::Found;
 use super::input::Input;
+use super::partial::Totals;
 use super::port::{Context, Shared, generate};
 use crate::proxy::model::Ports;
 
@@ -13,18 +14,20 @@ use crate::proxy::model::Ports;
 /// and searches the chain.
 pub const MOST_DELETIONS: usize = 16;
 
-/// The difference, as one input. What was `found` is used up by it.
+/// The difference, as one input, and what is counted of all rules, of which each is made only once. What was `found` is used up.
 pub fn difference(
     context: Context<'_>,
     fixed: &Fixed,
     ports: &Ports,
     mut found: Found,
     mut input: Input,
-) -> Input {
+) -> (Input, Totals) {
+    let mut totals = Totals::of(fixed);
     let mut own = std::mem::take(&mut found.own);
     let mut shared: BTreeMap<Shared, Vec<String>> = BTreeMap::new();
     for port in ports.values() {
         let rules = generate(context, port);
+        totals.take(port, &rules);
         for (chain, rules) in rules.own {
             match own.remove(chain.as_str()) {
                 None => input.create("nat", &chain, &rules),
@@ -46,7 +49,7 @@ pub fn difference(
     for chain in own.keys().filter(|chain| !pinned.contains(&***chain)) {
         input.delete_chain("nat", chain);
     }
-    input
+    (input, totals)
 }
 
 /// The rules that must be the last ones of a shared chain.

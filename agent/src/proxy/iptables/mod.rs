@@ -197,9 +197,8 @@ impl IptablesBackend {
         let context = self.context(options, endpoints(ports), abilities);
         let fixed = Fixed::new(context, abilities.random_fully);
         let found = Found::read(self.rules.as_mut())?;
-        let input = full::difference(context, &fixed, ports, found, Input::new(self.cut));
+        let (input, totals) = full::difference(context, &fixed, ports, found, Input::new(self.cut));
         self.commit(&input)?;
-        let totals = Totals::of(context, &fixed, ports);
         self.remember(options, abilities, totals)?;
         Ok(report(true, &input, totals))
     }
@@ -317,7 +316,7 @@ impl Backend for IptablesBackend {
         let context = self.context(options, endpoints(ports), abilities);
         let fixed = Fixed::new(context, abilities.random_fully);
         let found = Found::read(self.rules.as_mut())?;
-        Ok(full::difference(context, &fixed, ports, found, Input::new(self.cut)).to_string())
+        Ok(full::difference(context, &fixed, ports, found, Input::new(self.cut)).0.to_string())
     }
 
     fn compare(

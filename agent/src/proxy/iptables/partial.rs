@@ -21,15 +21,15 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Of a whole set of ports.
-    pub fn of(context: Context<'_>, fixed: &Fixed, ports: &Ports) -> Self {
-        let mut totals =
-            Self { filter: fixed.count("filter"), nat: fixed.count("nat"), endpoints: 0 };
-        for port in ports.values() {
-            totals.add(&generate(context, port));
-            totals.endpoints += port.endpoint_count();
-        }
-        totals
+    /// Of rules that are always there.
+    pub fn of(fixed: &Fixed) -> Self {
+        Self { filter: fixed.count("filter"), nat: fixed.count("nat"), endpoints: 0 }
+    }
+
+    /// Counts a port with its rules.
+    pub fn take(&mut self, port: &ServicePort, rules: &PortRules) {
+        self.add(rules);
+        self.endpoints += port.endpoint_count();
     }
 
     /// The endpoints after a change.

@@ -11,6 +11,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
 use kube::runtime::watcher;
 
+use super::names::Names;
 use crate::proxy::model::{Event, Node, Refused, Service, ServiceName, Slice};
 
 /// How many removed objects are remembered, so that a late event does not bring them back.
@@ -26,7 +27,7 @@ pub trait Kind {
     const NAME: &'static str;
 
     /// What the model takes of it; `None` if it is not for this proxy.
-    fn convert(&self, object: &Self::Object) -> Result<Option<Self::Item>, Refused>;
+    fn convert(&mut self, object: &Self::Object) -> Result<Option<Self::Item>, Refused>;
     /// It is there, or changed.
     fn present(&mut self, item: Self::Item) -> Event;
     /// It is gone, or not for this proxy, or refused.
@@ -172,16 +173,22 @@ fn version(object: &impl Resource) -> Option<u64> {
 }
 
 /// Services.
-#[derive(Debug)]
-pub struct Services;
+#[derive(Debug, Default)]
+pub struct Services {
+    names: Names,
+}
 
 impl Kind for Services {
     type Object = ServiceObject;
     type Item = Service;
     const NAME: &'static str = "Service";
 
-    fn convert(&self, object: &ServiceObject) -> Result<Option<Service>, Refused> {
-        Service::of(object)
+    fn convert(&mut self, object: &ServiceObject) -> Result<Option<Service>, Refused> {
+        let mut service = Service::of(object)?;
+        for port in service.iter_mut().flat_map(|service| &mut service.ports) {
+            self.names.share(&mut port.name);
+        }
+        Ok(service)
     }
 
     fn present(&mut self, item: Service) -> Event {
@@ -198,16 +205,34 @@ impl Kind for Services {
 }
 
 /// `EndpointSlices`.
-#[derive(Debug)]
-pub struct Slices;
+#[derive(Debug, Default)]
+pub struct Slices {
+    names: Names,
+}
+
+impl Slices {
+    fn share(&mut self, slice: &mut Slice) {
+        for port in &mut slice.ports {
+            self.names.share(&mut port.name);
+        }
+        for endpoint in &mut slice.endpoints {
+            let hints = endpoint.for_zones.iter_mut().chain(&mut endpoint.for_nodes);
+            endpoint.node.iter_mut().chain(hints).for_each(|name| self.names.share(name));
+        }
+    }
+}
 
 impl Kind for Slices {
     type Object = EndpointSlice;
     type Item = Slice;
     const NAME: &'static str = "EndpointSlice";
 
-    fn convert(&self, object: &EndpointSlice) -> Result<Option<Slice>, Refused> {
-        Ok(Slice::of(object))
+    fn convert(&mut self, object: &EndpointSlice) -> Result<Option<Slice>, Refused> {
+        let mut slice = Slice::of(object);
+        if let Some(slice) = &mut slice {
+            self.share(slice);
+        }
+        Ok(slice)
     }
 
     fn present(&mut self, item: Slice) -> Event {
@@ -268,7 +293,7 @@ impl Kind for Nodes {
     type Item = Node;
     const NAME: &'static str = "Node";
 
-    fn convert(&self, object: &NodeObject) -> Result<Option<Node>, Refused> {
+    fn convert(&mut self, object: &NodeObject) -> Result<Option<Node>, Refused> {
         // a server that does not know field selectors tells of every node
         let is_this = object.metadata.name.as_deref() == Some(&*self.name);
         Ok(is_this.then(|| Node::of(object)))

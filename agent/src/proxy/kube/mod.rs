@@ -10,11 +10,13 @@
 //! | `client` | a connection from a kubeconfig, a service account or a URL |
 //! | `token` | a token in a file, read anew |
 //! | `intake` | from what the watcher tells to events: lists gathered, stale events and refused objects left out; pure |
+//! | `names` | names that many objects have in common |
 //! | `follow` | the loop over one kind, with its back-off |
 
 mod client;
 mod follow;
 mod intake;
+mod names;
 mod token;
 
 use k8s_openapi::api::core::v1::{Node as NodeObject, Service as ServiceObject};
@@ -68,14 +70,14 @@ fn follow_with(
     let services = Follower {
         api: Api::<ServiceObject>::all(client.clone()),
         config: config().labels(SELECTOR),
-        intake: Intake::new(Services),
+        intake: Intake::new(Services::default()),
         events: events.clone(),
         retry,
     };
     let slices = Follower {
         api: Api::<EndpointSlice>::all(client.clone()),
         config: config().labels(SELECTOR),
-        intake: Intake::new(Slices),
+        intake: Intake::new(Slices::default()),
         events: events.clone(),
         retry,
     };

@@ -453,7 +453,7 @@ fn a_refused_object_is_told_once_per_version() {
     fn told(intake: &Intake<Services>) -> Vec<&str> {
         intake.refused_versions()
     }
-    let mut intake = Intake::new(Services);
+    let mut intake = Intake::new(Services::default());
     let gone = Some(Event::NoService(ServiceName::new("default", "a")));
     for (version, refused) in [("1", vec!["1"]), ("1", vec!["1"]), ("2", vec!["2"])] {
         intake.take(Told::Apply(object("a", version, 0)));
@@ -471,7 +471,7 @@ fn a_refused_object_is_told_once_per_version() {
 
 #[test]
 fn a_list_that_ends_early_says_nothing_of_what_is_gone() {
-    let mut intake = Intake::new(Services);
+    let mut intake = Intake::new(Services::default());
     for told in [
         Told::Init,
         Told::InitApply(object("a", "1", 80)),

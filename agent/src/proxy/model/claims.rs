@@ -18,27 +18,29 @@ pub struct Frontend {
 
 type Claimant = (i64, ServiceName);
 
-/// All claims.
+/// All claims. In lists, as nearly every one has one entry and there are as many as services.
 #[derive(Debug, Default)]
 pub struct Claims {
-    /// First is the one who has it.
-    claimants: HashMap<Frontend, BTreeSet<Claimant>>,
-    held: HashMap<ServiceName, (i64, BTreeSet<Frontend>)>,
+    /// In order: first is the one who has it.
+    claimants: HashMap<Frontend, Vec<Claimant>>,
+    held: HashMap<ServiceName, (i64, Box<[Frontend]>)>,
 }
 
 impl Claims {
-    /// What a service asks for.
-    pub fn of(service: &Service) -> BTreeSet<Frontend> {
-        let mut all = BTreeSet::new();
+    /// What a service asks for: each once, in order.
+    pub fn of(service: &Service) -> Box<[Frontend]> {
+        let mut all = Vec::new();
         for port in &service.ports {
             let protocol = port.protocol;
             let addresses = service.cluster_ips.iter().chain(&service.external_ips);
             for address in addresses.chain(&service.load_balancer_ips) {
-                all.insert(Frontend { address: Some(*address), protocol, port: port.port });
+                all.push(Frontend { address: Some(*address), protocol, port: port.port });
             }
             all.extend(port.node_port.map(|port| Frontend { address: None, protocol, port }));
         }
-        all
+        all.sort_unstable();
+        all.dedup();
+        all.into()
     }
 
     /// Sets what a service asks for; answers which other services lose or gain by it.
@@ -46,10 +48,10 @@ impl Claims {
         &mut self,
         name: &ServiceName,
         created: Option<i64>,
-        wanted: BTreeSet<Frontend>,
+        wanted: Box<[Frontend]>,
     ) -> BTreeSet<ServiceName> {
         let created = created.unwrap_or(i64::MAX);
-        let (was, before) = self.held.remove(name).unwrap_or((created, BTreeSet::new()));
+        let (was, before) = self.held.remove(name).unwrap_or_else(|| (created, [].into()));
         let mut touched = BTreeSet::new();
         if was == created && before == wanted {
             self.keep(name, created, wanted);
@@ -57,12 +59,16 @@ impl Claims {
         }
         for frontend in &before {
             self.change(*frontend, &mut touched, |all| {
-                all.remove(&(was, name.clone()));
+                all.retain(|(_, claimant)| claimant != name);
             });
         }
         for frontend in &wanted {
             self.change(*frontend, &mut touched, |all| {
-                all.insert((created, name.clone()));
+                let claimant = (created, name.clone());
+                if let Err(at) = all.binary_search(&claimant) {
+                    all.reserve_exact(1);
+                    all.insert(at, claimant);
+                }
             });
         }
         self.keep(name, created, wanted);
@@ -70,7 +76,7 @@ impl Claims {
         touched
     }
 
-    fn keep(&mut self, name: &ServiceName, created: i64, wanted: BTreeSet<Frontend>) {
+    fn keep(&mut self, name: &ServiceName, created: i64, wanted: Box<[Frontend]>) {
         if !wanted.is_empty() {
             self.held.insert(name.clone(), (created, wanted));
         }
@@ -80,7 +86,7 @@ impl Claims {
         &mut self,
         frontend: Frontend,
         touched: &mut BTreeSet<ServiceName>,
-        change: impl FnOnce(&mut BTreeSet<Claimant>),
+        change: impl FnOnce(&mut Vec<Claimant>),
     ) {
         let all = self.claimants.entry(frontend).or_default();
         let before = all.first().cloned();
@@ -101,7 +107,7 @@ impl Claims {
         let (protocol, number) = (port.id.protocol, port.port);
         let has = |address: Option<IpAddr>, port: u16| {
             let first = self.claimants.get(&Frontend { address, protocol, port });
-            first.and_then(BTreeSet::first).is_some_and(|(_, owner)| owner == name)
+            first.and_then(|all| all.first()).is_some_and(|(_, owner)| owner == name)
         };
         port.external_ips.retain(|ip| has(Some(*ip), number));
         port.load_balancer_ips.retain(|ip| has(Some(*ip), number));

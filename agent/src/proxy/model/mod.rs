@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `name` | names of services and ports, protocols |
 //! | `service`, `slice` | the few fields of the objects that matter here, checked |
+//! | `slices` | the slices of one service |
 //! | `select` | which endpoints serve: readiness, topology hints, traffic policies |
 //! | `port` | one port of one service in one family: the model's result |
 //! | `claims` | who has an address and port, where several services ask for one |
@@ -19,6 +20,7 @@ mod port;
 mod select;
 mod service;
 mod slice;
+mod slices;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -32,6 +34,7 @@ pub use node::Node;
 pub use port::{Endpoint, Endpoints, Reach, ServicePort};
 pub use service::{Port, Refused, Service};
 pub use slice::{Slice, SliceEndpoint, SlicePort};
+use slices::Slices;
 
 /// The label by which a service asks for another proxy.
 pub const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
@@ -133,9 +136,8 @@ pub struct HealthCheck {
 #[derive(Debug, Default)]
 pub struct Model {
     node: Node,
-    services: HashMap<ServiceName, Service>,
-    /// By service, then by the slice's own name.
-    slices: HashMap<ServiceName, BTreeMap<Arc<str>, Slice>>,
+    services: HashMap<ServiceName, Box<Service>>,
+    slices: HashMap<ServiceName, Slices>,
     v4: Ports,
     v6: Ports,
     claims: Claims,
@@ -163,7 +165,7 @@ impl Model {
 
     /// A service by name.
     pub fn service(&self, name: &ServiceName) -> Option<&Service> {
-        self.services.get(name)
+        self.services.get(name).map(|service| &**service)
     }
 
     /// The names of all services.
@@ -174,8 +176,8 @@ impl Model {
     /// A service was added or changed.
     pub fn set_service(&mut self, service: Service) {
         let name = service.name.clone();
-        if self.services.get(&name) != Some(&service) {
-            self.services.insert(name.clone(), service);
+        if self.service(&name) != Some(&service) {
+            self.services.insert(name.clone(), Box::new(service));
             self.changes.services += 1;
             self.rebuild(&name);
         }
@@ -199,7 +201,7 @@ impl Model {
         }
         self.changes.slices += 1;
         self.changes.triggered.extend(slice.triggered);
-        slices.insert(name, slice);
+        slices.set(slice);
         self.rebuild(&service);
     }
 
@@ -211,7 +213,7 @@ impl Model {
         };
         let Some(service) = of else { return };
         let Some(slices) = self.slices.get_mut(&service) else { return };
-        if slices.remove(name).is_some() {
+        if slices.remove(name) {
             if slices.is_empty() {
                 self.slices.remove(&service);
             }
@@ -222,7 +224,7 @@ impl Model {
 
     /// The label that names a slice's service may change, though no controller does so.
     fn leave_others(&mut self, name: &str, service: &ServiceName) {
-        let elsewhere = !self.slices.get(service).is_some_and(|slices| slices.contains_key(name));
+        let elsewhere = !self.slices.get(service).is_some_and(|slices| slices.has(name));
         if elsewhere && let Some(other) = self.service_of_slice(name) {
             self.remove_slice(name, Some(&other));
         }
@@ -232,12 +234,12 @@ impl Model {
     fn service_of_slice(&self, name: &str) -> Option<ServiceName> {
         let likely = name.rsplit_once('-').map(|(service, _)| ServiceName::from_key(service));
         if let Some(likely) = likely
-            && self.slices.get(&likely).is_some_and(|slices| slices.contains_key(name))
+            && self.slices.get(&likely).is_some_and(|slices| slices.has(name))
         {
             return Some(likely);
         }
         let mut all = self.slices.iter();
-        all.find(|(_, slices)| slices.contains_key(name)).map(|(service, _)| service.clone())
+        all.find(|(_, slices)| slices.has(name)).map(|(service, _)| service.clone())
     }
 
     /// Takes in what a source tells.
@@ -268,7 +270,7 @@ impl Model {
     fn replace_slices(&mut self, all: Vec<Slice>) {
         let kept: BTreeSet<_> = all.iter().map(|slice| slice.name.clone()).collect();
         let known = self.slices.iter().flat_map(|(service, slices)| {
-            slices.keys().map(move |name| (name.clone(), service.clone()))
+            slices.iter().map(move |slice| (slice.name.clone(), service.clone()))
         });
         let gone: Vec<_> = known.filter(|(name, _)| !kept.contains(name)).collect();
         for (name, service) in gone {
@@ -310,9 +312,8 @@ impl Model {
     pub fn health_checks(&self) -> BTreeMap<ServiceName, HealthCheck> {
         let check = |service: &Service| {
             let port = service.health_check_node_port?;
-            let empty = BTreeMap::new();
-            let slices = self.slices.get(&service.name).unwrap_or(&empty);
-            let local = slices.values().flat_map(|slice| slice.endpoints.iter());
+            let slices = self.slices.get(&service.name).into_iter().flat_map(Slices::iter);
+            let local = slices.flat_map(|slice| slice.endpoints.iter());
             let addresses: BTreeSet<_> = local
                 .filter(|endpoint| endpoint.ready && self.node.is(endpoint.node.as_deref()))
                 .map(|endpoint| endpoint.address)
@@ -320,7 +321,7 @@ impl Model {
             let check = HealthCheck { port, local_endpoints: addresses.len() };
             Some((service.name.clone(), check))
         };
-        self.services.values().filter_map(check).collect()
+        self.services.values().filter_map(|service| check(service)).collect()
     }
 
     /// Computes the ports of a service anew, and of those that lose or gain an address by it.
@@ -329,7 +330,7 @@ impl Model {
         let mut done = BTreeSet::new();
         while let Some(name) = waiting.pop() {
             if done.insert(name.clone()) {
-                let claimed = self.services.get(&name).map(Claims::of).unwrap_or_default();
+                let claimed = self.service(&name).map(Claims::of).unwrap_or_default();
                 let created = self.services.get(&name).and_then(|service| service.created);
                 waiting.extend(self.claims.set(&name, created, claimed));
                 self.recompute(&name);
@@ -369,7 +370,7 @@ impl Model {
 
     fn ports_of(&self, name: &ServiceName, family: Family) -> BTreeMap<PortId, ServicePort> {
         let Some(service) = self.services.get(name) else { return BTreeMap::new() };
-        let slices = self.slices.get(name).into_iter().flat_map(BTreeMap::values);
+        let slices = self.slices.get(name).into_iter().flat_map(Slices::iter);
         let slices: Vec<_> = slices.filter(|slice| slice.family == family).collect();
         // a number or node port that a service names twice is the first port's
         let (mut numbers, mut node_ports) = (BTreeSet::new(), BTreeSet::new());

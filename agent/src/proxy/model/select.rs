@@ -92,12 +92,14 @@ fn pick(
     wanted: impl Fn(&SliceEndpoint) -> bool,
 ) -> Vec<Endpoint> {
     let wanted = all.iter().filter(|(_, endpoint)| wanted(endpoint));
-    wanted
-        .map(|(address, endpoint)| Endpoint {
-            address: *address,
-            local: node.is(endpoint.node.as_deref()),
-        })
-        .collect()
+    let picked = wanted.map(|(address, endpoint)| Endpoint {
+        address: *address,
+        local: node.is(endpoint.node.as_deref()),
+    });
+    let mut picked: Vec<_> = picked.collect();
+    // kept for as long as the service is as it is
+    picked.shrink_to_fit();
+    picked
 }
 
 fn nearness(all: &BTreeMap<SocketAddr, &SliceEndpoint>, node: &Node) -> Near {

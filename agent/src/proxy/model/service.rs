@@ -123,6 +123,7 @@ fn addresses<'a>(
     let mut all: Vec<IpAddr> = listed.map(parse).collect::<Result<_, _>>()?;
     let mut seen = std::collections::BTreeSet::new();
     all.retain(|ip| seen.insert(*ip));
+    all.shrink_to_fit();
     Ok(all)
 }
 
@@ -195,6 +196,7 @@ fn ports(spec: &ServiceSpec) -> Result<Vec<Port>, String> {
         }
         ports.push(port);
     }
+    ports.shrink_to_fit();
     Ok(ports)
 }
 

@@ -9,7 +9,7 @@ use super::super::backend::Comparison;
 use super::layout::{self, SetName};
 use super::objects::{ChainObject, Objects};
 use super::text;
-use super::transaction::{Change, Transaction};
+use super::transaction::{Change, Sink, Transaction};
 
 /// Makes a table in the place of another one, of whatever layout, in one step.
 pub fn instead(fresh: Transaction) -> Transaction {

@@ -11,22 +11,64 @@ use netns_tools::nftables::{
 use super::layout::{self, COMMENT, SetName};
 use super::objects::{ChainObject, Elements, Objects};
 use super::state::State;
+use super::summary::{Hashes, Sum, Summary};
 
 type Result<T> = std::result::Result<T, NftError>;
 
 /// What is there under our name.
 #[derive(Debug)]
-pub enum Found {
+pub enum Found<T> {
     /// No table.
     Nothing,
     /// A table of another layout: of another version, or changed by somebody.
     Other,
     /// Our table.
-    Table(Box<Objects>),
+    Table(Box<T>),
 }
 
 /// Reads the table.
-pub fn look(kernel: &mut Nftables, family: Family) -> Result<Found> {
+pub fn look(kernel: &mut Nftables, family: Family) -> Result<Found<Objects>> {
+    let mut actual = match frame(kernel, family)? {
+        Found::Table(actual) => actual,
+        other => return Ok(other),
+    };
+    for set in SetName::ALL {
+        let elements = kernel.elements(layout::table(family), set.name())?;
+        match elements_of(set, family, elements) {
+            Some(elements) => drop(actual.sets.insert(set, elements)),
+            None => return Ok(Found::Other),
+        }
+    }
+    Ok(Found::Table(actual))
+}
+
+/// Reads the table without keeping what is in its sets.
+pub fn summary(kernel: &mut Nftables, family: Family, hashes: &Hashes) -> Result<Found<Summary>> {
+    let mut actual = Summary::new(hashes);
+    actual.objects = match frame(kernel, family)? {
+        Found::Table(objects) => *objects,
+        Found::Nothing => return Ok(Found::Nothing),
+        Found::Other => return Ok(Found::Other),
+    };
+    for set in SetName::ALL {
+        let part = |elements: Vec<ListedElement>| {
+            let mut part = Sum::default();
+            for element in elements {
+                part.add(hashes, &element.key, element.data.as_ref());
+            }
+            part
+        };
+        let mut sum = Sum::default();
+        for part in kernel.elements_by(layout::table(family), set.name(), part)? {
+            sum.merge(part);
+        }
+        actual.set(set, sum);
+    }
+    Ok(Found::Table(Box::new(actual)))
+}
+
+/// Reads all of the table but what is in its sets.
+fn frame(kernel: &mut Nftables, family: Family) -> Result<Found<Objects>> {
     let table = layout::table(family);
     let tables = kernel.tables()?;
     let Some(found) = tables.iter().find(|found| found.id() == table) else {
@@ -46,12 +88,6 @@ pub fn look(kernel: &mut Nftables, family: Family) -> Result<Found> {
         chain.rules.push(rule_of(family, rule));
     }
     actual.clients = sets.iter().filter_map(clients_of).collect();
-    for set in SetName::ALL {
-        match elements_of(set, family, kernel.elements(table, set.name())?) {
-            Some(elements) => drop(actual.sets.insert(set, elements)),
-            None => return Ok(Found::Other),
-        }
-    }
     Ok(Found::Table(Box::new(actual)))
 }
 

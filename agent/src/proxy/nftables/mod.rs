@@ -9,7 +9,8 @@
 //! | `port` | what one port of a service adds |
 //! | `state` | what was committed, and what a change means for it |
 //! | `objects`, `transaction` | a table, and changes of one, as plain data |
-//! | `listed`, `difference` | what the kernel holds, and what it takes to make that right |
+//! | `listed`, `summary` | what the kernel holds, and whether that is right |
+//! | `difference` | what it takes to make it right |
 //! | `text` | all of it in the words of nft(8) |
 //!
 //! # Layout
@@ -78,6 +79,7 @@ mod registers;
 mod route;
 mod skeleton;
 mod state;
+mod summary;
 mod text;
 mod transaction;
 
@@ -96,7 +98,9 @@ use super::options::RuleOptions;
 pub use layout::{COMMENT, SetName, TABLE, clients};
 pub use objects::{ChainObject, Elements, Objects, objects};
 use state::State;
-pub use transaction::{Change, Transaction};
+use summary::{Hashes, Summary};
+use transaction::Encoder;
+pub use transaction::{Change, Sink, Transaction};
 
 /// How often a transaction is made anew because somebody else changed rules of theirs meanwhile.
 const ATTEMPTS: usize = 5;
@@ -141,18 +145,51 @@ impl NftablesBackend {
         loop {
             attempt += 1;
             let generation = self.kernel.generation()?;
-            let (state, transaction) = self.full(ports, options)?;
-            match self.commit(&transaction, generation) {
+            let Prepared { state, batch, changes, written } =
+                self.prepare(ports, options, generation)?;
+            match self.send(batch.as_ref(), generation) {
                 Err(NftError::Changed) if attempt < ATTEMPTS => {}
                 Err(error) => return Err(error.into()),
                 Ok(generation) => {
                     let handle = listed::handle(&mut self.kernel, self.family)?.unwrap_or(0);
-                    let report = report(&state, &transaction, true);
+                    let report = report(&state, (changes, written), true);
                     self.committed = Some(Committed { state, generation, handle });
                     return Ok(report);
                 }
             }
         }
+    }
+
+    /// What a full sync has to say to the kernel. The two cases that are common hold none of it in memory: a table that is not there
+    /// yet, and one that is right.
+    fn prepare(
+        &mut self,
+        ports: &Ports,
+        options: &RuleOptions,
+        generation: u32,
+    ) -> Result<Prepared> {
+        let (family, hashes) = (self.family, Hashes::default());
+        let mut batch = Batch::at_generation(generation);
+        match listed::summary(&mut self.kernel, family, &hashes)? {
+            listed::Found::Nothing => {
+                let mut encoder = Encoder::new(family, &mut batch);
+                let state = State::begin_into(family, ports, options, &mut encoder);
+                let (changes, written) = encoder.finish();
+                return Ok(Prepared { state, batch: Some(batch), changes, written });
+            }
+            listed::Found::Table(actual) => {
+                let mut desired = Summary::new(&hashes);
+                let state = State::begin_into(family, ports, options, &mut desired);
+                if actual.agrees_with(&desired) {
+                    return Ok(Prepared { state, batch: None, changes: 0, written: 0 });
+                }
+            }
+            listed::Found::Other => {}
+        }
+        let (state, transaction) = self.full(ports, options)?;
+        transaction.encode(family, &mut batch);
+        let (changes, written) = (transaction.changes.len(), transaction.written());
+        Ok(Prepared { state, batch: (changes > 0).then_some(batch), changes, written })
     }
 
     /// What the table must be, and what it takes to make it so.
@@ -181,6 +218,7 @@ impl NftablesBackend {
         changed: &super::model::Changed,
     ) -> Result<SyncReport> {
         let transaction = committed.state.follow(ports, changed);
+        let counts = (transaction.changes.len(), transaction.written());
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -193,7 +231,7 @@ impl NftablesBackend {
                     if committed.generation == generation {
                         committed.generation = next;
                     }
-                    let report = report(&committed.state, &transaction, false);
+                    let report = report(&committed.state, counts, false);
                     self.committed = Some(committed);
                     return Ok(report);
                 }
@@ -207,12 +245,19 @@ impl NftablesBackend {
         transaction: &Transaction,
         generation: u32,
     ) -> std::result::Result<u32, NftError> {
-        if transaction.is_empty() {
-            return Ok(generation);
-        }
         let mut batch = Batch::at_generation(generation);
         transaction.encode(self.family, &mut batch);
-        self.kernel.commit(&batch)?;
+        self.send((!transaction.is_empty()).then_some(&batch), generation)
+    }
+
+    /// See [`Self::commit`]; `None`: there is nothing to say.
+    fn send(
+        &mut self,
+        batch: Option<&Batch>,
+        generation: u32,
+    ) -> std::result::Result<u32, NftError> {
+        let Some(batch) = batch else { return Ok(generation) };
+        self.kernel.commit(batch)?;
         // the kernel leaves 0 out
         Ok(generation.wrapping_add(1).max(1))
     }
@@ -301,12 +346,22 @@ impl Backend for NftablesBackend {
     }
 }
 
-fn report(state: &State, transaction: &Transaction, full: bool) -> SyncReport {
+/// What a full sync is about to do.
+struct Prepared {
+    state: State,
+    /// `None`: all is as it should be.
+    batch: Option<Batch>,
+    changes: usize,
+    /// Of them: rules and elements that are added.
+    written: usize,
+}
+
+fn report(state: &State, (changes, written): (usize, usize), full: bool) -> SyncReport {
     let (rules, elements) = state.count();
     SyncReport {
         full,
-        changes: transaction.changes.len(),
+        changes,
         rules: vec![(TABLE, rules + elements)],
-        written: vec![(TABLE, transaction.written())],
+        written: vec![(TABLE, written)],
     }
 }

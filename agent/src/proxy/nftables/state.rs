@@ -16,7 +16,7 @@ use super::super::options::{NodePortAddresses, RuleOptions};
 use super::layout::SetName;
 use super::port::{Contribution, Entry, Shared, contribution};
 use super::skeleton;
-use super::transaction::{Change, Transaction};
+use super::transaction::{Change, Sink, Transaction};
 
 /// What the table holds if the last transaction was made.
 #[derive(Clone, Debug)]
@@ -76,6 +76,19 @@ impl Difference {
 impl State {
     /// The state of a table that is made anew, and the transaction that makes it.
     pub fn begin(family: Family, ports: &Ports, options: &RuleOptions) -> (Self, Transaction) {
+        let mut transaction = Transaction::default();
+        let state = Self::begin_into(family, ports, options, &mut transaction);
+        (state, transaction.by_set())
+    }
+
+    /// The state of a table that is made anew. What makes it is told, one port after the other: elements of all sets in turn, and
+    /// each chain before what leads to it.
+    pub fn begin_into(
+        family: Family,
+        ports: &Ports,
+        options: &RuleOptions,
+        sink: &mut dyn Sink,
+    ) -> Self {
         let mut state = Self {
             family,
             options: options.clone(),
@@ -84,11 +97,11 @@ impl State {
             elements: BTreeMap::new(),
             rules: 0,
         };
-        let mut transaction = Transaction::default();
-        state.skeleton(&mut transaction);
-        let everything = ports.iter().map(|(id, port)| (id, Some(port)));
-        state.replace(everything, &mut transaction);
-        (state, transaction)
+        state.skeleton(sink);
+        for (id, port) in ports {
+            state.replace(std::iter::once((id, Some(port))), sink);
+        }
+        state
     }
 
     /// Takes in ports that changed; answers with what must be done for it.
@@ -134,15 +147,17 @@ impl State {
         own.chain(shared).map(|(set, key, _)| (set, key)).collect()
     }
 
-    fn skeleton(&mut self, transaction: &mut Transaction) {
-        transaction.push(Change::AddTable);
-        transaction.changes.extend(SetName::ALL.map(Change::AddSet));
+    fn skeleton(&mut self, sink: &mut dyn Sink) {
+        sink.push(Change::AddTable);
+        for set in SetName::ALL {
+            sink.push(Change::AddSet(set));
+        }
         let chains = skeleton::chains(self.family, &self.options);
         for (name, base, _) in &chains {
-            transaction.push(Change::AddChain { name: (*name).into(), base: *base });
+            sink.push(Change::AddChain { name: (*name).into(), base: *base });
         }
         for (name, _, rules) in chains {
-            self.add_rules(name.into(), rules, transaction);
+            self.add_rules(name.into(), rules, sink);
         }
         let listed: Vec<IpAddr> = match &self.options.node_ports {
             NodePortAddresses::Any => Vec::new(),
@@ -155,7 +170,7 @@ impl State {
         listed.dedup();
         for ip in listed {
             let (set, key) = (SetName::NodePortIps, Key::new(ip));
-            transaction.push(Change::AddElement { set, key, data: None });
+            sink.push(Change::AddElement { set, key, data: None });
             *self.elements.entry(set).or_default() += 1;
         }
     }
@@ -163,7 +178,7 @@ impl State {
     fn replace<'p>(
         &mut self,
         changed: impl Iterator<Item = (&'p PortId, Option<&'p Arc<ServicePort>>)>,
-        transaction: &mut Transaction,
+        sink: &mut dyn Sink,
     ) {
         let mut difference = Difference::default();
         for (id, port) in changed {
@@ -180,7 +195,7 @@ impl State {
         }
         difference.settle();
         let (needed, unneeded) = self.count_shared(std::mem::take(&mut difference.shared));
-        self.write(difference, &needed, &unneeded, transaction);
+        self.write(difference, &needed, &unneeded, sink);
     }
 
     /// Answers what is needed for the first time, and what is not needed any more.
@@ -212,21 +227,21 @@ impl State {
         difference: Difference,
         needed: &[Shared],
         unneeded: &[Shared],
-        transaction: &mut Transaction,
+        sink: &mut dyn Sink,
     ) {
         for (name, timeout) in needed.iter().filter_map(clients) {
-            transaction.push(Change::AddClients { name, timeout });
+            sink.push(Change::AddClients { name, timeout });
         }
-        self.write_chains(needed, unneeded, transaction);
-        self.write_elements(difference, needed, unneeded, transaction);
+        self.write_chains(needed, unneeded, sink);
+        self.write_elements(difference, needed, unneeded, sink);
         let kept: BTreeSet<_> = needed.iter().filter_map(chain_name).collect();
         // what leads on to others goes first
         let unneeded = || unneeded.iter().rev();
         for name in unneeded().filter_map(chain_name).filter(|name| !kept.contains(name)) {
-            transaction.push(Change::DeleteChain(name));
+            sink.push(Change::DeleteChain(name));
         }
         for (name, _) in unneeded().filter_map(clients) {
-            transaction.push(Change::DeleteSet(name));
+            sink.push(Change::DeleteSet(name));
         }
     }
 
@@ -235,28 +250,28 @@ impl State {
         &mut self,
         needed: &[Shared],
         unneeded: &[Shared],
-        transaction: &mut Transaction,
+        sink: &mut dyn Sink,
     ) {
         let known: BTreeSet<_> = unneeded.iter().filter_map(chain_name).collect();
         let chains: Vec<_> = needed.iter().filter_map(|shared| self.chain(shared)).collect();
         for (name, _) in &chains {
-            transaction.push(if known.contains(name) {
+            sink.push(if known.contains(name) {
                 Change::FlushChain(name.clone())
             } else {
                 Change::AddChain { name: name.clone(), base: None }
             });
         }
         for (name, rules) in chains {
-            self.add_rules(name, rules, transaction);
+            self.add_rules(name, rules, sink);
         }
         let gone = unneeded.iter().filter_map(|shared| self.chain(shared));
         self.rules -= gone.map(|(_, rules)| rules.len()).sum::<usize>();
     }
 
-    fn add_rules(&mut self, chain: Box<str>, rules: Vec<Rule>, transaction: &mut Transaction) {
+    fn add_rules(&mut self, chain: Box<str>, rules: Vec<Rule>, sink: &mut dyn Sink) {
         self.rules += rules.len();
         for rule in rules {
-            transaction.push(Change::AddRule { chain: chain.clone(), rule });
+            sink.push(Change::AddRule { chain: chain.clone(), rule });
         }
     }
 
@@ -265,22 +280,21 @@ impl State {
         difference: Difference,
         needed: &[Shared],
         unneeded: &[Shared],
-        transaction: &mut Transaction,
+        sink: &mut dyn Sink,
     ) {
         let mut removed = difference.removed;
         removed.extend(unneeded.iter().filter_map(element));
         removed.sort_by_key(|(set, ..)| *set);
         for (set, key, _) in removed {
             *self.elements.entry(set).or_default() -= 1;
-            transaction.push(Change::DeleteElement { set, key });
+            sink.push(Change::DeleteElement { set, key });
         }
         let mut added = difference.added;
         added.extend(needed.iter().filter_map(element));
         added.sort_by_key(|(set, ..)| *set);
-        transaction.changes.reserve_exact(added.len());
         for (set, key, data) in added {
             *self.elements.entry(set).or_default() += 1;
-            transaction.push(Change::AddElement { set, key, data });
+            sink.push(Change::AddElement { set, key, data });
         }
     }
 

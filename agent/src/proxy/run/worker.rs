@@ -180,6 +180,7 @@ impl Worker {
                 self.remove_predecessors();
                 if report.full {
                     self.doubts = self.backend.doubts();
+                    crate::memory::give_back();
                 }
                 self.complaints.extend(self.doubts.iter().cloned());
                 Outcome::Synced { report, took }
