@@ -246,12 +246,7 @@ impl State {
     }
 
     /// A chain that has other rules than before keeps its place: what leads to it need not be told anew.
-    fn write_chains(
-        &mut self,
-        needed: &[Shared],
-        unneeded: &[Shared],
-        sink: &mut dyn Sink,
-    ) {
+    fn write_chains(&mut self, needed: &[Shared], unneeded: &[Shared], sink: &mut dyn Sink) {
         let known: BTreeSet<_> = unneeded.iter().filter_map(chain_name).collect();
         let chains: Vec<_> = needed.iter().filter_map(|shared| self.chain(shared)).collect();
         for (name, _) in &chains {
