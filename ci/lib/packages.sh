@@ -30,10 +30,10 @@ install_run_packages() {
         busybox-static curl jq util-linux procps
 }
 
-# What the tests need besides: the reference plugins to compare with, another runtime that calls plugins, a DHCP server, a bus, the
+# What the tests need besides: the reference plugins to compare with, another runtime that calls plugins, a DHCP server, etcd, a bus, the
 # checkers of scripts and units, and the compiler of libFuzzer.
 install_test_packages() {
-    install_packages containernetworking-plugins dbus-daemon dnsmasq-base g++ podman shellcheck systemd
+    install_packages containernetworking-plugins dbus-daemon dnsmasq-base etcd-server g++ podman shellcheck systemd
 }
 
 # The home of the person behind sudo, whose Rust toolchain is as good as root's.

@@ -7,10 +7,24 @@
 //!
 //! Keys are `/registry/<group/>resource/<namespace>/<name>` as kube-apiserver lays them out; the store does not look into them,
 //! nor into values.
+//!
+//! - [`memory`]: for tests: what the others are measured against
+//! - [`redb`]: the default: one file, group commit
+//! - [`etcd`]: where one machine is not enough
+//! - [`snapshot`]: a store at one revision as a file
+
+pub mod etcd;
+mod hub;
+pub mod memory;
+pub mod redb;
+pub mod snapshot;
+mod transaction;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
+
+pub use self::hub::WatchLimits;
 
 /// A position in the history of a store, Kubernetes' `resourceVersion`. The first write of a new store has revision 2, as in etcd: 0
 /// means "any" to clients and 1 is the empty store.
@@ -88,7 +102,8 @@ pub struct Operation {
 /// What became of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is durable, at this revision.
+    /// It is durable, at this revision. A transaction that changed nothing (only checks, or a delete of what is absent) has no revision
+    /// of its own and answers the latest, as in etcd.
     Committed(Revision),
     /// Nothing was written: the first operation (index) whose condition does not hold, and what its key holds.
     Refused(usize, Option<Record>),
@@ -169,7 +184,8 @@ pub trait Store: Send + Sync + 'static {
     /// The keys below a prefix.
     async fn list(&self, range: Range) -> Result<Page, StoreError>;
 
-    /// All operations or none; durable when it answers `Committed`. An empty transaction is refused by a panic: it is a mistake.
+    /// All operations or none; durable when it answers `Committed`. An empty transaction, or one that names a key twice, is refused by
+    /// a panic: it is a mistake. A caller that goes away while it waits does not undo what it asked for.
     async fn commit(&self, operations: Vec<Operation>) -> Result<Outcome, StoreError>;
 
     /// What changes below a prefix after a revision (exclusive): every change once, in order. A watch that falls behind ends with
@@ -179,6 +195,6 @@ pub trait Store: Send + Sync + 'static {
     /// The latest revision that was committed.
     async fn revision(&self) -> Result<Revision, StoreError>;
 
-    /// Forgets the history before a revision: the state at it, and what came after, stay.
+    /// Forgets the history before a revision: the state at it, and what came after, stay. What is forgotten already is no error.
     async fn compact(&self, before: Revision) -> Result<(), StoreError>;
 }
