@@ -1,8 +1,13 @@
 //! What an object of some kind may hold, and how its lists and maps merge.
 //!
-//! The shapes of the built-in kinds come from Kubernetes' published OpenAPI definitions, those of custom ones from their
+//! The shapes of the built-in kinds come from Kubernetes' published `OpenAPI` definitions, those of custom ones from their
 //! `CustomResourceDefinition`: after loading they are the same type, so decoding, patches and server-side apply do not know the
 //! difference.
+
+pub mod decode;
+pub mod definitions;
+pub mod openapi;
+pub mod structural;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -118,10 +123,15 @@ impl Schemas {
         self.definitions.get(name)
     }
 
+    /// All definitions with their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&Name, &Shape)> {
+        self.definitions.iter()
+    }
+
     /// What a shape is when names are followed; [`Shape::Any`] for a name that leads nowhere.
     pub fn resolve<'a>(&'a self, mut shape: &'a Shape) -> &'a Shape {
         // a chain of names that leads back to itself would be followed for ever
-        for _ in 0..self.definitions.len() {
+        for _ in 0..=self.definitions.len() {
             match shape {
                 Shape::Named(name) => shape = self.definitions.get(name).unwrap_or(&Shape::Any),
                 found => return found,
