@@ -104,16 +104,19 @@ impl FieldError {
     pub fn body(&self) -> String {
         let head = match &self.mistake {
             Mistake::Required => "Required value".to_owned(),
-            Mistake::Invalid(value) => format!("Invalid value: {}", shown(value)),
+            Mistake::Invalid(value) | Mistake::TypeInvalid(value) => {
+                format!("Invalid value: {}", shown(value))
+            }
             Mistake::NotSupported(value, allowed) => {
                 let names: Vec<String> = allowed.iter().map(|name| format!("{name:?}")).collect();
-                return match names.is_empty() {
-                    true => format!("Unsupported value: {}", shown(value)),
-                    false => format!(
+                return if names.is_empty() {
+                    format!("Unsupported value: {}", shown(value))
+                } else {
+                    format!(
                         "Unsupported value: {}: supported values: {}",
                         shown(value),
                         names.join(", ")
-                    ),
+                    )
                 };
             }
             Mistake::Forbidden => "Forbidden".to_owned(),
@@ -125,7 +128,6 @@ impl FieldError {
             Mistake::TooMany(found, most) => {
                 return format!("Too many: {found}: must have at most {most} items");
             }
-            Mistake::TypeInvalid(value) => format!("Invalid value: {}", shown(value)),
             Mistake::Internal => "Internal error".to_owned(),
         };
         if self.detail.is_empty() { head } else { format!("{head}: {}", self.detail) }

@@ -1,3 +1,11 @@
 //! What every object has: metadata, names, labels, selectors, quantities; and mistakes by field.
 
 pub mod field_error;
+pub mod field_selector;
+pub mod findings;
+pub mod label;
+pub mod name;
+pub mod object;
+pub mod quantity;
+pub mod selector;
+pub mod time;

@@ -1,0 +1,189 @@
+//! Walking an object while looking for mistakes.
+//!
+//! Validation reads JSON whose types the schema has already proven: a [`Spot`] is a value with its path, absent fields are
+//! `null`, and what is not of the type that was asked for counts as absent. [`Findings`] collects, because all the mistakes of an
+//! object are told at once.
+
+use serde_json::Value;
+
+use super::field_error::{FieldError, FieldPath, Mistake};
+
+static NOTHING: Value = Value::Null;
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub struct Spot<'a> {
+    /// The value; `null` when it is absent.
+    pub value: &'a Value,
+    /// Where it stands.
+    pub path: FieldPath,
+}
+
+impl<'a> Spot<'a> {
+    /// An object as a whole.
+    pub fn root(value: &'a Value) -> Self {
+        Self { value, path: FieldPath::default() }
+    }
+
+    /// A value somewhere.
+    pub fn at(value: &'a Value, path: FieldPath) -> Self {
+        Self { value, path }
+    }
+
+    /// A field of this map.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Self {
+        Self { value: self.value.get(name).unwrap_or(&NOTHING), path: self.path.field(name) }
+    }
+
+    /// The items of this list; none when it is absent.
+    pub fn items(&self) -> impl Iterator<Item = Self> + use<'a> {
+        let path = self.path.clone();
+        let list = self.value.as_array().map_or(&[][..], Vec::as_slice);
+        list.iter().enumerate().map(move |(index, value)| Self { value, path: path.index(index) })
+    }
+
+    /// The entries of this map, each at `path[key]`; none when it is absent.
+    pub fn entries(&self) -> impl Iterator<Item = (&'a str, Self)> + use<'a> {
+        let path = self.path.clone();
+        self.value.as_object().into_iter().flatten().map(move |(key, value)| {
+            let spot = Self { value, path: path.key(key) };
+            (key.as_str(), spot)
+        })
+    }
+
+    /// Whether nothing stands here.
+    pub fn is_absent(&self) -> bool {
+        self.value.is_null()
+    }
+
+    /// Whether something stands here.
+    pub fn is_there(&self) -> bool {
+        !self.value.is_null()
+    }
+
+    /// Whether nothing stands here, or an empty text, list or map: what Go's encoding leaves out.
+    pub fn is_empty(&self) -> bool {
+        match self.value {
+            Value::Null => true,
+            Value::String(text) => text.is_empty(),
+            Value::Array(list) => list.is_empty(),
+            Value::Object(map) => map.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// The text that stands here; `""` when there is none, as in Go.
+    pub fn text(&self) -> &'a str {
+        self.value.as_str().unwrap_or_default()
+    }
+
+    /// The whole number that stands here.
+    pub fn integer(&self) -> Option<i64> {
+        self.value.as_i64()
+    }
+
+    /// Whether `true` stands here.
+    pub fn is_true(&self) -> bool {
+        self.value.as_bool().unwrap_or_default()
+    }
+
+    /// How many items or entries.
+    pub fn len(&self) -> usize {
+        match self.value {
+            Value::Array(list) => list.len(),
+            Value::Object(map) => map.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// The mistakes of an object.
+#[derive(Debug, Default)]
+pub struct Findings(Vec<FieldError>);
+
+impl Findings {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many there are, to see whether a part of the work found one.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// All of them, in the order in which they were found.
+    pub fn into_vec(self) -> Vec<FieldError> {
+        self.0
+    }
+
+    /// One more.
+    pub fn add(&mut self, error: FieldError) {
+        self.0.push(error);
+    }
+
+    /// What another check found.
+    pub fn extend(&mut self, errors: impl IntoIterator<Item = FieldError>) {
+        self.0.extend(errors);
+    }
+
+    /// It must be there.
+    pub fn required(&mut self, spot: &Spot<'_>, detail: impl Into<String>) {
+        self.add(FieldError::new(spot.path.clone(), Mistake::Required, detail));
+    }
+
+    /// Its value cannot be.
+    pub fn invalid(&mut self, spot: &Spot<'_>, detail: impl Into<String>) {
+        self.add(FieldError::new(spot.path.clone(), Mistake::Invalid(spot.value.clone()), detail));
+    }
+
+    /// It must not be set.
+    pub fn forbidden(&mut self, spot: &Spot<'_>, detail: impl Into<String>) {
+        self.add(FieldError::new(spot.path.clone(), Mistake::Forbidden, detail));
+    }
+
+    /// Another one has the same value already.
+    pub fn duplicate(&mut self, spot: &Spot<'_>) {
+        self.add(FieldError::new(spot.path.clone(), Mistake::Duplicate(spot.value.clone()), ""));
+    }
+
+    /// What it names does not exist.
+    pub fn not_found(&mut self, spot: &Spot<'_>) {
+        self.add(FieldError::new(spot.path.clone(), Mistake::NotFound(spot.value.clone()), ""));
+    }
+
+    /// A text that is one of these, if it is there; `allowed` is in the order in which it is told.
+    pub fn one_of(&mut self, spot: &Spot<'_>, allowed: &[&str]) {
+        if spot.is_there() && !allowed.contains(&spot.text()) {
+            let allowed = allowed.iter().map(|&name| name.to_owned()).collect();
+            self.add(FieldError::new(
+                spot.path.clone(),
+                Mistake::NotSupported(spot.value.clone(), allowed),
+                "",
+            ));
+        }
+    }
+
+    /// A text that must be there and be one of these.
+    pub fn required_one_of(&mut self, spot: &Spot<'_>, allowed: &[&str]) {
+        match spot.text() {
+            "" => self.required(spot, ""),
+            _ => self.one_of(spot, allowed),
+        }
+    }
+
+    /// A number that is not negative, if it is there.
+    pub fn not_negative(&mut self, spot: &Spot<'_>) {
+        if spot.integer().is_some_and(|number| number < 0) {
+            self.invalid(spot, "must be greater than or equal to 0");
+        }
+    }
+
+    /// What a check of a value alone found, one sentence per mistake.
+    pub fn sentences(&mut self, spot: &Spot<'_>, sentences: impl IntoIterator<Item = String>) {
+        for sentence in sentences {
+            self.invalid(spot, sentence);
+        }
+    }
+}
