@@ -1,0 +1,20 @@
+//! Who did what: a line of JSON for each request that the policy wants.
+//!
+//! Source: Kubernetes documentation, "Auditing"; `audit.k8s.io/v1`.
+//!
+//! # Examples
+//! ```ignore
+//! let decision = policy.decide(&attributes, version);          // when the request is authorized
+//! if decision.wants(Stage::ResponseComplete) {
+//!     let event = Event { level: decision.level, stage: Stage::ResponseComplete, .. };
+//!     log.write(&event.to_json(&decision))?;
+//! }
+//! ```
+
+mod event;
+mod log;
+mod policy;
+
+pub use event::{Event, Exchange};
+pub use log::{Log, LogError, Rotation};
+pub use policy::{Decision, Level, Policy, PolicyError, Stage};
