@@ -1,0 +1,156 @@
+//! Cron jobs.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::check::{Errors, invalid, not_negative, one_of, path, required};
+use super::column::{age, columns, containers, items, name, or_none, since, text};
+use super::defaults::{child, default};
+use super::job;
+use super::kind::{Kind, Subresource};
+use super::strategy::Strategy;
+
+/// `batch/v1 CronJob`.
+pub fn kind() -> Kind {
+    Kind::new("batch", "v1", "CronJob", "cronjobs")
+        .short(&["cj"])
+        .in_all()
+        .with(&[Subresource::Status])
+        .with_generation()
+        .columns(columns(
+            "Name Schedule Timezone Suspend #Active Last_Schedule Age +Containers +Images +Selector",
+        ))
+        .behaves(CronJob)
+}
+
+struct CronJob;
+
+impl Strategy for CronJob {
+    fn default(&self, object: &mut Value) {
+        let Some(spec) = child(object, "spec") else { return };
+        default(spec, "concurrencyPolicy", "Allow");
+        default(spec, "suspend", false);
+        default(spec, "successfulJobsHistoryLimit", 3);
+        default(spec, "failedJobsHistoryLimit", 1);
+        if let Some(template) = spec.pointer_mut("/jobTemplate/spec/template") {
+            super::podspec::default_template(Some(template));
+        }
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        let mut errors = Errors::new();
+        let at = path("/spec/schedule");
+        match text(object, "/spec/schedule") {
+            "" => errors.push(required(&at, "")),
+            schedule => errors
+                .extend(schedule_mistake(schedule).map(|why| invalid(&at, &json!(schedule), why))),
+        }
+        let policies = ["Allow", "Forbid", "Replace"];
+        one_of(
+            object,
+            "/spec/concurrencyPolicy",
+            &path("/spec/concurrencyPolicy"),
+            &policies,
+            &mut errors,
+        );
+        for field in
+            ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"]
+        {
+            not_negative(object, &format!("/spec/{field}"), &mut errors);
+        }
+        job::validate_spec(object, "/spec/jobTemplate/spec", &mut errors);
+        errors
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let [names, images] = containers(&object["spec"]["jobTemplate"]["spec"]["template"]);
+        let last = text(object, "/status/lastScheduleTime");
+        let suspended = object.pointer("/spec/suspend").and_then(Value::as_bool);
+        vec![
+            json!(name(object)),
+            json!(text(object, "/spec/schedule")),
+            json!(or_none(text(object, "/spec/timeZone"))),
+            json!(suspended.map_or("<unset>", |on| if on { "True" } else { "False" })),
+            json!(items(object, "/status/active").len()),
+            json!(if last.is_empty() { "<none>".to_owned() } else { since(last, now) }),
+            json!(age(object, now)),
+            names,
+            images,
+            json!("<none>"),
+        ]
+    }
+}
+
+/// Five fields, or one of the words that stand for them.
+fn schedule_mistake(schedule: &str) -> Option<String> {
+    const WORDS: [&str; 7] =
+        ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
+    const FIELDS: [(u32, u32, &[&str]); 5] = [
+        (0, 59, &[]),
+        (0, 23, &[]),
+        (1, 31, &[]),
+        (
+            1,
+            12,
+            &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
+        ),
+        (0, 6, &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]),
+    ];
+    if schedule.starts_with('@') {
+        let known = WORDS.contains(&schedule) || schedule.starts_with("@every ");
+        return (!known).then(|| format!("unrecognized descriptor: {schedule}"));
+    }
+    let fields: Vec<&str> = schedule.split_whitespace().collect();
+    if fields.len() != FIELDS.len() {
+        return Some(format!(
+            "expected exactly 5 fields, found {}: [{}]",
+            fields.len(),
+            fields.join(" ")
+        ));
+    }
+    fields
+        .iter()
+        .zip(FIELDS)
+        .find(|(field, bounds)| !field.split(',').all(|part| is_range(part, bounds)))
+        .map(|(field, _)| {
+            format!("failed to parse {field:?}: not a number, a range or a step of this field")
+        })
+}
+
+/// `*`, a number, `a-b`, each with `/step` or without.
+fn is_range(part: &str, (low, high, names): &(u32, u32, &[&str])) -> bool {
+    let value = |text: &str| -> Option<u32> {
+        let word = names.iter().position(|name| name.eq_ignore_ascii_case(text));
+        let number = match word {
+            Some(index) => u32::try_from(index).ok()? + low,
+            None => text.parse().ok()?,
+        };
+        (*low..=*high).contains(&number).then_some(number)
+    };
+    let (range, step) =
+        part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
+    let good_step = step.is_none_or(|step| step.parse::<u32>().is_ok_and(|step| step > 0));
+    let good_range = match range.split_once('-') {
+        _ if range == "*" || range == "?" => true,
+        Some((from, to)) => value(from).zip(value(to)).is_some_and(|(from, to)| from <= to),
+        None => value(range).is_some(),
+    };
+    good_step && good_range
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules_are_checked() {
+        for good in ["* * * * *", "*/5 0-6 1,15 JAN-MAR sun", "@hourly", "@every 1h"] {
+            assert_eq!(schedule_mistake(good), None, "{good}");
+        }
+        for bad in
+            ["", "* * * *", "60 * * * *", "*/0 * * * *", "5-1 * * * *", "@never", "a * * * *"]
+        {
+            assert!(schedule_mistake(bad).is_some(), "{bad}");
+        }
+    }
+}

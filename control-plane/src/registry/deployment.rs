@@ -1,0 +1,128 @@
+//! Deployments.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::check::{Errors, immutable, invalid, not_negative, one_of, path, selector_of_template};
+use super::column::{age, columns, containers, name, number, selector, text};
+use super::defaults::{child, default};
+use super::kind::{Kind, Subresource};
+use super::podspec::{Whose, default_template, template_mistakes};
+use super::strategy::Strategy;
+
+/// `apps/v1 Deployment`.
+pub fn kind() -> Kind {
+    Kind::new("apps", "v1", "Deployment", "deployments")
+        .short(&["deploy"])
+        .in_all()
+        .with(&[Subresource::Scale, Subresource::Status])
+        .with_generation()
+        .columns(columns("Name Ready #Up-to-date #Available Age +Containers +Images +Selector"))
+        .behaves(Deployment)
+}
+
+struct Deployment;
+
+impl Strategy for Deployment {
+    fn default(&self, object: &mut Value) {
+        let Some(spec) = child(object, "spec") else { return };
+        default(spec, "replicas", 1);
+        default(spec, "revisionHistoryLimit", 10);
+        default(spec, "progressDeadlineSeconds", 600);
+        default_template(spec.get_mut("template"));
+        let Some(strategy) = child(spec, "strategy") else { return };
+        default(strategy, "type", "RollingUpdate");
+        if text(strategy, "/type") == "RollingUpdate"
+            && let Some(rolling) = child(strategy, "rollingUpdate")
+        {
+            default(rolling, "maxUnavailable", "25%");
+            default(rolling, "maxSurge", "25%");
+        }
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        let mut errors = Errors::new();
+        for field in ["/spec/replicas", "/spec/minReadySeconds", "/spec/revisionHistoryLimit"] {
+            not_negative(object, field, &mut errors);
+        }
+        selector_of_template(object, &mut errors);
+        errors.extend(template_mistakes(object, "/spec/template", Whose::Keeper("Deployment")));
+        let at = path("/spec/strategy/type");
+        one_of(object, "/spec/strategy/type", &at, &["Recreate", "RollingUpdate"], &mut errors);
+        if number(object, "/spec/progressDeadlineSeconds")
+            <= number(object, "/spec/minReadySeconds")
+        {
+            let value = json!(number(object, "/spec/progressDeadlineSeconds"));
+            errors.push(invalid(
+                &path("/spec/progressDeadlineSeconds"),
+                &value,
+                "must be greater than minReadySeconds",
+            ));
+        }
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
+        let mut errors = Errors::new();
+        immutable(object, old, "/spec/selector", &mut errors);
+        errors
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let [names, images] = containers(&object["spec"]["template"]);
+        let ready = number(object, "/status/readyReplicas");
+        vec![
+            json!(name(object)),
+            json!(format!("{ready}/{}", number(object, "/spec/replicas"))),
+            json!(number(object, "/status/updatedReplicas")),
+            json!(number(object, "/status/availableReplicas")),
+            json!(age(object, now)),
+            names,
+            images,
+            json!(selector(object.pointer("/spec/selector"))),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_deployment_is_valid_with_its_defaults() {
+        let mut object = json!({"kind": "Deployment", "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web", "image": "nginx"}]}},
+        }});
+        Deployment.default(&mut object);
+        assert_eq!(Deployment.validate(&object), []);
+        assert_eq!(object["spec"]["strategy"]["rollingUpdate"]["maxSurge"], "25%");
+        let row = Deployment.row(&object, Timestamp::UNIX_EPOCH);
+        assert_eq!(
+            row[1..],
+            [
+                json!("0/1"),
+                json!(0),
+                json!(0),
+                json!("<unknown>"),
+                json!("web"),
+                json!("nginx"),
+                json!("app=web")
+            ]
+        );
+        object["spec"]["template"]["spec"]["restartPolicy"] = json!("Never");
+        assert_eq!(
+            Deployment.validate(&object)[0].to_string(),
+            r#"spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always""#
+        );
+    }
+
+    #[test]
+    fn an_empty_body_is_a_list_of_mistakes() {
+        let mut object = json!({"kind": "Deployment"});
+        Deployment.default(&mut object);
+        let paths: Vec<_> =
+            Deployment.validate(&object).iter().map(|e| e.path.to_string()).collect();
+        assert_eq!(paths, ["spec.selector", "spec.template.spec"]);
+    }
+}

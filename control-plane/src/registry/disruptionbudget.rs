@@ -1,0 +1,115 @@
+//! Disruption budgets: how many pods of a kind may be evicted.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::check::Errors;
+use super::column::{age, columns, name, number};
+use super::kind::{Kind, Subresource};
+use super::strategy::Strategy;
+use crate::meta::findings::{Findings, Spot};
+use crate::meta::selector;
+
+/// `policy/v1 PodDisruptionBudget`.
+pub fn kind() -> Kind {
+    Kind::new("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+        .short(&["pdb"])
+        .with(&[Subresource::Status])
+        .with_generation()
+        .columns(columns("Name Min_Available Max_Unavailable #Allowed_Disruptions Age"))
+        .behaves(Budget)
+}
+
+struct Budget;
+
+impl Strategy for Budget {
+    fn first_status(&self, _: &Value) -> Option<Value> {
+        Some(
+            json!({"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0}),
+        )
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        let mut findings = Findings::default();
+        let spec = Spot::root(object).field("spec");
+        let (least, most) = (spec.field("minAvailable"), spec.field("maxUnavailable"));
+        if least.is_there() && most.is_there() {
+            findings.invalid(&spec, "minAvailable and maxUnavailable cannot be both set");
+        }
+        for amount in [least, most] {
+            check_amount(&amount, &mut findings);
+        }
+        let pods = spec.field("selector");
+        findings.extend(selector::validate(pods.value, &pods.path));
+        findings
+            .one_of(&spec.field("unhealthyPodEvictionPolicy"), &["AlwaysAllow", "IfHealthyBudget"]);
+        findings.into_vec()
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let cell = |pointer| match object.pointer(pointer) {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Number(number)) => number.to_string(),
+            _ => "N/A".to_owned(),
+        };
+        vec![
+            json!(name(object)),
+            json!(cell("/spec/minAvailable")),
+            json!(cell("/spec/maxUnavailable")),
+            json!(number(object, "/status/disruptionsAllowed")),
+            json!(age(object, now)),
+        ]
+    }
+}
+
+/// A count, or a part in percent.
+fn check_amount(amount: &Spot<'_>, findings: &mut Findings) {
+    findings.not_negative(amount);
+    let Value::String(text) = amount.value else { return };
+    match text.strip_suffix('%').and_then(|number| number.parse::<u32>().ok()) {
+        None => findings.invalid(
+            amount,
+            "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
+        ),
+        Some(percent) if percent > 100 => findings.invalid(amount, "must not be greater than 100%"),
+        Some(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_a_count_or_a_part() {
+        let told = |spec: Value| {
+            let errors = Budget.validate(&json!({"spec": spec}));
+            errors
+                .iter()
+                .map(|error| format!("{}: {}", error.path, error.detail))
+                .collect::<Vec<_>>()
+        };
+        assert!(
+            told(json!({"minAvailable": "50%", "selector": {"matchLabels": {"a": "b"}}}))
+                .is_empty()
+        );
+        assert!(told(json!({"maxUnavailable": 1})).is_empty());
+        assert_eq!(
+            told(json!({"maxUnavailable": "101%"})),
+            ["spec.maxUnavailable: must not be greater than 100%"]
+        );
+        assert_eq!(
+            told(json!({"maxUnavailable": -1})),
+            ["spec.maxUnavailable: must be greater than or equal to 0"]
+        );
+        assert_eq!(
+            told(json!({"maxUnavailable": 1, "minAvailable": 1})),
+            ["spec: minAvailable and maxUnavailable cannot be both set"]
+        );
+        let row = Budget.row(&json!({"spec": {"minAvailable": 2}}), Timestamp::UNIX_EPOCH);
+        assert_eq!(
+            (&row[1], &row[2], row.len()),
+            (&json!("2"), &json!("N/A"), kind().columns.len())
+        );
+    }
+}

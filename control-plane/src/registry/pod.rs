@@ -1,0 +1,123 @@
+//! Pods.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::check::{Errors, path};
+use super::column::{columns, number, text};
+use super::defaults::child;
+use super::kind::{Kind, Subresource};
+use super::pod_row;
+use super::podspec::{
+    Whose, creation_mistakes, mistakes, quality_of_service, set_pod_defaults, update_mistakes,
+};
+use super::strategy::Strategy;
+
+/// `v1 Pod`.
+pub fn kind() -> Kind {
+    Kind::new("", "v1", "Pod", "pods")
+        .short(&["po"])
+        .in_all()
+        .with(&[Subresource::Binding, Subresource::Eviction, Subresource::Status])
+        .select_by(&[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        ])
+        .columns(columns(
+            "Name Ready Status Restarts Age +IP +Node +Nominated_Node +Readiness_Gates",
+        ))
+        .behaves(Pod)
+}
+
+struct Pod;
+
+impl Strategy for Pod {
+    fn default(&self, object: &mut Value) {
+        let Some(spec) = child(object, "spec") else { return };
+        set_pod_defaults(spec);
+    }
+
+    fn first_status(&self, object: &Value) -> Option<Value> {
+        Some(json!({"phase": "Pending", "qosClass": quality_of_service(&object["spec"])}))
+    }
+
+    fn validate_create(&self, object: &Value) -> Errors {
+        creation_mistakes(object)
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        mistakes(object, Whose::Pod)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
+        update_mistakes(object, old)
+    }
+
+    /// The node is set by `/binding`; a status cannot take it away.
+    fn validate_status(&self, object: &Value, _: &Value) -> Errors {
+        let mut errors = Errors::new();
+        let phases = ["Pending", "Running", "Succeeded", "Failed", "Unknown"];
+        super::check::one_of(object, "/status/phase", &path("/status/phase"), &phases, &mut errors);
+        errors
+    }
+
+    /// A pod that runs on a node stays until the node has stopped it; others go at once.
+    fn grace(&self, object: &Value, asked: Option<u64>) -> Option<u64> {
+        let own = u64::try_from(number(object, "/spec/terminationGracePeriodSeconds")).unwrap_or(1);
+        let ended = matches!(text(object, "/status/phase"), "Succeeded" | "Failed");
+        match asked.unwrap_or(own) {
+            0 => None,
+            _ if ended || text(object, "/spec/nodeName").is_empty() => None,
+            seconds => Some(seconds),
+        }
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        pod_row::row(object, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(resources: Value) -> Value {
+        let mut pod = json!({"spec": {"containers": [{"name": "a", "image": "a:1", "resources": resources}]}});
+        Pod.default(&mut pod);
+        pod
+    }
+
+    #[test]
+    fn quality_follows_from_resources() {
+        let class = |resources| Pod.first_status(&pod(resources)).unwrap()["qosClass"].clone();
+        assert_eq!(class(json!({})), "BestEffort");
+        assert_eq!(class(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
+        assert_eq!(class(json!({"requests": {"cpu": "1"}})), "Burstable");
+    }
+
+    #[test]
+    fn images_and_added_tolerations_may_change() {
+        let old = pod(json!({}));
+        let mut new = old.clone();
+        new["spec"]["containers"][0]["image"] = json!("a:2");
+        new["spec"]["tolerations"] = json!([{"key": "x", "operator": "Exists"}]);
+        assert_eq!(Pod.validate_update(&new, &old), []);
+        new["spec"]["nodeName"] = json!("n1");
+        assert_eq!(Pod.validate_update(&new, &old)[0].path.to_string(), "spec");
+    }
+
+    #[test]
+    fn only_a_pod_on_a_node_has_grace() {
+        let mut pod = pod(json!({}));
+        assert_eq!(Pod.grace(&pod, None), None);
+        pod["spec"]["nodeName"] = json!("n1");
+        assert_eq!(Pod.grace(&pod, None), Some(30));
+        assert_eq!(Pod.grace(&pod, Some(0)), None);
+    }
+}

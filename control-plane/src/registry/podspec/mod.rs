@@ -1,0 +1,20 @@
+//! What a pod runs: the part that pods and the templates of workloads share.
+//!
+//! Defaults and rules are those of Kubernetes 1.32 (`core/v1`, <https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>),
+//! in its words. Types and unknown fields are the schema's business and were looked at before.
+
+mod container;
+mod defaults;
+mod environment;
+mod handler;
+mod resources;
+mod scheduling;
+mod security;
+mod spec;
+mod update;
+mod volume;
+
+pub use defaults::{default_template, set_pod_defaults};
+pub use resources::{quality_of_service, requests_and_limits};
+pub use spec::{Whose, creation_mistakes, mistakes, template_mistakes};
+pub use update::update_mistakes;

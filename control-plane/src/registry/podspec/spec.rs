@@ -1,0 +1,186 @@
+//! A pod's spec as a whole.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use super::container::check_containers;
+use super::resources::check_list;
+use super::scheduling::check_scheduling;
+use super::security::{check_pod_security, check_subdomain};
+use super::volume::check_volumes;
+use crate::meta::field_error::FieldError;
+use crate::meta::findings::{Findings, Spot};
+use crate::meta::{label, name};
+
+/// Whose spec it is: the fields that may be set differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// A pod's own.
+    Pod,
+    /// The template of a workload that keeps pods running: they are always restarted. The word is its kind.
+    Keeper(&'static str),
+    /// The template of a Job, whose pods end.
+    Job,
+    /// A template that may be either (`PodTemplate`).
+    Template,
+}
+
+/// What is wrong with a workload's template (at a JSON pointer of names): its labels, annotations and spec.
+pub fn template_mistakes(object: &Value, pointer: &str, whose: Whose) -> Vec<FieldError> {
+    let mut findings = Findings::default();
+    let template =
+        pointer.split('/').skip(1).fold(Spot::root(object), |spot, name| spot.field(name));
+    let metadata = template.field("metadata");
+    let (labels, annotations) = (metadata.field("labels"), metadata.field("annotations"));
+    findings.extend(label::labels(labels.value, &labels.path));
+    findings.extend(label::annotations(annotations.value, &annotations.path));
+    validate(&template.field("spec"), whose, &mut findings);
+    findings.into_vec()
+}
+
+/// What is wrong with a pod that is made, and would not be later.
+pub fn creation_mistakes(pod: &Value) -> Vec<FieldError> {
+    let mut findings = Findings::default();
+    let added = Spot::root(pod).field("spec").field("ephemeralContainers");
+    if !added.is_empty() {
+        findings.forbidden(&added, "cannot be set on create");
+    }
+    findings.into_vec()
+}
+
+/// What is wrong with a pod, whose defaults are set.
+pub fn mistakes(pod: &Value, whose: Whose) -> Vec<FieldError> {
+    let mut findings = Findings::default();
+    validate(&Spot::root(pod).field("spec"), whose, &mut findings);
+    findings.into_vec()
+}
+
+fn validate(spec: &Spot<'_>, whose: Whose, findings: &mut Findings) {
+    if spec.is_absent() {
+        findings.required(spec, "");
+        return;
+    }
+    let volumes = check_volumes(&spec.field("volumes"), findings);
+    check_containers(spec, &volumes, findings);
+    check_restart(spec, whose, findings);
+    check_times(spec, whose, findings);
+    check_names(spec, findings);
+    check_dns(spec, findings);
+    check_pod_security(spec, findings);
+    check_scheduling(spec, findings);
+    check_list(&spec.field("overhead"), findings);
+    let added = spec.field("ephemeralContainers");
+    if !added.is_empty() && whose != Whose::Pod {
+        findings.forbidden(&added, "ephemeral containers not allowed in pod template");
+    }
+}
+
+fn check_restart(spec: &Spot<'_>, whose: Whose, findings: &mut Findings) {
+    let policy = spec.field("restartPolicy");
+    match whose {
+        Whose::Keeper(_) => findings.one_of(&policy, &["Always"]),
+        Whose::Job => findings.one_of(&policy, &["OnFailure", "Never"]),
+        _ => findings.required_one_of(&policy, &["Always", "OnFailure", "Never"]),
+    }
+}
+
+fn check_times(spec: &Spot<'_>, whose: Whose, findings: &mut Findings) {
+    findings.not_negative(&spec.field("terminationGracePeriodSeconds"));
+    let deadline = spec.field("activeDeadlineSeconds");
+    match (deadline.integer(), whose) {
+        (Some(_), Whose::Keeper(kind)) => {
+            findings
+                .forbidden(&deadline, format!("activeDeadlineSeconds in {kind} is not Supported"));
+        }
+        (Some(seconds), _) if !(1..=i64::from(i32::MAX)).contains(&seconds) => {
+            findings.invalid(&deadline, "must be between 1 and 2147483647, inclusive");
+        }
+        _ => {}
+    }
+}
+
+fn check_names(spec: &Spot<'_>, findings: &mut Findings) {
+    for field in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
+        check_subdomain(&spec.field(field), findings);
+    }
+    for field in ["hostname", "subdomain"] {
+        let spot = spec.field(field);
+        if !spot.is_empty() {
+            findings.sentences(&spot, name::dns_label(spot.text()));
+        }
+    }
+    for secret in spec.field("imagePullSecrets").items() {
+        if secret.field("name").is_empty() {
+            findings.required(&secret.field("name"), "");
+        }
+    }
+    for gate in spec.field("readinessGates").items() {
+        let kind = gate.field("conditionType");
+        findings.sentences(&kind, name::qualified(kind.text()));
+    }
+    for alias in spec.field("hostAliases").items() {
+        check_address(&alias.field("ip"), findings);
+        for host in alias.field("hostnames").items() {
+            findings.sentences(&host, name::dns_subdomain(host.text()));
+        }
+    }
+    findings.one_of(&spec.field("preemptionPolicy"), &["Never", "PreemptLowerPriority"]);
+    if spec.field("os").is_there() {
+        findings.required_one_of(&spec.field("os").field("name"), &["linux", "windows"]);
+    }
+}
+
+fn check_address(address: &Spot<'_>, findings: &mut Findings) {
+    if address.text().parse::<IpAddr>().is_err() {
+        findings.invalid(address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+    }
+}
+
+/// What a resolver takes (`MAXNS`, and the limits of glibc 2.26 and later).
+const SERVERS: usize = 3;
+const SEARCHES: usize = 32;
+const SEARCH_LENGTH: usize = 2048;
+
+fn check_dns(spec: &Spot<'_>, findings: &mut Findings) {
+    let policy = spec.field("dnsPolicy");
+    findings
+        .required_one_of(&policy, &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]);
+    let config = spec.field("dnsConfig");
+    let servers = config.field("nameservers");
+    if policy.text() == "None" && config.is_absent() {
+        findings.required(&config, "must provide `dnsConfig` when `dnsPolicy` is None");
+    } else if policy.text() == "None" && servers.is_empty() {
+        findings.required(
+            &servers,
+            "must provide at least one DNS nameserver when `dnsPolicy` is None",
+        );
+    }
+    if servers.len() > SERVERS {
+        findings.invalid(&servers, format!("must not have more than {SERVERS} nameservers"));
+    }
+    for server in servers.items() {
+        check_address(&server, findings);
+    }
+    let searches = config.field("searches");
+    if searches.len() > SEARCHES {
+        findings.invalid(&searches, format!("must not have more than {SEARCHES} search paths"));
+    }
+    let length: usize = searches.items().map(|search| search.text().len() + 1).sum();
+    if length.saturating_sub(1) > SEARCH_LENGTH {
+        findings.invalid(&searches, format!("must not have more than {SEARCH_LENGTH} characters (including spaces) in the search list"));
+    }
+    for search in searches.items() {
+        let text = search.text();
+        findings.sentences(&search, name::dns_subdomain(text.strip_suffix('.').unwrap_or(text)));
+    }
+    for option in config.field("options").items() {
+        if option.field("name").is_empty() {
+            findings.required(&option.field("name"), "must not be empty");
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "spec_tests.rs"]
+mod tests;

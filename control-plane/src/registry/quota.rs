@@ -1,0 +1,249 @@
+//! Quotas and limit ranges: kept and shown; nothing enforces them yet.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::check::Errors;
+use super::column::{age, columns, map, name, text};
+use super::kind::{Kind, Subresource};
+use super::strategy::Strategy;
+use crate::meta::findings::{Findings, Spot};
+use crate::meta::name as names;
+use crate::meta::quantity::Quantity;
+
+/// `v1 ResourceQuota`, `v1 LimitRange`.
+pub fn kinds() -> [Kind; 2] {
+    [
+        Kind::new("", "v1", "ResourceQuota", "resourcequotas")
+            .short(&["quota"])
+            .with(&[Subresource::Status])
+            .columns(columns("Name Request Limit Age"))
+            .behaves(Quota),
+        Kind::new("", "v1", "LimitRange", "limitranges")
+            .short(&["limits"])
+            .columns(columns("Name Created_At"))
+            .behaves(Limits),
+    ]
+}
+
+fn check_amounts(list: &Spot<'_>, findings: &mut Findings) {
+    for (resource, amount) in list.entries() {
+        let key = json!(resource);
+        findings.sentences(&Spot::at(&key, amount.path.clone()), names::qualified(resource));
+        match Quantity::from_json(amount.value) {
+            Err(error) => findings.invalid(&amount, error.to_string()),
+            Ok(quantity) if quantity.is_negative() => {
+                findings.invalid(&amount, "must be greater than or equal to 0");
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+struct Quota;
+
+const SCOPES: &[&str] = &[
+    "BestEffort",
+    "CrossNamespacePodAffinity",
+    "NotBestEffort",
+    "NotTerminating",
+    "PriorityClass",
+    "Terminating",
+];
+
+impl Strategy for Quota {
+    fn first_status(&self, _: &Value) -> Option<Value> {
+        Some(json!({}))
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        let mut findings = Findings::default();
+        let spec = Spot::root(object).field("spec");
+        check_amounts(&spec.field("hard"), &mut findings);
+        for scope in spec.field("scopes").items() {
+            if !SCOPES.contains(&scope.text()) {
+                findings.invalid(&scope, "unsupported scope");
+            }
+        }
+        let given: Vec<_> = spec.field("scopes").items().collect();
+        for (one, other) in [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")] {
+            if [one, other].iter().all(|scope| given.iter().any(|spot| spot.text() == *scope)) {
+                findings.invalid(&spec.field("scopes"), "conflicting scopes");
+            }
+        }
+        findings.into_vec()
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
+        let mut findings = Findings::default();
+        let (new, before) = (object.pointer("/spec/scopes"), old.pointer("/spec/scopes"));
+        if new != before {
+            findings
+                .invalid(&Spot::root(object).field("spec").field("scopes"), "field is immutable");
+        }
+        findings.into_vec()
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let (mut requests, mut limits) = (Vec::new(), Vec::new());
+        for (resource, hard) in map(object, "/status/hard").into_iter().flatten() {
+            let used =
+                map(object, "/status/used").and_then(|used| used.get(resource)).map_or("0", shown);
+            let cell = format!("{resource}: {used}/{}", shown(hard));
+            if resource.starts_with("limits.") { limits.push(cell) } else { requests.push(cell) }
+        }
+        vec![
+            json!(name(object)),
+            json!(requests.join(", ")),
+            json!(limits.join(", ")),
+            json!(age(object, now)),
+        ]
+    }
+}
+
+fn shown(amount: &Value) -> &str {
+    amount.as_str().unwrap_or_default()
+}
+
+struct Limits;
+
+impl Strategy for Limits {
+    /// What a limit is by default is the most there may be; what is asked for by default is the limit.
+    fn default(&self, object: &mut Value) {
+        let limits = object.pointer_mut("/spec/limits").and_then(Value::as_array_mut);
+        for limit in limits.into_iter().flatten().filter(|limit| limit["type"] == "Container") {
+            for (field, from) in
+                [("default", &["max"][..]), ("defaultRequest", &["default", "min"])]
+            {
+                for source in from {
+                    fill(limit, field, source);
+                }
+            }
+        }
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        let mut findings = Findings::default();
+        let mut kinds = Vec::new();
+        for limit in Spot::root(object).field("spec").field("limits").items() {
+            let kind = limit.field("type");
+            findings.sentences(&kind, names::qualified(kind.text()));
+            if kinds.contains(&kind.text()) {
+                findings.duplicate(&kind);
+            }
+            kinds.push(kind.text());
+            check_limit(&limit, &mut findings);
+        }
+        findings.into_vec()
+    }
+
+    fn row(&self, object: &Value, _: Timestamp) -> Vec<Value> {
+        vec![json!(name(object)), json!(text(object, "/metadata/creationTimestamp"))]
+    }
+}
+
+/// Gives a map the entries of another one that it lacks.
+fn fill(limit: &mut Value, field: &str, from: &str) {
+    let Some(source) = limit.get(from).and_then(Value::as_object).cloned() else { return };
+    let Some(map) = limit.as_object_mut() else { return };
+    if let Some(target) = map.entry(field).or_insert_with(|| json!({})).as_object_mut() {
+        for (resource, amount) in source {
+            target.entry(resource).or_insert(amount);
+        }
+    }
+}
+
+fn check_limit(limit: &Spot<'_>, findings: &mut Findings) {
+    for field in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+        let list = limit.field(field);
+        if limit.field("type").text() == "Pod" && field.starts_with("default") && !list.is_empty() {
+            findings.forbidden(&list, "may not be specified when `type` is 'Pod'");
+        }
+        check_amounts(&list, findings);
+    }
+    for (low, high) in [
+        ("min", "max"),
+        ("min", "defaultRequest"),
+        ("defaultRequest", "max"),
+        ("defaultRequest", "default"),
+        ("default", "max"),
+    ] {
+        check_order(limit, low, high, findings);
+    }
+}
+
+fn check_order(limit: &Spot<'_>, low: &str, high: &str, findings: &mut Findings) {
+    for (resource, least) in limit.field(low).entries() {
+        let most = limit.field(high).field(resource);
+        if let (Ok(least_amount), Ok(most_amount)) =
+            (Quantity::from_json(least.value), Quantity::from_json(most.value))
+            && least_amount > most_amount
+        {
+            let words = |field: &str| {
+                if field == "defaultRequest" {
+                    "default request".to_owned()
+                } else {
+                    field.to_owned()
+                }
+            };
+            findings.invalid(
+                &least,
+                format!(
+                    "{} value {least_amount} is greater than {} value {most_amount}",
+                    words(low),
+                    words(high)
+                ),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(errors: &Errors) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_quota_shows_what_is_used_of_what() {
+        let quota = json!({"metadata": {"name": "q"}, "status": {"hard": {"pods": "10", "limits.cpu": "2"}, "used": {"pods": "3"}}});
+        let row = Quota.row(&quota, Timestamp::UNIX_EPOCH);
+        assert_eq!((&row[1], &row[2]), (&json!("pods: 3/10"), &json!("limits.cpu: 0/2")));
+    }
+
+    #[test]
+    fn amounts_are_quantities() {
+        let quota = json!({"spec": {"hard": {"pods": "-1", "cpu": "x"}, "scopes": ["Terminating", "NotTerminating", "Sometimes"]}});
+        assert_eq!(
+            told(&Quota.validate(&quota)),
+            [
+                r#"spec.hard[cpu]: Invalid value: "x": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"#,
+                r#"spec.hard[pods]: Invalid value: "-1": must be greater than or equal to 0"#,
+                r#"spec.scopes[2]: Invalid value: "Sometimes": unsupported scope"#,
+                r#"spec.scopes: Invalid value: ["Terminating","NotTerminating","Sometimes"]: conflicting scopes"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn limits_default_from_the_most_down() {
+        let mut limits = json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "min": {"memory": "1Mi"}}]}});
+        Limits.default(&mut limits);
+        assert_eq!(limits["spec"]["limits"][0]["default"], json!({"cpu": "2"}));
+        assert_eq!(
+            limits["spec"]["limits"][0]["defaultRequest"],
+            json!({"cpu": "2", "memory": "1Mi"})
+        );
+        assert!(Limits.validate(&limits).is_empty());
+        let wrong = json!({"spec": {"limits": [{"type": "Pod", "min": {"cpu": "2"}, "max": {"cpu": "1"}, "default": {"cpu": "1"}}]}});
+        assert_eq!(
+            told(&Limits.validate(&wrong)),
+            [
+                "spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'",
+                r#"spec.limits[0].min[cpu]: Invalid value: "2": min value 2 is greater than max value 1"#,
+            ]
+        );
+    }
+}

@@ -1,0 +1,67 @@
+//! Replica sets.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::check::{Errors, immutable, not_negative, selector_of_template};
+use super::column::{age, columns, containers, name, number, selector};
+use super::defaults::{child, default};
+use super::kind::{Kind, Subresource};
+use super::podspec::{Whose, default_template, template_mistakes};
+use super::strategy::Strategy;
+
+/// `apps/v1 ReplicaSet`.
+pub fn kind() -> Kind {
+    Kind::new("apps", "v1", "ReplicaSet", "replicasets")
+        .short(&["rs"])
+        .in_all()
+        .with(&[Subresource::Scale, Subresource::Status])
+        .with_generation()
+        .select_by(&["status.replicas"])
+        .columns(columns("Name #Desired #Current #Ready Age +Containers +Images +Selector"))
+        .behaves(ReplicaSet)
+}
+
+struct ReplicaSet;
+
+impl Strategy for ReplicaSet {
+    fn default(&self, object: &mut Value) {
+        let Some(spec) = child(object, "spec") else { return };
+        default(spec, "replicas", 1);
+        default_template(spec.get_mut("template"));
+    }
+
+    fn first_status(&self, _: &Value) -> Option<Value> {
+        Some(json!({"replicas": 0}))
+    }
+
+    fn validate(&self, object: &Value) -> Errors {
+        let mut errors = Errors::new();
+        for field in ["/spec/replicas", "/spec/minReadySeconds"] {
+            not_negative(object, field, &mut errors);
+        }
+        selector_of_template(object, &mut errors);
+        errors.extend(template_mistakes(object, "/spec/template", Whose::Keeper("ReplicaSet")));
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
+        let mut errors = Errors::new();
+        immutable(object, old, "/spec/selector", &mut errors);
+        errors
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let [names, images] = containers(&object["spec"]["template"]);
+        vec![
+            json!(name(object)),
+            json!(number(object, "/spec/replicas")),
+            json!(number(object, "/status/replicas")),
+            json!(number(object, "/status/readyReplicas")),
+            json!(age(object, now)),
+            names,
+            images,
+            json!(selector(object.pointer("/spec/selector"))),
+        ]
+    }
+}

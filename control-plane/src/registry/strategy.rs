@@ -1,0 +1,67 @@
+//! How a kind behaves where kinds differ.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::column;
+use crate::meta::field_error::FieldError;
+
+/// How a kind behaves. The machinery has dealt with metadata, subresources and generation when it asks.
+pub trait Strategy: Send + Sync + 'static {
+    /// Fills in what the caller left out.
+    fn default(&self, object: &mut Value) {
+        let _ = object;
+    }
+
+    /// The status of a new object, for kinds with one of their own; `None` removes what the caller sent.
+    fn first_status(&self, object: &Value) -> Option<Value> {
+        let _ = object;
+        None
+    }
+
+    /// Puts back what a write of the object itself may not change, besides metadata and status.
+    fn keep(&self, object: &mut Value, old: &Value) {
+        let _ = (object, old);
+    }
+
+    /// What is wrong with an object.
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let _ = object;
+        Vec::new()
+    }
+
+    /// What is wrong with an object that is made, and would not be later; [`validate`](Self::validate) is asked as well.
+    fn validate_create(&self, object: &Value) -> Vec<FieldError> {
+        let _ = object;
+        Vec::new()
+    }
+
+    /// What is wrong with a change; [`validate`](Self::validate) is asked as well.
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let _ = (object, old);
+        Vec::new()
+    }
+
+    /// What is wrong with a change of the status.
+    fn validate_status(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let _ = (object, old);
+        Vec::new()
+    }
+
+    /// How many seconds an object stays after a deletion, given what the caller asks for; `None`: it goes at once, as most do.
+    fn grace(&self, object: &Value, asked: Option<u64>) -> Option<u64> {
+        let _ = (object, asked);
+        None
+    }
+
+    /// What `kubectl get` shows: as many cells as the kind has columns.
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        vec![json!(column::name(object)), json!(column::age(object, now))]
+    }
+}
+
+/// A kind without anything of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain;
+
+impl Strategy for Plain {}
