@@ -1,0 +1,329 @@
+//! Who is told of changes: one store watch per kind, whose changes are kept in a short window that all watchers read.
+//!
+//! A watcher holds a position in the window and no queue of its own. One that does not keep up loses its place when the window
+//! moves on and is cut off; memory is bounded by the window, however many watchers there are. The window is also what a watcher
+//! that comes back after a short break is served from.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::set_resource_version;
+use super::status::Status;
+use crate::registry::Kind;
+use crate::store::{Event, Notice, Revision, Store, StoreError, Watch};
+
+/// The most changes that a window holds.
+const WINDOW_CHANGES: usize = 4096;
+/// The most bytes that the changes of a window have in the store.
+const WINDOW_BYTES: usize = 8 * 1024 * 1024;
+/// How many changes a watcher takes at once.
+const BATCH: usize = 64;
+/// In how many forms an object is sent so often that the bytes are kept.
+pub const FORMS: usize = 3;
+
+/// One side of a change: the object before or after it, carrying the revision of the change.
+#[derive(Debug)]
+pub struct Side {
+    raw: Bytes,
+    revision: Revision,
+    object: OnceLock<Option<Arc<Value>>>,
+    forms: [OnceLock<Bytes>; FORMS],
+}
+
+impl Side {
+    fn new(raw: Bytes, revision: Revision) -> Self {
+        Self { raw, revision, object: OnceLock::new(), forms: Default::default() }
+    }
+
+    /// The object; `None` when what is stored is none, which is reported once.
+    pub fn object(&self) -> Option<&Arc<Value>> {
+        let read = || match serde_json::from_slice::<Value>(&self.raw) {
+            Ok(mut object) => {
+                set_resource_version(&mut object, self.revision.0);
+                Some(Arc::new(object))
+            }
+            Err(error) => {
+                tracing::error!(revision = self.revision.0, %error, "a change cannot be read and is not told");
+                None
+            }
+        };
+        self.object.get_or_init(read).as_ref()
+    }
+
+    /// The bytes of a form, made once for all watchers.
+    pub fn form(&self, form: usize, make: impl FnOnce() -> Bytes) -> Bytes {
+        self.forms[form].get_or_init(make).clone()
+    }
+}
+
+/// A change of one object.
+#[derive(Debug)]
+pub struct Change {
+    /// The key.
+    pub key: String,
+    /// When.
+    pub revision: Revision,
+    /// What the object was.
+    pub before: Option<Side>,
+    /// What it is.
+    pub after: Option<Side>,
+}
+
+impl Change {
+    /// From what the store tells.
+    pub fn of(event: Event) -> Self {
+        let side = |raw| Side::new(raw, event.revision);
+        Self {
+            revision: event.revision,
+            before: event.before.map(side),
+            after: event.after.map(side),
+            key: event.key,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let size = |side: &Option<Side>| side.as_ref().map_or(0, |side| side.raw.len());
+        self.key.len() + size(&self.before) + size(&self.after)
+    }
+}
+
+/// The last changes of a kind.
+#[derive(Debug)]
+struct Window {
+    changes: VecDeque<Arc<Change>>,
+    /// How many changes went out of the window: the position of its first.
+    first: u64,
+    bytes: usize,
+    /// Every change after this revision is in the window.
+    floor: Revision,
+    /// Every change up to this revision has been in the window.
+    head: Revision,
+    ended: bool,
+}
+
+impl Window {
+    fn push(&mut self, change: Change) {
+        self.head = change.revision;
+        self.bytes += change.bytes();
+        self.changes.push_back(Arc::new(change));
+        while self.changes.len() > 1
+            && (self.changes.len() > WINDOW_CHANGES || self.bytes > WINDOW_BYTES)
+        {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(gone) = self.changes.pop_front() {
+            self.first += 1;
+            self.bytes -= gone.bytes();
+            self.floor = gone.revision;
+        }
+    }
+
+    /// The position of the first change after a revision; `None` when it is no longer there.
+    fn position_after(&self, revision: Revision) -> Option<u64> {
+        let skipped = self.changes.partition_point(|change| change.revision <= revision);
+        (revision >= self.floor).then_some(self.first + skipped as u64)
+    }
+
+    fn at(&self, position: u64) -> Option<Arc<Change>> {
+        let index = usize::try_from(position.checked_sub(self.first)?).ok()?;
+        self.changes.get(index).cloned()
+    }
+}
+
+/// The changes of one kind.
+#[derive(Debug)]
+pub struct Feed {
+    window: Mutex<Window>,
+    moved: watch::Sender<()>,
+}
+
+impl Feed {
+    fn window(&self) -> std::sync::MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, changes: Vec<Event>) {
+        let mut window = self.window();
+        for event in changes {
+            window.push(Change::of(event));
+        }
+        drop(window);
+        self.moved.send_replace(());
+    }
+
+    fn progress(&self, revision: Revision) {
+        let mut window = self.window();
+        window.head = window.head.max(revision);
+    }
+
+    fn end(&self) {
+        self.window().ended = true;
+        self.moved.send_replace(());
+    }
+}
+
+/// The feeds of all kinds that somebody watches.
+pub struct Hub {
+    store: Arc<dyn Store>,
+    feeds: tokio::sync::Mutex<BTreeMap<String, Arc<Feed>>>,
+}
+
+impl Hub {
+    /// The hub of a store.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, feeds: tokio::sync::Mutex::default() }
+    }
+
+    /// The feed of a kind, begun if nobody has watched the kind before or the last feed has ended.
+    async fn feed(&self, kind: &Kind) -> Result<Arc<Feed>, StoreError> {
+        let prefix = kind.prefix("");
+        let mut feeds = self.feeds.lock().await;
+        if let Some(feed) = feeds.get(&prefix).filter(|feed| !feed.window().ended) {
+            return Ok(feed.clone());
+        }
+        let start = self.store.revision().await?;
+        let changes = self.store.watch(&prefix, start).await?;
+        let window = Window {
+            changes: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            floor: start,
+            head: start,
+            ended: false,
+        };
+        let feed = Arc::new(Feed { window: Mutex::new(window), moved: watch::Sender::new(()) });
+        feeds.insert(prefix.clone(), feed.clone());
+        tokio::spawn(pump(prefix, changes, feed.clone()));
+        Ok(feed)
+    }
+
+    /// All changes of a kind after a revision.
+    pub async fn changes(&self, kind: &Kind, after: Revision) -> Result<Changes, Status> {
+        let feed = self.feed(kind).await?;
+        let moved = feed.moved.subscribe();
+        let position = feed.window().position_after(after);
+        let source = match position {
+            Some(position) => Source::Window(position),
+            None => Source::Own(Box::new(self.store.watch(&kind.prefix(""), after).await?)),
+        };
+        Ok(Changes { feed, moved, source, known: after, after })
+    }
+}
+
+async fn pump(prefix: String, mut changes: Watch, feed: Arc<Feed>) {
+    while let Some(notice) = changes.recv().await {
+        match notice {
+            Ok(Notice::Changes(events)) => feed.push(events),
+            Ok(Notice::Progress(revision)) => feed.progress(revision),
+            Err(error) => {
+                tracing::warn!(%prefix, %error, "the store's watch ended; watchers come back and start another");
+                break;
+            }
+        }
+    }
+    feed.end();
+}
+
+/// Where changes come from.
+#[derive(Debug)]
+enum Source {
+    /// The window, from this position.
+    Window(u64),
+    /// The store, until the window has what comes next.
+    Own(Box<Watch>),
+}
+
+/// The changes of a kind as one watcher sees them: each once, in order.
+#[derive(Debug)]
+pub struct Changes {
+    feed: Arc<Feed>,
+    moved: watch::Receiver<()>,
+    source: Source,
+    /// What the window may still have to catch up with: it was told by a list, or by the store.
+    known: Revision,
+    after: Revision,
+}
+
+/// Why there are no more changes.
+#[derive(Debug)]
+pub enum End {
+    /// The watcher was too slow, or the server lost sight of the store: it can come back at once.
+    CutOff,
+    /// The history that it needs is gone.
+    Failed(Status),
+}
+
+impl Changes {
+    /// The next changes, in order; waits for them.
+    pub async fn next(&mut self) -> Result<Vec<Arc<Change>>, End> {
+        loop {
+            let found = match &mut self.source {
+                Source::Window(position) => {
+                    Self::read(&self.feed, &mut self.moved, position, self.known).await?
+                }
+                Source::Own(own) => match own.recv().await {
+                    Some(Ok(Notice::Changes(events))) => {
+                        events.into_iter().map(|event| Arc::new(Change::of(event))).collect()
+                    }
+                    Some(Ok(Notice::Progress(_))) => Vec::new(),
+                    Some(Err(StoreError::SlowWatcher { .. })) | None => return Err(End::CutOff),
+                    Some(Err(error)) => return Err(End::Failed(error.into())),
+                },
+            };
+            let Some(last) = found.last() else { continue };
+            self.after = last.revision;
+            if matches!(self.source, Source::Own(_))
+                && let Some(position) = self.feed.window().position_after(self.after)
+            {
+                self.source = Source::Window(position);
+                self.known = self.after;
+            }
+            return Ok(found);
+        }
+    }
+
+    async fn read(
+        feed: &Feed,
+        moved: &mut watch::Receiver<()>,
+        position: &mut u64,
+        known: Revision,
+    ) -> Result<Vec<Arc<Change>>, End> {
+        loop {
+            moved.mark_unchanged();
+            let mut found = Vec::new();
+            {
+                let window = feed.window();
+                if *position < window.first || (window.ended && window.at(*position).is_none()) {
+                    return Err(End::CutOff);
+                }
+                while let Some(change) = window.at(*position).filter(|_| found.len() < BATCH) {
+                    *position += 1;
+                    found.extend((change.revision > known).then_some(change));
+                }
+            }
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            // the sender lives in the feed, so this ends by a change only
+            let _ = moved.changed().await;
+        }
+    }
+
+    /// Up to which revision the watcher has seen everything that there was.
+    pub fn seen(&self) -> Revision {
+        let window = self.feed.window();
+        match self.source {
+            Source::Window(position) if window.at(position).is_none() => {
+                window.head.max(self.after)
+            }
+            _ => self.after,
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The verbs over registry and store. Objects are JSON; the store holds them without their resourceVersion, which is the revision
+//! at which their key was last written.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use crate::auth::User;
+use crate::meta::object::Meta;
+use crate::registry::{Kind, Registry};
+use crate::store::{Operation, Outcome, Record, Store};
+
+pub mod create;
+pub mod delete;
+pub mod hub;
+pub mod list;
+pub mod namespace;
+pub mod options;
+pub mod owners;
+pub mod patch;
+pub mod status;
+pub mod subresource;
+pub mod token;
+pub mod typed;
+pub mod update;
+pub mod watch;
+
+use status::Status;
+use update::Part;
+
+/// How often a write is tried again when others write the same object at the same time.
+const TRIES: usize = 64;
+
+/// The server's verbs.
+pub struct Api {
+    /// What is kept.
+    pub store: Arc<dyn Store>,
+    /// Which kinds there are.
+    pub registry: Arc<Registry>,
+    /// Who is told of changes.
+    pub hub: hub::Hub,
+    admission: Vec<Arc<dyn Admission>>,
+}
+
+/// What a request is about.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The kind.
+    pub kind: Arc<Kind>,
+    /// The namespace; empty: the cluster, or all namespaces.
+    pub namespace: String,
+    /// The name; empty: all objects.
+    pub name: String,
+}
+
+impl Place {
+    /// The key in the store.
+    pub fn key(&self) -> String {
+        self.kind.key(&self.namespace, &self.name)
+    }
+
+    /// There is no such object.
+    pub fn not_found(&self) -> Status {
+        Status::not_found(&self.kind, &self.name)
+    }
+}
+
+/// A write as admission sees it: after defaults, before validation.
+#[derive(Debug)]
+pub struct Admitted<'a> {
+    /// What it is about.
+    pub place: &'a Place,
+    /// What it was before; `None` for a new object.
+    pub old: Option<&'a Value>,
+    /// What it is to become.
+    pub object: &'a mut Value,
+    /// Which part of it is written.
+    pub part: Part,
+    /// Who writes; `None`: the server itself.
+    pub user: Option<&'a User>,
+    /// Nothing is to be kept.
+    pub dry_run: bool,
+    /// What has to happen in the same transaction, such as the lease of an address.
+    pub operations: Vec<Operation>,
+}
+
+/// An object that is about to go, or to be marked as going.
+#[derive(Debug)]
+pub struct Leaving<'a> {
+    /// Where it is.
+    pub place: &'a Place,
+    /// What it is.
+    pub object: &'a Value,
+    /// Who deletes it; `None`: the server itself.
+    pub user: Option<&'a User>,
+}
+
+/// Looks at writes before they happen, changes or refuses them: allocation of addresses, quotas, restrictions of nodes.
+#[async_trait]
+pub trait Admission: Send + Sync + 'static {
+    /// Looks at one write. It is asked again when the transaction is refused because another one came first.
+    async fn admit(&self, api: &Api, write: &mut Admitted<'_>) -> Result<(), Status>;
+
+    /// Looks at one deletion; answers with what has to happen in the transaction in which the object goes.
+    async fn part(&self, api: &Api, leaving: &Leaving<'_>) -> Result<Vec<Operation>, Status> {
+        let _ = (api, leaving);
+        Ok(Vec::new())
+    }
+
+    /// What became of a transaction with operations of its own.
+    fn settled(&self, operations: &[Operation], outcome: &Outcome) {
+        let _ = (operations, outcome);
+    }
+}
+
+impl Api {
+    /// The verbs over a store and kinds.
+    pub fn new(store: Arc<dyn Store>, registry: Arc<Registry>) -> Self {
+        Self { hub: hub::Hub::new(store.clone()), store, registry, admission: Vec::new() }
+    }
+
+    /// Lets this look at every write, after those that were added before.
+    #[must_use]
+    pub fn with(mut self, admission: Arc<dyn Admission>) -> Self {
+        self.admission.push(admission);
+        self
+    }
+
+    /// One object.
+    pub async fn get(&self, place: &Place) -> Result<Value, Status> {
+        let record = self.record(place).await?;
+        decode(&record)
+    }
+
+    async fn record(&self, place: &Place) -> Result<Record, Status> {
+        self.store.get(&place.key()).await?.ok_or_else(|| place.not_found())
+    }
+
+    async fn admit(&self, write: &mut Admitted<'_>) -> Result<(), Status> {
+        for one in &self.admission {
+            one.admit(self, write).await?;
+        }
+        Ok(())
+    }
+
+    async fn part(&self, leaving: &Leaving<'_>) -> Result<Vec<Operation>, Status> {
+        let mut operations = Vec::new();
+        for one in &self.admission {
+            operations.extend(one.part(self, leaving).await?);
+        }
+        Ok(operations)
+    }
+
+    async fn commit(&self, operations: Vec<Operation>) -> Result<Outcome, Status> {
+        if operations.len() == 1 {
+            return Ok(self.store.commit(operations).await?);
+        }
+        let outcome = self.store.commit(operations.clone()).await?;
+        self.admission.iter().for_each(|one| one.settled(&operations, &outcome));
+        Ok(outcome)
+    }
+}
+
+/// The object of a record, with its resourceVersion.
+pub fn decode(record: &Record) -> Result<Value, Status> {
+    let mut object: Value = serde_json::from_slice(&record.value).map_err(|error| {
+        Status::internal(format!("what is stored at {} is no object: {error}", record.key))
+    })?;
+    set_resource_version(&mut object, record.modified.0);
+    Ok(object)
+}
+
+/// Notes the revision of an object in its metadata.
+pub fn set_resource_version(object: &mut Value, revision: u64) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("resourceVersion".to_owned(), json!(revision.to_string()));
+    }
+}
+
+/// What is stored of an object.
+fn encode(object: &Value) -> bytes::Bytes {
+    let mut stored = object.clone();
+    if let Some(metadata) = stored.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("resourceVersion");
+    }
+    stored.to_string().into()
+}
+
+/// The resourceVersion that an object carries; `None` for none and for 0. Another text than a number is a mistake of the caller.
+fn carried_revision(object: &Value) -> Result<Option<u64>, Status> {
+    match Meta::of(object).resource_version() {
+        "" | "0" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| {
+            status::bad_option(
+                "metadata.resourceVersion",
+                text,
+                "must be a number that the server gave",
+            )
+        }),
+    }
+}
+
+/// Makes sure that a body is an object of the kind that its path says, and completes what the path knows.
+pub fn adopt(place: &Place, object: &mut Value) -> Result<(), Status> {
+    if !object.is_object() {
+        return Err(Status::bad_request(format!("the body must be a {} object", place.kind.kind)));
+    }
+    of_kind(object, &place.kind.api_version(), &place.kind.kind)?;
+    let meta = Meta::of(object);
+    if !matches!(meta.namespace(), "" | "default")
+        && !place.kind.namespaced
+        && place.kind.plural != "namespaces"
+    {
+        return Err(Status::bad_request("namespace is not allowed on this type"));
+    }
+    if place.kind.namespaced && !meta.namespace().is_empty() && meta.namespace() != place.namespace
+    {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    if !place.name.is_empty() && !meta.name().is_empty() && meta.name() != place.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({})",
+            meta.name(),
+            place.name
+        )));
+    }
+    let mut meta = crate::meta::object::MetaMut::of(object);
+    meta.set("namespace", if place.kind.namespaced { place.namespace.as_str() } else { "" });
+    if !place.name.is_empty() {
+        meta.set("name", place.name.as_str());
+    }
+    Ok(())
+}
+
+/// A body says nothing of its type, or the right one, which it has afterwards.
+pub fn of_kind(object: &mut Value, api_version: &str, kind: &str) -> Result<(), Status> {
+    let said =
+        |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (said_version, said_kind) = (said("apiVersion"), said("kind"));
+    if !said_kind.is_empty() && said_kind != kind {
+        return Err(Status::bad_request(format!(
+            "{said_kind} in version {said_version:?} cannot be handled as a {kind}"
+        )));
+    }
+    if !said_version.is_empty() && said_version != api_version {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({said_version}) does not match the expected API version ({api_version})"
+        )));
+    }
+    object["apiVersion"] = json!(api_version);
+    object["kind"] = json!(kind);
+    Ok(())
+}

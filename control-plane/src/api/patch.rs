@@ -1,0 +1,90 @@
+//! Patches: the four ways, over the objects that are stored.
+
+use serde_json::Value;
+
+use super::options::WriteOptions;
+use super::status::Status;
+use super::typed::typed;
+use super::update::Part;
+use super::{Api, Place};
+use crate::patch::{PatchError, json, merge, strategic};
+use crate::registry::Kind;
+use crate::schema::Shape;
+use crate::schema::definitions::Definitions;
+
+/// A change of an object that a client describes.
+#[derive(Clone, Debug)]
+pub enum Patch {
+    /// RFC 6902, a list of operations.
+    Json(Value),
+    /// RFC 7386.
+    Merge(Value),
+    /// Kubernetes' own: lists are merged as the kind says.
+    Strategic(Value),
+}
+
+impl Patch {
+    /// What an object of a kind is afterwards.
+    pub fn apply(&self, kind: &Kind, object: Value) -> Result<Value, Status> {
+        let patched = match self {
+            Self::Json(patch) => json::apply(object, patch),
+            Self::Merge(patch) => merge::apply(object, patch.clone()),
+            Self::Strategic(patch) => {
+                let definitions = Definitions::kubernetes();
+                let Some(name) = definitions.kind(&kind.group, &kind.version, &kind.kind) else {
+                    return Err(Status::unsupported_media_type(&[
+                        "application/json-patch+json",
+                        "application/merge-patch+json",
+                    ]));
+                };
+                strategic::apply(
+                    object,
+                    patch.clone(),
+                    &Shape::Named(name.clone()),
+                    definitions.schemas(),
+                )
+            }
+        };
+        patched.map_err(|error| refused(kind, &error))
+    }
+}
+
+fn refused(kind: &Kind, error: &PatchError) -> Status {
+    match error {
+        PatchError::Malformed(why) => Status::bad_request(why.as_str()),
+        PatchError::TooLarge(why) => Status::new(413, "RequestEntityTooLarge", why.as_str()),
+        PatchError::Rejected(why) => {
+            let message = "the server rejected our request due to an error in our request";
+            let cause = serde_json::json!({"message": why});
+            Status::new(422, "Invalid", message).with_causes(vec![cause]).of_kind(kind)
+        }
+    }
+}
+
+impl Api {
+    /// Patches an object or a part of it; answers with the object and warnings.
+    pub async fn patch(
+        &self,
+        place: &Place,
+        part: Part,
+        patch: &Patch,
+        options: &WriteOptions,
+    ) -> Result<(Value, Vec<String>), Status> {
+        let mut warnings = Vec::new();
+        let change = |old: &Value| {
+            let patched = patch.apply(&place.kind, old.clone())?;
+            let (mut new, told) = typed(&place.kind, patched, options.validation)?;
+            warnings = told;
+            // a patch that does not speak of the version expects none
+            let said = new.pointer("/metadata/resourceVersion")
+                != old.pointer("/metadata/resourceVersion");
+            if !said && let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut)
+            {
+                metadata.remove("resourceVersion");
+            }
+            Ok(new)
+        };
+        let object = self.modify(place, part, None, options, change).await?;
+        Ok((object, warnings))
+    }
+}

@@ -1,0 +1,217 @@
+//! Parts of objects that have paths and shapes of their own.
+
+use serde_json::{Value, json};
+
+use super::options::{DeleteOptions, Query, WriteOptions};
+use super::patch::Patch;
+use super::status::Status;
+use super::update::Part;
+use super::{Api, Place, carried_revision, of_kind};
+use crate::meta::object::{Meta, MetaMut};
+use crate::meta::time::Time;
+use crate::registry::Kind;
+use crate::registry::check::{invalid, path, required};
+use crate::registry::column::{items, number, selector, text};
+use crate::registry::defaults::child;
+
+impl Api {
+    /// `autoscaling/v1 Scale` of an object.
+    pub async fn scale(&self, place: &Place) -> Result<Value, Status> {
+        Ok(scale_of(&self.get(place).await?))
+    }
+
+    /// Sets how many replicas an object is to have.
+    pub async fn set_scale(
+        &self,
+        place: &Place,
+        mut body: Value,
+        options: &WriteOptions,
+    ) -> Result<Value, Status> {
+        if !body.is_object() {
+            return Err(Status::bad_request("the body must be a Scale object"));
+        }
+        of_kind(&mut body, "autoscaling/v1", "Scale")?;
+        let name = Meta::of(&body).name();
+        if !name.is_empty() && name != place.name {
+            let sentence = format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                place.name
+            );
+            return Err(Status::bad_request(sentence));
+        }
+        let expected = carried_revision(&body)?;
+        let object =
+            self.modify(place, Part::Scale, expected, options, |old| scaled(old, &body)).await?;
+        Ok(scale_of(&object))
+    }
+
+    /// Patches the scale of an object.
+    pub async fn patch_scale(
+        &self,
+        place: &Place,
+        patch: &Patch,
+        options: &WriteOptions,
+    ) -> Result<Value, Status> {
+        let kind = Kind::new("autoscaling", "v1", "Scale", "scales");
+        let change = |old: &Value| scaled(old, &patch.apply(&kind, scale_of(old))?);
+        Ok(scale_of(&self.modify(place, Part::Scale, None, options, change).await?))
+    }
+
+    /// Puts a pod on a node.
+    pub async fn bind(
+        &self,
+        place: &Place,
+        mut body: Value,
+        options: &WriteOptions,
+    ) -> Result<Value, Status> {
+        if !body.is_object() {
+            return Err(Status::bad_request("the body must be a Binding object"));
+        }
+        of_kind(&mut body, "v1", "Binding")?;
+        let node = text(&body, "/target/name").to_owned();
+        if node.is_empty() {
+            return Err(Status::invalid(
+                &place.kind,
+                &place.name,
+                &[required(&path("/target/name"), "")],
+            ));
+        }
+        if !matches!(text(&body, "/target/kind"), "" | "Node") {
+            let error = invalid(&path("/target/kind"), &body["target"]["kind"], "must be Node");
+            return Err(Status::invalid(&place.kind, &place.name, &[error]));
+        }
+        self.modify(place, Part::Binding, None, options, |pod| bound(place, pod, &body, &node))
+            .await?;
+        Ok(
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+        )
+    }
+
+    /// Deletes a pod for somebody who empties a node. Disruption budgets belong to a kind of their own, which is asked when it is
+    /// served.
+    pub async fn evict(
+        &self,
+        place: &Place,
+        mut body: Value,
+        options: &WriteOptions,
+    ) -> Result<Value, Status> {
+        if !body.is_object() {
+            return Err(Status::bad_request("the body must be an Eviction object"));
+        }
+        of_kind(&mut body, "policy/v1", "Eviction")?;
+        let mut deletion = DeleteOptions::of(&Query::default(), body.get("deleteOptions"))?;
+        deletion.dry_run |= options.dry_run;
+        let pod = self.get(place).await?;
+        if !matches!(text(&pod, "/status/phase"), "Pending" | "Succeeded" | "Failed") {
+            self.budgets_allow(&pod).await?;
+        }
+        self.delete(place, &deletion).await?;
+        Ok(
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+        )
+    }
+
+    /// No budget that selects the pod is used up.
+    async fn budgets_allow(&self, pod: &Value) -> Result<(), Status> {
+        let Some(kind) = self.registry.at("policy", "v1", "poddisruptionbudgets") else {
+            return Ok(());
+        };
+        let namespace = Meta::of(pod).namespace().to_owned();
+        let place = Place { kind, namespace, name: String::new() };
+        for budget in self.list(&place, &super::options::ListOptions::default()).await?.objects {
+            let chosen = crate::meta::selector::Selector::from_object(
+                budget.pointer("/spec/selector").unwrap_or(&Value::Null),
+            );
+            let selects =
+                chosen.is_ok_and(|selector| selector.matches_labels(Meta::of(pod).labels()));
+            if selects && number(&budget, "/status/disruptionsAllowed") <= 0 {
+                let name = Meta::of(&budget).name();
+                let why =
+                    format!("The disruption budget {name} does not allow evicting pods currently");
+                let cause = json!({"reason": "DisruptionBudget", "message": why});
+                let message = "Cannot evict pod as it would violate the pod's disruption budget.";
+                return Err(Status::too_many_requests(message, 0).with_causes(vec![cause]));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn scale_of(object: &Value) -> Value {
+    let meta = Meta::of(object);
+    let mut scale = json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1",
+        "metadata": {},
+        "spec": {"replicas": number(object, "/spec/replicas")},
+        "status": {"replicas": number(object, "/status/replicas")},
+    });
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        MetaMut::of(&mut scale).set(field, meta.get(field).clone());
+    }
+    let selector = selector(object.pointer("/spec/selector"));
+    if selector != "<none>" {
+        scale["status"]["selector"] = json!(selector);
+    }
+    scale
+}
+
+/// An object with the replicas of a scale.
+fn scaled(old: &Value, scale: &Value) -> Result<Value, Status> {
+    let replicas = match scale.pointer("/spec/replicas") {
+        None | Some(Value::Null) => 0,
+        Some(value) => {
+            let count = value.as_i64().filter(|count| (0..=i64::from(i32::MAX)).contains(count));
+            count.ok_or_else(|| {
+                let kind = Kind::new("autoscaling", "v1", "Scale", "scales");
+                let why = "must be greater than or equal to 0";
+                let error = invalid(&path("/spec/replicas"), value, why);
+                Status::invalid(&kind, Meta::of(old).name(), &[error])
+            })?
+        }
+    };
+    let mut new = old.clone();
+    // the version that is expected is the one that the scale carries, if it was changed at all
+    let said = scale.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
+    MetaMut::of(&mut new).set("resourceVersion", said);
+    if let Some(spec) = child(&mut new, "spec") {
+        spec["replicas"] = json!(replicas);
+    }
+    Ok(new)
+}
+
+fn bound(place: &Place, pod: &Value, binding: &Value, node: &str) -> Result<Value, Status> {
+    let conflict = |why: String| Err(Status::conflict(&place.kind, &place.name, &why));
+    let (meta, now) = (Meta::of(pod), text(pod, "/spec/nodeName"));
+    if meta.deletion_timestamp().is_some() {
+        return conflict(format!(
+            "pod {} is being deleted, cannot be assigned to a host",
+            place.name
+        ));
+    }
+    if !now.is_empty() {
+        return conflict(format!("pod {} is already assigned to node {now:?}", place.name));
+    }
+    let uid = Meta::of(binding).uid();
+    if !uid.is_empty() && uid != meta.uid() {
+        return conflict(format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            meta.uid()
+        ));
+    }
+    let mut new = pod.clone();
+    MetaMut::of(&mut new).remove("resourceVersion");
+    let annotations = Meta::of(binding).get("annotations").as_object();
+    for (key, value) in annotations.into_iter().flatten() {
+        MetaMut::of(&mut new).set_annotation(key, value.as_str());
+    }
+    if let Some(spec) = child(&mut new, "spec") {
+        spec["nodeName"] = json!(node);
+    }
+    let mut conditions: Vec<Value> = items(pod, "/status/conditions").to_vec();
+    conditions.retain(|one| text(one, "/type") != "PodScheduled");
+    conditions.push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": Time::now().to_string()}));
+    if let Some(status) = child(&mut new, "status") {
+        status["conditions"] = json!(conditions);
+    }
+    Ok(new)
+}

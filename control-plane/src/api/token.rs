@@ -1,0 +1,76 @@
+//! Continue tokens: where a list ended, and at which revision it is read.
+//!
+//! A token is not secret and is not believed: what it says is checked, and it can only name keys below the prefix that the request
+//! itself may list.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use super::status::Status;
+
+const VERSION: u64 = 1;
+/// A namespace, `/` and a name, with room to spare.
+const LONGEST: usize = 1024;
+
+/// Where a list goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// The revision of the whole list.
+    pub revision: u64,
+    /// What stands after the prefix in the key of the last object.
+    pub after: String,
+}
+
+impl Token {
+    /// Reads what [`Token::write`] wrote.
+    pub fn read(text: &str) -> Result<Self, Status> {
+        let bad = || {
+            Status::bad_request(
+                "continue key is not valid: it was not made by this server, or was changed",
+            )
+        };
+        let bytes = (text.len() <= 2 * LONGEST)
+            .then(|| URL_SAFE_NO_PAD.decode(text).ok())
+            .flatten()
+            .ok_or_else(bad)?;
+        let value: Value = serde_json::from_slice(&bytes).map_err(|_| bad())?;
+        let revision = value.get("rv").and_then(Value::as_u64).ok_or_else(bad)?;
+        let after = value.get("after").and_then(Value::as_str).ok_or_else(bad)?;
+        let sound = value.get("v").and_then(Value::as_u64) == Some(VERSION)
+            && revision > 0
+            && (1..=LONGEST).contains(&after.len())
+            && !after.chars().any(char::is_control);
+        if sound { Ok(Self { revision, after: after.to_owned() }) } else { Err(bad()) }
+    }
+
+    /// The token as clients hold it.
+    pub fn write(&self) -> String {
+        URL_SAFE_NO_PAD
+            .encode(json!({"v": VERSION, "rv": self.revision, "after": self.after}).to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_as_it_was_written() {
+        let token = Token { revision: 7, after: "default/web".to_owned() };
+        assert_eq!(Token::read(&token.write()).unwrap(), token);
+    }
+
+    proptest! {
+        #[test]
+        fn anything_else_is_a_bad_request(text in ".{0,80}", value in "[a-z0-9{}\":,]{0,40}") {
+            for text in [text, URL_SAFE_NO_PAD.encode(value)] {
+                if let Err(status) = Token::read(&text) {
+                    prop_assert_eq!(status.code(), 400);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Objects as their kind's definition has them: types are right, and what the kind does not know is dropped.
+
+use serde_json::Value;
+
+use super::status::Status;
+use crate::registry::Kind;
+use crate::schema::decode::{DecodeError, Decoded, FieldValidation, Target};
+use crate::schema::definitions::Definitions;
+
+/// The shape of a kind's objects; `None` for kinds that are not built in.
+pub fn target(group: &str, version: &str, kind: &str) -> Option<Target<'static>> {
+    Target::kind(Definitions::kubernetes(), group, version, kind)
+}
+
+/// An object of a kind, and warnings for the caller.
+pub fn settle(
+    decoded: Result<Decoded, DecodeError>,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    decoded.and_then(|decoded| decoded.settle(validation)).map_err(|error| refused(&error))
+}
+
+/// What a patch or a decoder made, as an object of a kind.
+pub fn typed(
+    kind: &Kind,
+    value: Value,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    match target(&kind.group, &kind.version, &kind.kind) {
+        Some(target) => settle(target.value(value), validation),
+        None => Ok((value, Vec::new())),
+    }
+}
+
+/// The answer to a body that is no object of its kind.
+pub fn refused(error: &DecodeError) -> Status {
+    match error {
+        DecodeError::TooLarge => Status::new(413, "RequestEntityTooLarge", error.to_string()),
+        _ => Status::bad_request(error.to_string()),
+    }
+}

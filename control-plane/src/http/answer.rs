@@ -1,0 +1,110 @@
+//! Answers as bytes.
+
+use std::convert::Infallible;
+use std::io::Write as _;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::header::{self, HeaderValue};
+use hyper::{HeaderMap, Response, StatusCode};
+use serde_json::Value;
+
+use crate::api::status::Status;
+
+/// What is sent.
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// An answer.
+pub type Answer = Response<Body>;
+
+/// Bodies below this size are sent as they are: packing costs more than it saves.
+const WORTH_PACKING: usize = 128 * 1024;
+/// Clients cut longer warnings, and headers have limits.
+const LONGEST_WARNING: usize = 256;
+const MOST_WARNINGS: usize = 16;
+
+/// Bytes of a type.
+pub fn bytes(code: u16, content_type: &str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()).boxed_unsync());
+    *answer.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = answer.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(content_type) {
+        headers.insert(header::CONTENT_TYPE, value);
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    answer
+}
+
+/// A JSON value.
+pub fn json(code: u16, value: &Value) -> Answer {
+    bytes(code, "application/json", value.to_string())
+}
+
+/// A text.
+pub fn text(code: u16, text: impl Into<String>) -> Answer {
+    bytes(code, "text/plain; charset=utf-8", text.into())
+}
+
+/// An error.
+pub fn status(status: &Status) -> Answer {
+    let mut answer = json(status.code(), &status.to_value());
+    if let Some(seconds) = status.retry_after() {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if status.code() == 401 {
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    answer
+}
+
+/// Adds warnings that clients show to their users.
+pub fn warn(answer: &mut Answer, warnings: &[String]) {
+    for warning in warnings.iter().take(MOST_WARNINGS) {
+        let plain: String = warning
+            .chars()
+            .map(|sign| if sign.is_control() { ' ' } else { sign })
+            .take(LONGEST_WARNING)
+            .collect();
+        let quoted = plain.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
+            answer.headers_mut().append(header::WARNING, value);
+        }
+    }
+}
+
+/// The client unpacks what is packed with gzip.
+pub fn takes_gzip(asked: &HeaderMap) -> bool {
+    asked
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| {
+            matches!(coding.trim().split_once(';').map_or(coding.trim(), |(name, _)| name), "gzip")
+        })
+}
+
+/// Bytes of a type, packed if that is worth it and the client takes it.
+pub async fn packed(asked: &HeaderMap, code: u16, content_type: &str, body: Vec<u8>) -> Answer {
+    if !takes_gzip(asked) || body.len() < WORTH_PACKING {
+        return bytes(code, content_type, body);
+    }
+    let pack = move || {
+        let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 8), Compression::fast());
+        encoder.write_all(&body).and_then(|()| encoder.finish())
+    };
+    match tokio::task::spawn_blocking(pack).await {
+        Ok(Ok(packed)) => {
+            let mut answer = bytes(code, content_type, packed);
+            answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+            answer
+        }
+        failed => {
+            tracing::error!(?failed, "an answer could not be packed");
+            status(&Status::internal("the answer could not be packed"))
+        }
+    }
+}

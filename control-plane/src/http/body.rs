@@ -1,0 +1,150 @@
+//! Bodies of requests: how many bytes, how long, of which type.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::HeaderMap;
+use hyper::header::CONTENT_TYPE;
+use serde_json::Value;
+
+use crate::api::patch::Patch;
+use crate::api::status::Status;
+use crate::api::typed::{refused, settle, target, typed};
+use crate::protobuf::{self, ProtobufError};
+use crate::registry::Kind;
+use crate::schema::decode::{DecodeError, Decoded, FieldValidation};
+
+/// The most bytes of a body, as kube-apiserver has it.
+pub const MOST_BYTES: usize = 3 * 1024 * 1024;
+/// How long a body may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(30);
+const OBJECTS: [&str; 3] =
+    ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+const PATCHES: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
+/// All bytes of a body.
+pub async fn read<B>(body: B) -> Result<Bytes, Status>
+where
+    B: hyper::body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let collected = tokio::time::timeout(PATIENCE, Limited::new(body, MOST_BYTES).collect()).await;
+    match collected {
+        Ok(Ok(found)) => Ok(found.to_bytes()),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
+            Err(Status::too_large(MOST_BYTES))
+        }
+        Ok(Err(error)) => Err(Status::bad_request(format!("the body could not be read: {error}"))),
+        Err(_) => Err(Status::timeout("the body did not arrive in time")),
+    }
+}
+
+/// The media type of a body, without parameters; JSON when nothing is said.
+pub fn media_type(headers: &HeaderMap) -> String {
+    let said = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if media.is_empty() { "application/json".to_owned() } else { media }
+}
+
+/// An object of the group, version and kind, and warnings about it.
+pub fn object(
+    headers: &HeaderMap,
+    body: &[u8],
+    of: (&str, &str, &str),
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    let Some(target) = target(of.0, of.1, of.2) else {
+        return Ok((value(headers, body)?, Vec::new()));
+    };
+    match media_type(headers).as_str() {
+        "application/json" => settle(target.json(body), validation),
+        "application/yaml" => settle(target.yaml(body), validation),
+        "application/vnd.kubernetes.protobuf" => {
+            let kind = Kind::new(of.0.to_owned(), of.1.to_owned(), of.2.to_owned(), String::new());
+            // what another kind's message holds is not read as this one's
+            typed_if_same(&kind, decode_protobuf(body)?, validation)
+        }
+        _ => Err(Status::unsupported_media_type(&OBJECTS)),
+    }
+}
+
+fn typed_if_same(
+    kind: &Kind,
+    value: Value,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    match value.get("kind") {
+        Some(said) if *said != *kind.kind => Ok((value, Vec::new())),
+        _ => typed(kind, value, validation),
+    }
+}
+
+fn decode_protobuf(body: &[u8]) -> Result<Value, Status> {
+    protobuf::decode(body).map_err(|error| match error {
+        ProtobufError::TooLarge => Status::too_large(MOST_BYTES),
+        ProtobufError::UnknownKind { .. } => {
+            Status::new(415, "UnsupportedMediaType", error.to_string())
+        }
+        _ => Status::bad_request(error.to_string()),
+    })
+}
+
+/// A value of no known shape; an empty body is null.
+pub fn value(headers: &HeaderMap, body: &[u8]) -> Result<Value, Status> {
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    match media_type(headers).as_str() {
+        "application/json" => json(body),
+        "application/yaml" => yaml(body),
+        "application/vnd.kubernetes.protobuf" => decode_protobuf(body),
+        _ => Err(Status::unsupported_media_type(&OBJECTS)),
+    }
+}
+
+fn json(body: &[u8]) -> Result<Value, Status> {
+    serde_json::from_slice(body).map_err(|error| refused(&DecodeError::Json(error.to_string())))
+}
+
+fn yaml(body: &[u8]) -> Result<Value, Status> {
+    let decoded: Result<Decoded, DecodeError> = crate::schema::decode::Target {
+        definitions: crate::schema::definitions::Definitions::kubernetes(),
+        shape: &crate::schema::Shape::Any,
+        custom: true,
+    }
+    .yaml(body);
+    Ok(settle(decoded, FieldValidation::Ignore)?.0)
+}
+
+/// The body is a configuration for server-side apply.
+pub fn is_apply(headers: &HeaderMap) -> bool {
+    media_type(headers) == "application/apply-patch+yaml"
+}
+
+/// A configuration for server-side apply: YAML, or JSON, which is YAML as well.
+pub fn applied(
+    body: &[u8],
+    of: (&str, &str, &str),
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    match target(of.0, of.1, of.2) {
+        Some(target) => settle(target.yaml(body), validation),
+        None => Ok((yaml(body)?, Vec::new())),
+    }
+}
+
+/// A patch of the other three types.
+pub fn patch(headers: &HeaderMap, body: &[u8]) -> Result<Patch, Status> {
+    match media_type(headers).as_str() {
+        "application/json-patch+json" => Ok(Patch::Json(json(body)?)),
+        "application/merge-patch+json" => Ok(Patch::Merge(json(body)?)),
+        "application/strategic-merge-patch+json" => Ok(Patch::Strategic(json(body)?)),
+        _ => Err(Status::unsupported_media_type(&PATCHES)),
+    }
+}

@@ -1,0 +1,87 @@
+//! The wire: routes, negotiation, tables, watches, limits.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hyper::HeaderMap;
+use rustls::pki_types::CertificateDer;
+use tokio::sync::watch;
+
+use crate::api::Api;
+use crate::api::status::Status;
+use crate::auth::User;
+use crate::auth::attributes::{Attributes, Decision};
+
+pub mod answer;
+pub mod body;
+pub mod discovery;
+pub mod health;
+pub mod limits;
+pub mod listen;
+pub mod metrics;
+pub mod negotiate;
+pub mod openapi;
+pub mod resource;
+pub mod review;
+pub mod route;
+pub mod serve;
+pub mod stream;
+pub mod table;
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    /// The certificates that were shown, checked against the authorities of the listener.
+    pub certificates: Option<Arc<Vec<CertificateDer<'static>>>>,
+}
+
+/// Who someone is, and what they may do. Asked once for every request.
+#[async_trait]
+pub trait Gate: Send + Sync + 'static {
+    /// Who sends this request.
+    async fn authenticate(&self, caller: &Caller, headers: &HeaderMap) -> Result<User, Status>;
+
+    /// May they do this?
+    async fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+}
+
+/// Whoever reaches the listener may do everything. Only for a listener on a loopback address that was asked for by name.
+#[derive(Clone, Copy, Debug)]
+pub struct Everybody;
+
+#[async_trait]
+impl Gate for Everybody {
+    async fn authenticate(&self, _: &Caller, _: &HeaderMap) -> Result<User, Status> {
+        Ok(User::new("system:admin", ["system:masters"]).authenticated())
+    }
+
+    async fn authorize(&self, _: &Attributes<'_>) -> Decision {
+        Decision::Allow("the listener is open to everybody who reaches it".to_owned())
+    }
+}
+
+/// Everything that answers requests.
+pub struct Server {
+    /// The verbs.
+    pub api: Arc<Api>,
+    /// Who may do what.
+    pub gate: Arc<dyn Gate>,
+    /// Questions about who may do what, and tokens.
+    pub answers: review::Answers,
+    /// How much at a time.
+    pub limits: limits::Limits,
+    /// What is counted.
+    pub metrics: metrics::Metrics,
+    /// What can be asked for, as it was last put together.
+    pub discovery: discovery::Cache,
+    /// How all of it is described.
+    pub openapi: openapi::Cache,
+    /// Turns true when the server ends.
+    pub ending: watch::Receiver<bool>,
+}
+
+/// Waits until the server ends.
+async fn end_of(ending: &mut watch::Receiver<bool>) {
+    // an error means that nobody is left to end it, which is an end as well
+    let _ = ending.wait_for(|ending| *ending).await;
+}

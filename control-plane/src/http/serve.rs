@@ -1,0 +1,150 @@
+//! One request from its first byte to its answer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::http::request::Parts;
+use hyper::{Method, Request};
+
+use super::answer::{self, Answer};
+use super::metrics::About;
+use super::resource::{self, verb};
+use super::route::{self, Path, Route};
+use super::{Caller, Server, body, discovery, health};
+use crate::api::options::Query;
+use crate::api::status::Status;
+use crate::auth::attributes::{Attributes, Decision, Resource};
+use crate::meta::field_selector::FieldSelector;
+
+impl Server {
+    /// Answers a request; there is an answer for everything that can be asked.
+    pub async fn answer<B>(self: Arc<Self>, caller: Caller, request: Request<B>) -> Answer
+    where
+        B: hyper::body::Body + Send,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        let begun = Instant::now();
+        let route = Route::of(parts.uri.path());
+        let query = route::query(parts.uri.query());
+        let (about, long) = self.about(&parts.method, &route, &query);
+        let answered = self.permitted(&caller, &parts, body, &route, &query, long).await;
+        let answer = answered.unwrap_or_else(|status| {
+            if status.code() >= 500 {
+                tracing::warn!(method = %parts.method, path = parts.uri.path(), %status, "a request failed");
+            }
+            answer::status(&status)
+        });
+        self.metrics.answered(&about, answer.status().as_u16(), (!long).then(|| begun.elapsed()));
+        answer
+    }
+
+    fn about(&self, method: &Method, route: &Route, query: &Query) -> (About, bool) {
+        match route {
+            Route::Resource(path) if self.kind(path).is_ok() => match verb(method, path, query) {
+                Ok(verb) => (About::resource(verb, path), verb == "watch"),
+                Err(_) => (About::other(method), false),
+            },
+            _ => (About::other(method), false),
+        }
+    }
+
+    async fn permitted<B>(
+        &self,
+        caller: &Caller,
+        parts: &Parts,
+        body: B,
+        route: &Route,
+        query: &Query,
+        long: bool,
+    ) -> Result<Answer, Status>
+    where
+        B: hyper::body::Body + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let user = self.gate.authenticate(caller, &parts.headers).await?;
+        // a watch takes its slot itself, among the watches
+        let _held = if long {
+            None
+        } else {
+            let reads = matches!(parts.method, Method::GET | Method::HEAD);
+            Some((self.limits.begin(&user.name, false)?, self.metrics.under_way(reads)))
+        };
+        let Route::Resource(path) = route else {
+            let method = parts.method.as_str().to_ascii_lowercase();
+            let verb = if method == "head" { "get" } else { &method };
+            self.may(&Attributes::at(&user, verb, parts.uri.path())).await?;
+            return self.other(parts, route, query).await;
+        };
+        let verb = verb(&parts.method, path, query)?;
+        let named = named(path, query);
+        let asked = Resource {
+            group: &path.group,
+            resource: &path.plural,
+            subresource: &path.subresource,
+            namespace: namespace(path),
+            name: &named,
+        };
+        self.may(&Attributes::on(&user, verb, asked)).await?;
+        let kind = self.kind(path)?;
+        let body = body::read(body).await?;
+        let request = resource::Request { user: &user, path, query, headers: &parts.headers, body };
+        self.resource(&kind, verb, request).await
+    }
+
+    async fn may(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        match self.gate.authorize(attributes).await {
+            Decision::Allow(_) => Ok(()),
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+                Err(Status::new(403, "Forbidden", attributes.forbidden_message(&reason)))
+            }
+        }
+    }
+
+    async fn other(&self, parts: &Parts, route: &Route, query: &Query) -> Result<Answer, Status> {
+        let registry = &self.api.registry;
+        if !matches!(parts.method, Method::GET | Method::HEAD) {
+            return Err(Status::new(
+                405,
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
+            ));
+        }
+        Ok(match (route, parts.uri.path().trim_end_matches('/')) {
+            (Route::CoreVersions, _) => self.discovery.root(registry, true, &parts.headers),
+            (Route::Groups, _) => self.discovery.root(registry, false, &parts.headers),
+            (Route::Group(group), _) => discovery::group(registry, group),
+            (Route::Resources(group, version), _) => discovery::resources(registry, group, version),
+            (_, path) if path == "/openapi/v3" || path.starts_with("/openapi/v3/") => {
+                self.openapi.answer(registry, path, &parts.headers)
+            }
+            (_, "/version") => answer::json(200, &health::version()),
+            (_, path @ ("/healthz" | "/livez" | "/readyz")) => {
+                health::check(self, &path[1..], query).await
+            }
+            (_, "/metrics") => answer::bytes(
+                200,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                self.metrics.text(),
+            ),
+            _ => answer::text(404, "404 page not found\n"),
+        })
+    }
+}
+
+/// The namespace that a request is about; a namespace is in itself, as authorizers see it.
+fn namespace(path: &Path) -> &str {
+    if path.plural == "namespaces" && path.group.is_empty() { &path.name } else { &path.namespace }
+}
+
+/// The name that a request is about; a list by `metadata.name` is about one object.
+fn named(path: &Path, query: &Query) -> String {
+    let selector: Result<FieldSelector, _> = query.get("fieldSelector").parse();
+    match selector {
+        Ok(selector) if path.name.is_empty() => {
+            selector.exact("metadata.name").unwrap_or_default().to_owned()
+        }
+        _ => path.name.clone(),
+    }
+}
