@@ -8,15 +8,24 @@
 //! - [`patch`], [`apply`]: the four ways to change an object, and who owns which field
 //! - [`meta`]: what every object has: metadata, names, labels, selectors, quantities, field errors
 //! - [`pki`], [`auth`]: certificates and tokens; who someone is and what they may do
+//! - [`allocate`]: the addresses and node ports of Services
 //! - [`registry`]: a file per kind: defaults, validation, columns, what may change
 //! - [`api`]: the verbs over registry and store
 //! - [`http`]: the wire: TLS, routes, negotiation, watches
+//! - [`server`]: all of it in one process
 
+pub mod admission;
+pub mod allocate;
+pub mod api;
 pub mod apply;
 pub mod auth;
+pub mod controllers;
+pub mod http;
 pub mod meta;
 pub mod patch;
 pub mod pki;
 pub mod protobuf;
+pub mod registry;
 pub mod schema;
+pub mod server;
 pub mod store;
