@@ -10,8 +10,10 @@
 //! - [`pki`], [`auth`]: certificates and tokens; who someone is and what they may do
 //! - [`allocate`]: the addresses and node ports of Services
 //! - [`registry`]: a file per kind: defaults, validation, columns, what may change
+//! - [`admission`]: what a cluster adds to objects, and who may write what
 //! - [`api`]: the verbs over registry and store
 //! - [`http`]: the wire: TLS, routes, negotiation, watches
+//! - [`controllers`]: what goes on without anybody asking: namespaces, accounts, garbage
 //! - [`server`]: all of it in one process
 
 pub mod admission;
