@@ -100,6 +100,6 @@ impl RuleOptions {
 pub struct Pace {
     /// The least time between two syncs. Zero: a sync follows a change at once, and what changes meanwhile is one more.
     pub least: Duration,
-    /// How often everything is compared with the kernel though nothing changed.
+    /// How often everything is compared with the kernel though nothing changed; every ten minutes at most.
     pub resync: Duration,
 }

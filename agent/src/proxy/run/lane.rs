@@ -17,6 +17,9 @@ pub const LAST_RETRY: Duration = Duration::from_secs(30);
 pub const LOOK_PAUSE: Duration = Duration::from_millis(300);
 /// How often the rules are looked at where the kernel tells of no change.
 pub const POLL: Duration = Duration::from_millis(800);
+/// The least time between two comparisons of everything without a reason: they take up to a second of CPU, changes by others are
+/// told of or looked for all the time, and kube-proxy compares every hour.
+pub const COMPARE: Duration = Duration::from_mins(10);
 /// A sync of more ports than this is not listened to: the kernel would write a message for every rule of it.
 const MUCH: usize = 100;
 
@@ -247,7 +250,7 @@ impl Lane {
 
     fn synced(&mut self, full: bool, now: Instant) -> Ended {
         if full {
-            self.full_at = now + self.pace.resync;
+            self.full_at = now + self.pace.resync.max(COMPARE);
         }
         self.look_at = self.look_at.max(now + LOOK_PAUSE);
         self.poll_at = now + POLL;

@@ -429,9 +429,14 @@ async fn options_that_change_are_followed_by_a_full_sync() {
 
 #[tokio::test(start_paused = true)]
 async fn everything_is_compared_now_and_then() {
-    let bench = Bench::synced(Pace { resync: Duration::from_secs(30), ..PACE }).await;
-    sleep(Duration::from_secs(95)).await;
-    assert_eq!(bench.syncs(), ["full"; 4]);
+    let often = Bench::synced(Pace { resync: Duration::from_secs(30), ..PACE }).await;
+    sleep(Duration::from_mins(9)).await;
+    assert_eq!(often.syncs(), ["full"], "a comparison is dear");
+    sleep(Duration::from_mins(22)).await;
+    assert_eq!(often.syncs(), ["full"; 4]);
+    let seldom = Bench::synced(Pace { resync: Duration::from_mins(20), ..PACE }).await;
+    sleep(Duration::from_mins(41)).await;
+    assert_eq!(seldom.syncs(), ["full"; 3]);
 }
 
 #[tokio::test(start_paused = true)]
