@@ -22,8 +22,7 @@ use crate::{Outcome, median};
 const MOVES: usize = 12;
 /// The first sync of the slowest mode takes minutes.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// Idleness is looked at from so long after the first sync on: everything is compared with the kernel every 30 seconds, and that is to
-/// be in it.
+/// Idleness is looked at from so long after the first sync on: what that left to do is done by then.
 const BEFORE_IDLE: Duration = Duration::from_secs(12);
 /// What a change waits behind may be a sync of everything.
 const PATIENCE_OF_A_CHANGE: Duration = Duration::from_mins(2);
