@@ -15,12 +15,14 @@
 //! - [`http`]: the wire: TLS, routes, negotiation, watches
 //! - [`controllers`]: what goes on without anybody asking: namespaces, accounts, garbage
 //! - [`server`]: all of it in one process
+//! - [`command`]: what the program does when it is called
 
 pub mod admission;
 pub mod allocate;
 pub mod api;
 pub mod apply;
 pub mod auth;
+pub mod command;
 pub mod controllers;
 pub mod http;
 pub mod meta;

@@ -3,8 +3,8 @@
 use std::error::Error as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use heddle_server::server::{self, Config};
+use clap::Parser;
+use heddle_server::command::Command;
 use tracing_subscriber::EnvFilter;
 
 /// A small Kubernetes API server: one process, one file, stock clients.
@@ -15,18 +15,11 @@ struct Arguments {
     command: Command,
 }
 
-#[derive(Subcommand)]
-enum Command {
-    /// Serve the API until SIGTERM or SIGINT.
-    Run(Config),
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("HEDDLE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let Command::Run(config) = Arguments::parse().command;
-    match server::run(config).await {
+    match Arguments::parse().command.run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let mut message = error.to_string();

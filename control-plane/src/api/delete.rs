@@ -51,7 +51,8 @@ impl Api {
                 }
             };
             let user = options.user.as_deref();
-            let mut operations = self.part(&Leaving { place, object: &old, user }).await?;
+            let leaving = Leaving { place, object: &old, user, evicted: options.evicts };
+            let mut operations = self.part(&leaving).await?;
             if options.dry_run || object == old {
                 return Ok(answer(object));
             }

@@ -94,6 +94,8 @@ pub struct Leaving<'a> {
     pub object: &'a Value,
     /// Who deletes it; `None`: the server itself.
     pub user: Option<&'a User>,
+    /// It is asked for as an eviction.
+    pub evicted: bool,
 }
 
 /// Looks at writes before they happen, changes or refuses them: allocation of addresses, quotas, restrictions of nodes.

@@ -297,6 +297,8 @@ pub struct DeleteOptions {
     pub revision: Option<String>,
     /// Who deletes; `None`: the server itself.
     pub user: Option<Arc<User>>,
+    /// It is asked for as an eviction.
+    pub evicts: bool,
 }
 
 impl DeleteOptions {
@@ -343,6 +345,7 @@ impl DeleteOptions {
             uid: condition("uid"),
             revision: condition("resourceVersion"),
             user: None,
+            evicts: false,
         })
     }
 }

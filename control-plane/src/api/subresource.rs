@@ -99,8 +99,14 @@ impl Api {
             return Err(Status::bad_request("the body must be an Eviction object"));
         }
         of_kind(&mut body, "policy/v1", "Eviction")?;
+        let named = text(&body, "/metadata/name");
+        if !named.is_empty() && named != place.name {
+            return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+        }
         let mut deletion = DeleteOptions::of(&Query::default(), body.get("deleteOptions"))?;
         deletion.dry_run |= options.dry_run;
+        deletion.user.clone_from(&options.user);
+        deletion.evicts = true;
         let pod = self.get(place).await?;
         if !matches!(text(&pod, "/status/phase"), "Pending" | "Succeeded" | "Failed") {
             self.budgets_allow(&pod).await?;

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,10 +44,10 @@ pub async fn listen(
             () = end_of(&mut ending) => break,
         };
         match accepted {
-            Ok((stream, place)) => {
+            Ok((stream, peer, place)) => {
                 let (server, tls, ending) = (server.clone(), tls.clone(), ending.clone());
                 tokio::spawn(async move {
-                    connection(server, stream, tls, ending).await;
+                    connection(server, stream, peer, tls, ending).await;
                     drop(place);
                 });
             }
@@ -66,28 +67,31 @@ pub async fn listen(
 async fn next(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, IpAddr, tokio::sync::OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, place))
+    Ok((stream, peer.ip().to_canonical(), place))
 }
 
 async fn connection(
     server: Arc<Server>,
     stream: TcpStream,
+    peer: IpAddr,
     tls: Option<TlsAcceptor>,
     ending: watch::Receiver<bool>,
 ) {
     let Some(tls) = tls else {
-        return requests(server, stream, Caller::default(), ending).await;
+        let caller = Caller { certificates: None, address: Some(peer) };
+        return requests(server, stream, caller, ending).await;
     };
     match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
         Ok(Ok(stream)) => {
             let shown = stream.get_ref().1.peer_certificates();
             let certificates = shown
                 .map(|chain| Arc::new(chain.iter().map(|one| one.clone().into_owned()).collect()));
-            requests(server, stream, Caller { certificates }, ending).await;
+            let caller = Caller { certificates, address: Some(peer) };
+            requests(server, stream, caller, ending).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),

@@ -1,5 +1,6 @@
 //! The wire: routes, negotiation, tables, watches, limits.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,6 +14,7 @@ use crate::auth::User;
 use crate::auth::attributes::{Attributes, Decision};
 
 pub mod answer;
+pub mod audit;
 pub mod body;
 pub mod discovery;
 pub mod health;
@@ -33,13 +35,30 @@ pub mod table;
 pub struct Caller {
     /// The certificates that were shown, checked against the authorities of the listener.
     pub certificates: Option<Arc<Vec<CertificateDer<'static>>>>,
+    /// Its address.
+    pub address: Option<IpAddr>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// Who it is to the server: the one in whose name is asked, where that is another.
+    pub user: User,
+    /// Who asks in another's name.
+    pub behind: Option<User>,
+}
+
+impl From<User> for Asker {
+    fn from(user: User) -> Self {
+        Self { user, behind: None }
+    }
 }
 
 /// Who someone is, and what they may do. Asked once for every request.
 #[async_trait]
 pub trait Gate: Send + Sync + 'static {
     /// Who sends this request.
-    async fn authenticate(&self, caller: &Caller, headers: &HeaderMap) -> Result<User, Status>;
+    async fn authenticate(&self, caller: &Caller, headers: &HeaderMap) -> Result<Asker, Status>;
 
     /// May they do this?
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
@@ -51,8 +70,8 @@ pub struct Everybody;
 
 #[async_trait]
 impl Gate for Everybody {
-    async fn authenticate(&self, _: &Caller, _: &HeaderMap) -> Result<User, Status> {
-        Ok(User::new("system:admin", ["system:masters"]).authenticated())
+    async fn authenticate(&self, _: &Caller, _: &HeaderMap) -> Result<Asker, Status> {
+        Ok(User::new("system:admin", ["system:masters"]).authenticated().into())
     }
 
     async fn authorize(&self, _: &Attributes<'_>) -> Decision {
@@ -76,6 +95,10 @@ pub struct Server {
     pub discovery: discovery::Cache,
     /// How all of it is described.
     pub openapi: openapi::Cache,
+    /// Where it is noted who did what, if anywhere.
+    pub audit: Option<Arc<audit::Audit>>,
+    /// The URL under which others reach this server.
+    pub address: String,
     /// Turns true when the server ends.
     pub ending: watch::Receiver<bool>,
 }

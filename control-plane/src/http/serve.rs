@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use hyper::header::{CACHE_CONTROL, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request};
 
 use super::answer::{self, Answer};
+use super::audit::Trail;
 use super::metrics::About;
 use super::resource::{self, verb};
 use super::route::{self, Path, Route};
@@ -14,6 +16,7 @@ use super::{Caller, Server, body, discovery, health};
 use crate::api::options::Query;
 use crate::api::status::Status;
 use crate::auth::attributes::{Attributes, Decision, Resource};
+use crate::auth::token::discovery as keys;
 use crate::meta::field_selector::FieldSelector;
 
 impl Server {
@@ -29,7 +32,8 @@ impl Server {
         let route = Route::of(parts.uri.path());
         let query = route::query(parts.uri.query());
         let (about, long) = self.about(&parts.method, &route, &query);
-        let answered = self.permitted(&caller, &parts, body, &route, &query, long).await;
+        let mut trail = Trail::begin(self.audit.as_ref(), &caller, &parts, long);
+        let answered = self.permitted(&caller, &parts, body, &route, &query, long, &mut trail).await;
         let answer = answered.unwrap_or_else(|status| {
             if status.code() >= 500 {
                 tracing::warn!(method = %parts.method, path = parts.uri.path(), %status, "a request failed");
@@ -37,7 +41,7 @@ impl Server {
             answer::status(&status)
         });
         self.metrics.answered(&about, answer.status().as_u16(), (!long).then(|| begun.elapsed()));
-        answer
+        trail.finish(answer).await
     }
 
     fn about(&self, method: &Method, route: &Route, query: &Query) -> (About, bool) {
@@ -50,6 +54,7 @@ impl Server {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the request that is read once")]
     async fn permitted<B>(
         &self,
         caller: &Caller,
@@ -58,12 +63,14 @@ impl Server {
         route: &Route,
         query: &Query,
         long: bool,
+        trail: &mut Trail,
     ) -> Result<Answer, Status>
     where
         B: hyper::body::Body + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let user = self.gate.authenticate(caller, &parts.headers).await?;
+        let asker = self.gate.authenticate(caller, &parts.headers).await?;
+        let user = &asker.user;
         // a watch takes its slot itself, among the watches
         let _held = if long {
             None
@@ -74,7 +81,9 @@ impl Server {
         let Route::Resource(path) = route else {
             let method = parts.method.as_str().to_ascii_lowercase();
             let verb = if method == "head" { "get" } else { &method };
-            self.may(&Attributes::at(&user, verb, parts.uri.path())).await?;
+            let attributes = Attributes::at(user, verb, parts.uri.path());
+            trail.known(&asker, &attributes, "");
+            self.may(&attributes, trail).await?;
             return self.other(parts, route, query).await;
         };
         let verb = verb(&parts.method, path, query)?;
@@ -86,15 +95,21 @@ impl Server {
             namespace: namespace(path),
             name: &named,
         };
-        self.may(&Attributes::on(&user, verb, asked)).await?;
+        let node = node(path, query);
+        let attributes = Attributes::on(user, verb, asked).of_node(&node);
+        trail.known(&asker, &attributes, &path.version);
+        self.may(&attributes, trail).await?;
         let kind = self.kind(path)?;
         let body = body::read(body).await?;
-        let request = resource::Request { user: &user, path, query, headers: &parts.headers, body };
+        trail.sent(&parts.headers, &body);
+        let request = resource::Request { user, path, query, headers: &parts.headers, body };
         self.resource(&kind, verb, request).await
     }
 
-    async fn may(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        match self.gate.authorize(attributes).await {
+    async fn may(&self, attributes: &Attributes<'_>, trail: &mut Trail) -> Result<(), Status> {
+        let decision = self.gate.authorize(attributes).await;
+        trail.decided(&decision);
+        match decision {
             Decision::Allow(_) => Ok(()),
             Decision::Deny(reason) | Decision::NoOpinion(reason) => {
                 Err(Status::new(403, "Forbidden", attributes.forbidden_message(&reason)))
@@ -119,6 +134,14 @@ impl Server {
             (_, path) if path == "/openapi/v3" || path.starts_with("/openapi/v3/") => {
                 self.openapi.answer(registry, path, &parts.headers)
             }
+            (_, keys::JWKS_PATH) => {
+                let keys = self.answers.authenticator.tokens.keys.jwks();
+                public(answer::bytes(200, "application/jwk-set+json", keys.to_string()))
+            }
+            (_, "/.well-known/openid-configuration") => {
+                let issuer = &self.answers.authenticator.tokens.issuer;
+                public(answer::json(200, &keys::configuration(issuer, &self.address)))
+            }
             (_, "/version") => answer::json(200, &health::version()),
             (_, path @ ("/healthz" | "/livez" | "/readyz")) => {
                 health::check(self, &path[1..], query).await
@@ -136,6 +159,22 @@ impl Server {
 /// The namespace that a request is about; a namespace is in itself, as authorizers see it.
 fn namespace(path: &Path) -> &str {
     if path.plural == "namespaces" && path.group.is_empty() { &path.name } else { &path.namespace }
+}
+
+/// What tells of keys may be kept for a while: they change only when the server starts anew.
+fn public(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    answer
+}
+
+/// The node whose pods a list or watch of pods is about, which is all that a kubelet may see of them; empty for none.
+fn node(path: &Path, query: &Query) -> String {
+    let pods = path.group.is_empty() && path.plural == "pods";
+    let selector: Result<FieldSelector, _> = query.get("fieldSelector").parse();
+    match selector {
+        Ok(selector) if pods => selector.exact("spec.nodeName").unwrap_or_default().to_owned(),
+        _ => String::new(),
+    }
 }
 
 /// The name that a request is about; a list by `metadata.name` is about one object.

@@ -22,7 +22,7 @@ use crate::auth::impersonate::Wanted;
 use crate::auth::token::Objects;
 use crate::controllers::follow::{Told, follow};
 use crate::controllers::{if_found, place};
-use crate::http::{Caller, Gate};
+use crate::http::{Asker, Caller, Gate};
 use crate::meta::object::Meta;
 
 /// Objects as tokens speak of them, out of the store itself: a token is refused as soon as what it is bound to is gone.
@@ -56,7 +56,7 @@ pub struct Access {
 
 #[async_trait]
 impl Gate for Access {
-    async fn authenticate(&self, caller: &Caller, headers: &HeaderMap) -> Result<User, Status> {
+    async fn authenticate(&self, caller: &Caller, headers: &HeaderMap) -> Result<Asker, Status> {
         let now = Timestamp::now();
         let chain: Option<&[CertificateDer<'_>]> =
             caller.certificates.as_ref().map(|chain| chain.as_slice());
@@ -82,17 +82,18 @@ impl Gate for Access {
 
 impl Access {
     /// Who the request is from when it asks in somebody else's name.
-    fn impersonated(&self, user: User, headers: &HeaderMap) -> Result<User, Status> {
+    fn impersonated(&self, user: User, headers: &HeaderMap) -> Result<Asker, Status> {
         let texts =
             headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
         let wanted =
             Wanted::from_headers(texts).map_err(|error| Status::bad_request(error.to_string()))?;
-        let Some(wanted) = wanted else { return Ok(user) };
+        let Some(wanted) = wanted else { return Ok(user.into()) };
         let decide = |attributes: &Attributes<'_>| self.authorizer.decide(attributes);
-        wanted.assume(&user, &decide).map_err(|status| {
+        let assumed = wanted.assume(&user, &decide).map_err(|status| {
             let message = status["message"].as_str().unwrap_or("impersonation is forbidden");
             Status::new(403, "Forbidden", message)
-        })
+        })?;
+        Ok(Asker { user: assumed, behind: Some(user) })
     }
 }
 

@@ -9,6 +9,8 @@ use ipnetwork::IpNetwork;
 use super::ServerError;
 use crate::admission::Plugin;
 use crate::allocate::Ranges;
+use crate::auth::audit::{Log, Policy, Rotation};
+use crate::http::audit::Audit;
 use crate::store::etcd::{EtcdConfig, EtcdTls};
 
 /// What the server is told.
@@ -54,6 +56,18 @@ pub struct Config {
     /// A file of tokens: `token,user,uid,"group,group"` in each line.
     #[arg(long)]
     pub token_auth_file: Option<PathBuf>,
+    /// Which requests are noted, and how much of them: an `audit.k8s.io/v1 Policy` (YAML).
+    #[arg(long, requires = "audit_log_path")]
+    pub audit_policy_file: Option<PathBuf>,
+    /// The file they are noted in, a line of JSON each; SIGHUP begins it anew after another program moved it away.
+    #[arg(long, requires = "audit_policy_file")]
+    pub audit_log_path: Option<PathBuf>,
+    /// At how many megabytes the file makes room for a new one; 0: never.
+    #[arg(long, default_value_t = 100)]
+    pub audit_log_maxsize: u64,
+    /// How many full files are kept.
+    #[arg(long, default_value_t = 10)]
+    pub audit_log_maxbackup: usize,
     /// Let requests without certificate or token in as `system:anonymous`, who may do what roles say.
     #[arg(long)]
     pub anonymous_auth: bool,
@@ -101,6 +115,22 @@ impl Config {
             )));
         }
         self.ranges().map(|_| ())
+    }
+
+    /// What is noted of requests, and where; `None` when nothing is.
+    pub fn audit(&self) -> Result<Option<Audit>, ServerError> {
+        let (Some(policy), Some(path)) = (&self.audit_policy_file, &self.audit_log_path) else { return Ok(None) };
+        let text = std::fs::read_to_string(policy)
+            .map_err(|source| ServerError::File { path: policy.clone(), source })?;
+        let policy = Policy::parse(&text)
+            .map_err(|error| ServerError::Config(format!("--audit-policy-file {}: {error}", policy.display())))?;
+        let rotation = Rotation {
+            bytes: self.audit_log_maxsize.saturating_mul(1 << 20),
+            files: self.audit_log_maxbackup,
+        };
+        let log = Log::open(path, rotation)
+            .map_err(|error| ServerError::Config(format!("--audit-log-path: {error}")))?;
+        Ok(Some(Audit { policy, log }))
     }
 
     /// Where others reach this server.

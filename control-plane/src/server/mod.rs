@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -31,6 +31,7 @@ use crate::controllers::namespace::Emptying;
 use crate::controllers::root_ca::RootCa;
 use crate::controllers::rules::{Aggregation, make_defaults};
 use crate::controllers::{Controller, leader};
+use crate::http::audit::Audit;
 use crate::http::limits::{Limits, LimitsConfig};
 use crate::http::metrics::Metrics;
 use crate::http::review::Answers;
@@ -50,7 +51,7 @@ pub use config::Config;
 use access::{Access, Lookups, keep_view, kinds_in_view};
 
 /// The store, below the data directory.
-const STORE_FILE: &str = "store.redb";
+pub const STORE_FILE: &str = "store.redb";
 /// Who issues the tokens of service accounts, and whom they are for.
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// A token lives no longer, whatever is asked for: a year.
@@ -192,6 +193,7 @@ impl Running {
 /// Makes what must exist, and begins to listen.
 pub async fn start(parts: Parts, address: SocketAddr) -> Result<Running, ServerError> {
     let Parts { store, config, limits } = parts;
+    let audit = config.audit()?.map(Arc::new);
     let (options, pki) = certificates(&config)?;
     let authorizer = Arc::new(Authorizer::default());
     let addresses = Arc::new(Addresses::new(config.ranges()?));
@@ -221,8 +223,14 @@ pub async fn start(parts: Parts, address: SocketAddr) -> Result<Running, ServerE
         metrics: Metrics::default(),
         discovery: discovery::Cache::default(),
         openapi: openapi::Cache::default(),
+        audit: audit.clone(),
+        address: format!("https://{}", SocketAddr::new(config.advertised(), address.port())),
         ending: ended.clone(),
     });
+    if let Some(audit) = audit {
+        let mut told = signal(SignalKind::hangup()).map_err(ServerError::Signals)?;
+        background.spawn(async move { reopen_when_told(&audit, &mut told).await });
+    }
     background.spawn(async move { addresses.follow(&*store, given).await });
     let identity = format!("heddle-server-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
     if !config.no_controllers {
@@ -231,6 +239,16 @@ pub async fn start(parts: Parts, address: SocketAddr) -> Result<Running, ServerE
     let listener = tokio::spawn(listen::listen(server.clone(), listener, tls, ended));
     tracing::info!(%address, "serving");
     Ok(Running { address, server, ending, listener, identity, background })
+}
+
+/// Begins the audit log anew at every SIGHUP.
+async fn reopen_when_told(audit: &Audit, told: &mut Signal) {
+    while told.recv().await.is_some() {
+        match audit.log.reopen() {
+            Ok(()) => tracing::info!("the audit log is begun anew"),
+            Err(error) => tracing::error!(%error, "the audit log goes on in the file that was moved away"),
+        }
+    }
 }
 
 fn api(

@@ -3,5 +3,6 @@
 mod client;
 mod hostile;
 mod informer;
+mod secure;
 mod verbs;
 mod watches;

@@ -1,0 +1,116 @@
+//! Saving all objects to a file, and making a store of such a file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+
+use super::CommandError;
+use crate::server::{Config, STORE_FILE, ServerError};
+use crate::store::Store;
+use crate::store::etcd::{EtcdConfig, EtcdStore};
+use crate::store::redb::{RedbConfig, RedbStore};
+use crate::store::snapshot::{self, AHEAD};
+
+/// What is done with a snapshot.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Action {
+    /// Save all objects as they are at one moment. A store in a file must be at rest: stop its server before.
+    Save {
+        /// The file to write (mode 0600: there are secrets in it).
+        file: PathBuf,
+        /// What is saved.
+        #[command(flatten)]
+        from: Place,
+    },
+    /// Put all objects of a snapshot into an empty place.
+    Restore {
+        /// The file to read.
+        file: PathBuf,
+        /// Where they go.
+        #[command(flatten)]
+        to: Place,
+    },
+}
+
+/// Where objects are kept.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    /// The data directory of a server.
+    #[arg(long, default_value = "/var/lib/heddle/server")]
+    pub data_dir: PathBuf,
+    /// `etcd://host:port,host:port` instead of the file in the data directory.
+    #[arg(long)]
+    pub store: Option<String>,
+    /// The authority (PEM file) of the etcd members' certificates; speaks TLS with them.
+    #[arg(long, requires = "store")]
+    pub etcd_cafile: Option<PathBuf>,
+    /// The certificate (PEM file) to show to etcd.
+    #[arg(long, requires = "etcd_keyfile")]
+    pub etcd_certfile: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, requires = "etcd_certfile")]
+    pub etcd_keyfile: Option<PathBuf>,
+}
+
+impl Place {
+    fn etcd(&self) -> Result<Option<EtcdConfig>, CommandError> {
+        let mut config = Config::in_directory(self.data_dir.clone());
+        config.store.clone_from(&self.store);
+        config.etcd_cafile.clone_from(&self.etcd_cafile);
+        config.etcd_certfile.clone_from(&self.etcd_certfile);
+        config.etcd_keyfile.clone_from(&self.etcd_keyfile);
+        Ok(config.etcd()?)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.data_dir.join(STORE_FILE)
+    }
+}
+
+impl Action {
+    /// Does it, and tells what was done.
+    pub async fn run(self) -> Result<String, CommandError> {
+        match self {
+            Self::Save { file, from } => save(&file, &from).await,
+            Self::Restore { file, to } => restore(&file, &to).await,
+        }
+    }
+}
+
+async fn save(file: &Path, from: &Place) -> Result<String, CommandError> {
+    let store: Arc<dyn Store> = match from.etcd()? {
+        Some(etcd) => connect(etcd).await?,
+        None => {
+            let path = from.file();
+            // to open it would make it
+            if !path.exists() {
+                return Err(CommandError::NoServer { path });
+            }
+            Arc::new(RedbStore::open(&path, RedbConfig::default()).map_err(CommandError::Store)?)
+        }
+    };
+    let saved = snapshot::save(&*store, file).await?;
+    Ok(format!("saved {} objects at revision {} to {}\n", saved.records, saved.revision.0, file.display()))
+}
+
+async fn restore(file: &Path, to: &Place) -> Result<String, CommandError> {
+    let (restored, place) = match to.etcd()? {
+        Some(etcd) => {
+            let store = connect(etcd).await?;
+            (snapshot::restore_into(&*store, file).await?, "etcd".to_owned())
+        }
+        None => {
+            let path = to.file();
+            std::fs::create_dir_all(&to.data_dir)
+                .map_err(|source| CommandError::File { what: "make the directory", path: to.data_dir.clone(), source })?;
+            (snapshot::restore(file, &path, AHEAD)?, path.display().to_string())
+        }
+    };
+    Ok(format!("restored {} objects of revision {} to {place}\n", restored.records, restored.revision.0))
+}
+
+async fn connect(etcd: EtcdConfig) -> Result<Arc<dyn Store>, CommandError> {
+    let store = EtcdStore::connect(etcd).await.map_err(ServerError::Store)?;
+    Ok(Arc::new(store))
+}

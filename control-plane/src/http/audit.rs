@@ -1,0 +1,263 @@
+//! What is noted of requests: from the first byte to the last of the answer.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use flate2::read::GzDecoder;
+use http_body_util::{BodyExt as _, Full};
+use hyper::HeaderMap;
+use hyper::header::{CONTENT_ENCODING, HeaderName, HeaderValue, USER_AGENT};
+use hyper::http::request::Parts;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::answer::Answer;
+use super::{Asker, Caller, body};
+use crate::auth::User;
+use crate::auth::attributes::{self, Attributes, Resource, Target};
+use crate::auth::audit::{Decision, Event, Exchange, Level, Log, Policy, Stage};
+
+/// The header that joins a request to its lines.
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+const LONGEST_ID: usize = 64;
+const MOST_AGENT: usize = 1024;
+/// The most of an answer that is unpacked to be noted.
+const MOST_UNPACKED: u64 = 64 * 1024 * 1024;
+
+/// What is noted, and where.
+pub struct Audit {
+    /// Which requests, and how much of them.
+    pub policy: Policy,
+    /// The file.
+    pub log: Log,
+}
+
+/// The notes of one request; does nothing when nothing is to be noted.
+pub struct Trail(Option<Box<Noted>>);
+
+struct Noted {
+    audit: Arc<Audit>,
+    id: String,
+    uri: String,
+    agent: String,
+    sources: Vec<IpAddr>,
+    received: Timestamp,
+    long: bool,
+    asker: Asker,
+    verb: String,
+    object: Option<Named>,
+    path: String,
+    version: String,
+    annotations: BTreeMap<String, String>,
+    decision: Decision,
+    sent: Option<Value>,
+}
+
+/// What a request is about, kept beyond the request.
+struct Named {
+    group: String,
+    resource: String,
+    subresource: String,
+    namespace: String,
+    name: String,
+}
+
+impl Trail {
+    /// A request has arrived.
+    pub fn begin(audit: Option<&Arc<Audit>>, caller: &Caller, parts: &Parts, long: bool) -> Self {
+        let Some(audit) = audit else { return Self(None) };
+        let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let nobody = Asker::from(User::default());
+        let verb = parts.method.as_str().to_ascii_lowercase();
+        let path = parts.uri.path().to_owned();
+        // who is not known is judged like everybody whom no rule names
+        let decision = audit.policy.decide(&Attributes::at(&nobody.user, &verb, &path));
+        Self(Some(Box::new(Noted {
+            audit: audit.clone(),
+            id: id(text(AUDIT_ID.as_str())),
+            uri: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+            agent: text(USER_AGENT.as_str()).chars().take(MOST_AGENT).collect(),
+            sources: sources(text("x-forwarded-for"), text("x-real-ip"), caller.address),
+            received: Timestamp::now(),
+            long,
+            asker: nobody,
+            verb,
+            object: None,
+            path,
+            version: String::new(),
+            annotations: BTreeMap::new(),
+            decision,
+            sent: None,
+        })))
+    }
+
+    /// Who asks for what is known: the first line, if one is wanted.
+    pub fn known(&mut self, asker: &Asker, attributes: &Attributes<'_>, version: &str) {
+        let Some(noted) = &mut self.0 else { return };
+        noted.asker = asker.clone();
+        noted.verb = attributes.verb.to_owned();
+        noted.object = match attributes.target {
+            Target::Path(_) => None,
+            Target::Resource(it) => Some(Named::of(&it)),
+        };
+        noted.version = version.to_owned();
+        noted.decision = noted.audit.policy.decide(attributes);
+        noted.write(Stage::RequestReceived, None, None);
+    }
+
+    /// The authorizer has spoken.
+    pub fn decided(&mut self, decision: &attributes::Decision) {
+        let Some(noted) = &mut self.0 else { return };
+        let word = if decision.is_allowed() { "allow" } else { "forbid" };
+        let pairs = [("decision", word), ("reason", decision.reason())];
+        noted.annotations.extend(
+            pairs.map(|(what, text)| (format!("authorization.k8s.io/{what}"), text.to_owned())),
+        );
+    }
+
+    /// The body of the request; it is read for the name of what is made as well.
+    pub fn sent(&mut self, headers: &HeaderMap, bytes: &[u8]) {
+        let Some(noted) = &mut self.0 else { return };
+        if noted.decision.level == Level::None || bytes.is_empty() {
+            return;
+        }
+        // a body that cannot be read is refused, and then not to be shown
+        noted.sent = match body::media_type(headers).as_str() {
+            "application/apply-patch+yaml" => body::applied_as_is(bytes).ok(),
+            kind if kind.ends_with("patch+json") => serde_json::from_slice(bytes).ok(),
+            _ => body::value(headers, bytes).ok(),
+        };
+    }
+
+    /// The answer is on its way: the last line, or for a long one the line before, and the last when it ends.
+    pub async fn finish(self, mut answer: Answer) -> Answer {
+        let Some(noted) = self.0 else { return answer };
+        if let Ok(id) = HeaderValue::from_str(&noted.id) {
+            answer.headers_mut().insert(AUDIT_ID, id);
+        }
+        let code = answer.status().as_u16();
+        if noted.long && answer.status().is_success() {
+            noted.write(Stage::ResponseStarted, Some(code), None);
+            let ending = Ending { noted, code };
+            return answer.map(|body| {
+                body.map_frame(move |frame| {
+                    // held as long as there is a body
+                    let _ = &ending;
+                    frame
+                })
+                .boxed_unsync()
+            });
+        }
+        let wanted = noted.decision.wants(Stage::ResponseComplete);
+        let shown = wanted && (noted.decision.level == Level::RequestResponse || code >= 400);
+        let (answer, value) = if shown { read(answer).await } else { (answer, None) };
+        noted.write(Stage::ResponseComplete, Some(code), value.as_ref());
+        answer
+    }
+}
+
+/// Writes the last line of a long answer when it is over, however it ends.
+struct Ending {
+    noted: Box<Noted>,
+    code: u16,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.noted.write(Stage::ResponseComplete, Some(self.code), None);
+    }
+}
+
+impl Noted {
+    fn write(&self, stage: Stage, code: Option<u16>, response: Option<&Value>) {
+        if !self.decision.wants(stage) {
+            return;
+        }
+        let user = &self.asker.user;
+        let attributes = match &self.object {
+            None => Attributes::at(user, &self.verb, &self.path),
+            Some(named) => Attributes::on(user, &self.verb, named.resource()),
+        };
+        let exchange = Exchange {
+            id: &self.id,
+            uri: &self.uri,
+            attributes,
+            impersonator: self.asker.behind.as_ref(),
+            version: &self.version,
+            sources: &self.sources,
+            agent: &self.agent,
+            received: self.received,
+            annotations: &self.annotations,
+        };
+        let time = Timestamp::now();
+        let event = Event { exchange: &exchange, stage, time, code, request: self.sent.as_ref(), response };
+        if let Err(error) = self.audit.log.write(&event.to_json(&self.decision)) {
+            tracing::error!(%error, audit_id = self.id, "a request is not in the audit log");
+        }
+    }
+}
+
+impl Named {
+    fn of(it: &Resource<'_>) -> Self {
+        let [group, resource, subresource, namespace, name] =
+            [it.group, it.resource, it.subresource, it.namespace, it.name].map(str::to_owned);
+        Self { group, resource, subresource, namespace, name }
+    }
+
+    fn resource(&self) -> Resource<'_> {
+        let Self { group, resource, subresource, namespace, name } = self;
+        Resource { group, resource, subresource, namespace, name }
+    }
+}
+
+/// The id that the client gave, if it can be one, or else a new one.
+fn id(given: &str) -> String {
+    let sound = !given.is_empty() && given.len() <= LONGEST_ID && given.chars().all(|sign| sign.is_ascii_graphic());
+    if sound { given.to_owned() } else { uuid::Uuid::new_v4().to_string() }
+}
+
+/// Where a request comes from: what proxies say, which is not proven, and last who is really there.
+fn sources(forwarded: &str, real: &str, peer: Option<IpAddr>) -> Vec<IpAddr> {
+    let said = forwarded.split(',').chain([real]).filter_map(|text| text.trim().parse().ok());
+    let mut found: Vec<IpAddr> = Vec::new();
+    for address in said.take(16).chain(peer) {
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    found
+}
+
+/// The value of an answer that is there as a whole, and the answer again.
+async fn read(answer: Answer) -> (Answer, Option<Value>) {
+    let (parts, body) = answer.into_parts();
+    let Ok(collected) = body.collect().await;
+    let bytes = collected.to_bytes();
+    let value = if parts.headers.contains_key(CONTENT_ENCODING) {
+        let mut text = Vec::new();
+        let unpacked = GzDecoder::new(&*bytes).take(MOST_UNPACKED).read_to_end(&mut text);
+        unpacked.ok().and_then(|_| serde_json::from_slice(&text).ok())
+    } else {
+        serde_json::from_slice(&bytes).ok()
+    };
+    (Answer::from_parts(parts, Full::new(bytes).boxed_unsync()), value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_sources_of_clients_are_taken_with_care() {
+        assert_eq!(id("abc-1"), "abc-1");
+        for bad in ["", "a b", "a\nb", &"x".repeat(65)] {
+            assert_eq!(id(bad).len(), 36, "{bad:?}");
+        }
+        let peer = "192.0.2.9".parse().unwrap();
+        let found = sources("198.51.100.1, nonsense, 192.0.2.9", "198.51.100.1", Some(peer));
+        assert_eq!(found, ["198.51.100.1".parse::<IpAddr>().unwrap(), peer]);
+        assert_eq!(sources("", "", None), Vec::<IpAddr>::new());
+    }
+}
