@@ -67,7 +67,7 @@ impl Api {
             }
             operations.insert(
                 0,
-                Operation { key, condition: Condition::Absent, write: Write::Put(encode(&object)) },
+                Operation { key, condition: Condition::Absent, write: Write::Put(encode(&place.kind, &object)) },
             );
             operations.extend(namespace);
             match self.commit(operations).await? {

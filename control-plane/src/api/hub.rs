@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::set_resource_version;
 use super::status::Status;
 use crate::registry::Kind;
+use crate::registry::kind::Form;
 use crate::store::{Event, Notice, Revision, Store, StoreError, Watch};
 
 /// The most changes that a window holds.
@@ -30,19 +31,23 @@ pub const FORMS: usize = 3;
 pub struct Side {
     raw: Bytes,
     revision: Revision,
+    form: Option<Form>,
     object: OnceLock<Option<Arc<Value>>>,
     forms: [OnceLock<Bytes>; FORMS],
 }
 
 impl Side {
-    fn new(raw: Bytes, revision: Revision) -> Self {
-        Self { raw, revision, object: OnceLock::new(), forms: Default::default() }
+    fn new(raw: Bytes, revision: Revision, form: Option<Form>) -> Self {
+        Self { raw, revision, form, object: OnceLock::new(), forms: Default::default() }
     }
 
     /// The object; `None` when what is stored is none, which is reported once.
     pub fn object(&self) -> Option<&Arc<Value>> {
         let read = || match serde_json::from_slice::<Value>(&self.raw) {
             Ok(mut object) => {
+                if let Some(form) = self.form {
+                    (form.shown)(&mut object);
+                }
                 set_resource_version(&mut object, self.revision.0);
                 Some(Arc::new(object))
             }
@@ -74,9 +79,9 @@ pub struct Change {
 }
 
 impl Change {
-    /// From what the store tells.
-    pub fn of(event: Event) -> Self {
-        let side = |raw| Side::new(raw, event.revision);
+    /// From what the store tells, in the words of a kind.
+    pub fn of(event: Event, form: Option<Form>) -> Self {
+        let side = |raw| Side::new(raw, event.revision, form);
         Self {
             revision: event.revision,
             before: event.before.map(side),
@@ -141,6 +146,7 @@ impl Window {
 #[derive(Debug)]
 pub struct Feed {
     window: Mutex<Window>,
+    form: Option<Form>,
     moved: watch::Sender<()>,
 }
 
@@ -152,7 +158,7 @@ impl Feed {
     fn push(&self, changes: Vec<Event>) {
         let mut window = self.window();
         for event in changes {
-            window.push(Change::of(event));
+            window.push(Change::of(event, self.form));
         }
         drop(window);
         self.moved.send_replace(());
@@ -184,8 +190,10 @@ impl Hub {
     /// The feed of a kind, begun if nobody has watched the kind before or the last feed has ended.
     async fn feed(&self, kind: &Kind) -> Result<Arc<Feed>, StoreError> {
         let prefix = kind.prefix("");
+        // who shares keys with another kind has words, and so a feed, of its own
+        let whose = format!("{} {prefix}", kind.form.map_or("", |_| &kind.group));
         let mut feeds = self.feeds.lock().await;
-        if let Some(feed) = feeds.get(&prefix).filter(|feed| !feed.window().ended) {
+        if let Some(feed) = feeds.get(&whose).filter(|feed| !feed.window().ended) {
             return Ok(feed.clone());
         }
         let start = self.store.revision().await?;
@@ -198,8 +206,8 @@ impl Hub {
             head: start,
             ended: false,
         };
-        let feed = Arc::new(Feed { window: Mutex::new(window), moved: watch::Sender::new(()) });
-        feeds.insert(prefix.clone(), feed.clone());
+        let feed = Arc::new(Feed { window: Mutex::new(window), form: kind.form, moved: watch::Sender::new(()) });
+        feeds.insert(whose, feed.clone());
         tokio::spawn(pump(prefix, changes, feed.clone()));
         Ok(feed)
     }
@@ -270,7 +278,8 @@ impl Changes {
                 }
                 Source::Own(own) => match own.recv().await {
                     Some(Ok(Notice::Changes(events))) => {
-                        events.into_iter().map(|event| Arc::new(Change::of(event))).collect()
+                        let form = self.feed.form;
+                        events.into_iter().map(|event| Arc::new(Change::of(event, form))).collect()
                     }
                     Some(Ok(Notice::Progress(_))) => Vec::new(),
                     Some(Err(StoreError::SlowWatcher { .. })) | None => return Err(End::CutOff),

@@ -132,7 +132,7 @@ impl Api {
     /// One object.
     pub async fn get(&self, place: &Place) -> Result<Value, Status> {
         let record = self.record(place).await?;
-        decode(&record)
+        read(&place.kind, &record)
     }
 
     async fn record(&self, place: &Place) -> Result<Record, Status> {
@@ -173,6 +173,15 @@ pub fn decode(record: &Record) -> Result<Value, Status> {
     Ok(object)
 }
 
+/// The object of a record in the words of a kind.
+pub fn read(kind: &Kind, record: &Record) -> Result<Value, Status> {
+    let mut object = decode(record)?;
+    if let Some(form) = kind.form {
+        (form.shown)(&mut object);
+    }
+    Ok(object)
+}
+
 /// Notes the revision of an object in its metadata.
 pub fn set_resource_version(object: &mut Value, revision: u64) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -181,8 +190,11 @@ pub fn set_resource_version(object: &mut Value, revision: u64) {
 }
 
 /// What is stored of an object.
-fn encode(object: &Value) -> bytes::Bytes {
+fn encode(kind: &Kind, object: &Value) -> bytes::Bytes {
     let mut stored = object.clone();
+    if let Some(form) = kind.form {
+        (form.kept)(&mut stored);
+    }
     if let Some(metadata) = stored.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("resourceVersion");
     }

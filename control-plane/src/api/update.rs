@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::options::WriteOptions;
 use super::status::Status;
 use super::{
-    Admitted, Api, Leaving, Place, TRIES, adopt, carried_revision, decode, encode, owners,
+    Admitted, Api, Leaving, Place, TRIES, adopt, carried_revision, encode, owners, read,
     set_resource_version,
 };
 use crate::auth::User;
@@ -95,7 +95,7 @@ impl Api {
     ) -> Result<Value, Status> {
         for _ in 0..TRIES {
             let record = self.record(place).await?;
-            let old = decode(&record)?;
+            let old = read(&place.kind, &record)?;
             let mut new = change(&old)?;
             adopt(place, &mut new)?;
             let expected = expected.or(carried_revision(&new)?);
@@ -141,7 +141,7 @@ impl Api {
             operations = self.part(&Leaving { place, object: &object, user, evicted: false }).await?;
             Write::Delete
         } else {
-            Write::Put(encode(&object))
+            Write::Put(encode(&place.kind, &object))
         };
         let condition = Condition::At(record.modified);
         operations.insert(0, Operation { key: record.key.clone(), condition, write });

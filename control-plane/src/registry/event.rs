@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, invalid, path};
+use super::check::{Errors, immutable, invalid, path, required};
 use super::column::{columns, name, number, since, text};
-use super::kind::{Kind, Selectable};
+use super::kind::{Form, Kind, Selectable};
 use super::strategy::Strategy;
 
 /// `v1 Event`.
@@ -36,21 +36,149 @@ pub fn kind() -> Kind {
     kind
 }
 
+/// `events.k8s.io/v1 Event`: the same objects, which are kept as `v1 Event`.
+pub fn regarding() -> Kind {
+    let mut kind = Kind::new("events.k8s.io", "v1", "Event", "events")
+        .short(&["ev"])
+        .select_by(&[
+            "regarding.kind",
+            "regarding.namespace",
+            "regarding.name",
+            "regarding.uid",
+            "regarding.apiVersion",
+            "regarding.resourceVersion",
+            "regarding.fieldPath",
+            "reason",
+            "reportingController",
+            "type",
+        ])
+        .behaves(Regarding);
+    kind.columns = self::kind().columns;
+    kind.form = Some(Form { shown, kept });
+    kind.create_on_update = true;
+    kind
+}
+
+/// What is called otherwise: in `v1`, in `events.k8s.io/v1`.
+const NAMES: [(&str, &str); 7] = [
+    ("involvedObject", "regarding"),
+    ("message", "note"),
+    ("reportingComponent", "reportingController"),
+    ("source", "deprecatedSource"),
+    ("firstTimestamp", "deprecatedFirstTimestamp"),
+    ("lastTimestamp", "deprecatedLastTimestamp"),
+    ("count", "deprecatedCount"),
+];
+
+fn shown(event: &mut Value) {
+    rename(event, "events.k8s.io/v1", NAMES);
+}
+
+fn kept(event: &mut Value) {
+    rename(event, "v1", NAMES.map(|(old, new)| (new, old)));
+}
+
+fn rename(event: &mut Value, version: &str, names: [(&str, &str); 7]) {
+    let Some(fields) = event.as_object_mut() else { return };
+    fields.insert("apiVersion".to_owned(), json!(version));
+    for (from, to) in names {
+        if let Some(value) = fields.remove(from) {
+            fields.insert(to.to_owned(), value);
+        }
+    }
+}
+
+fn as_core(event: &Value) -> Value {
+    let mut core = event.clone();
+    kept(&mut core);
+    core
+}
+
+/// The longest that texts of a new event may be.
+const LONGEST: [(&str, usize); 4] =
+    [("/reportingInstance", 128), ("/action", 128), ("/reason", 128), ("/note", 1024)];
+/// What only old events have.
+const OLD: [&str; 4] = [
+    "/deprecatedSource",
+    "/deprecatedFirstTimestamp",
+    "/deprecatedLastTimestamp",
+    "/deprecatedCount",
+];
+/// What stays as it was made: of an event that goes on only its series changes.
+const FIXED: [&str; 12] = [
+    "/regarding",
+    "/related",
+    "/reason",
+    "/note",
+    "/type",
+    "/action",
+    "/eventTime",
+    "/reportingController",
+    "/reportingInstance",
+    "/deprecatedFirstTimestamp",
+    "/deprecatedLastTimestamp",
+    "/deprecatedCount",
+];
+
+struct Regarding;
+
+impl Strategy for Regarding {
+    fn validate(&self, object: &Value) -> Errors {
+        let Some(series) = object.get("series").filter(|series| series.is_object()) else {
+            return misplaced(object, "/regarding/namespace");
+        };
+        let mut errors = misplaced(object, "/regarding/namespace");
+        if number(series, "/count") < 2 {
+            errors.push(invalid(&path("/series/count"), &series["count"], "should be at least 2"));
+        }
+        if text(series, "/lastObservedTime").is_empty() {
+            errors.push(required(&path("/series/lastObservedTime"), ""));
+        }
+        errors
+    }
+
+    fn validate_create(&self, object: &Value) -> Errors {
+        let mut errors = Errors::new();
+        for pointer in ["/eventTime", "/reportingController", "/reportingInstance", "/action", "/reason"] {
+            if text(object, pointer).is_empty() {
+                errors.push(required(&path(pointer), ""));
+            }
+        }
+        for (pointer, most) in LONGEST {
+            if text(object, pointer).len() > most {
+                let why = format!("can have at most {most} characters");
+                errors.push(invalid(&path(pointer), &json!(text(object, pointer)), why));
+            }
+        }
+        if !matches!(text(object, "/type"), "Normal" | "Warning") {
+            let why = format!("has invalid value: {}", text(object, "/type"));
+            errors.push(invalid(&path("/type"), &json!(""), why));
+        }
+        let used = |value: &Value| !value.is_null() && *value != json!(0) && *value != json!({});
+        for pointer in OLD {
+            if object.pointer(pointer).is_some_and(used) {
+                errors.push(invalid(&path(pointer), &json!(""), "needs to be unset"));
+            }
+        }
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
+        let mut errors = Errors::new();
+        FIXED.iter().for_each(|pointer| immutable(object, old, pointer, &mut errors));
+        errors
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        Event.row(&as_core(object), now)
+    }
+}
+
 struct Event;
 
 impl Strategy for Event {
     fn validate(&self, object: &Value) -> Errors {
-        let (own, of) =
-            (text(object, "/metadata/namespace"), text(object, "/involvedObject/namespace"));
-        let cluster = of.is_empty() && own == "default";
-        if of == own || cluster {
-            return Errors::new();
-        }
-        vec![invalid(
-            &path("/involvedObject/namespace"),
-            &json!(of),
-            "does not match event.namespace",
-        )]
+        misplaced(object, "/involvedObject/namespace")
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -78,6 +206,15 @@ impl Strategy for Event {
             json!(name(object)),
         ]
     }
+}
+
+/// An event is where that is which it is about; what is in no namespace has its events in `default`.
+fn misplaced(object: &Value, pointer: &str) -> Errors {
+    let (own, of) = (text(object, "/metadata/namespace"), text(object, pointer));
+    if of == own || (of.is_empty() && own == "default") {
+        return Errors::new();
+    }
+    vec![invalid(&path(pointer), &json!(of), "does not match event.namespace")]
 }
 
 fn target(object: &Value) -> String {

@@ -141,8 +141,19 @@ pub struct Kind {
     pub selectable: Vec<Selectable>,
     /// The columns of `kubectl get`.
     pub columns: Vec<Column>,
+    /// How its objects are kept, where that is as another kind.
+    pub form: Option<Form>,
     /// Defaults, validation and rows.
     pub strategy: Arc<dyn Strategy>,
+}
+
+/// A kind whose objects are those of another one, said in other words: both have the same keys.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    /// From the other kind's words to its own.
+    pub shown: fn(&mut Value),
+    /// From its own words to the other kind's.
+    pub kept: fn(&mut Value),
 }
 
 impl std::fmt::Debug for Kind {
@@ -178,6 +189,7 @@ impl Kind {
             names: name::dns_subdomain,
             selectable: Vec::new(),
             columns: Column::name_and_age(),
+            form: None,
             strategy: Arc::new(Plain),
         }
     }

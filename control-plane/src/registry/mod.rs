@@ -67,6 +67,7 @@ fn built_in() -> Vec<Kind> {
         service::kind(),
         endpoints::kind(),
         event::kind(),
+        event::regarding(),
         controllerrevision::kind(),
         daemonset::kind(),
         deployment::kind(),

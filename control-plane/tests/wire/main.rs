@@ -1,8 +1,10 @@
 //! The server as clients see it, over HTTP on a loopback port.
 
 mod client;
+mod events;
 mod hostile;
 mod informer;
+mod restart;
 mod secure;
 mod verbs;
 mod watches;
