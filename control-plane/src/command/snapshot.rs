@@ -114,3 +114,51 @@ async fn connect(etcd: EtcdConfig) -> Result<Arc<dyn Store>, CommandError> {
     let store = EtcdStore::connect(etcd).await.map_err(ServerError::Store)?;
     Ok(Arc::new(store))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Condition, Operation, Write};
+
+    fn place(data_dir: &Path) -> Place {
+        Place { data_dir: data_dir.to_owned(), store: None, etcd_cafile: None, etcd_certfile: None, etcd_keyfile: None }
+    }
+
+    fn open(data_dir: &Path) -> RedbStore {
+        RedbStore::open(&data_dir.join(STORE_FILE), RedbConfig::default()).expect("a store")
+    }
+
+    #[tokio::test]
+    async fn what_was_saved_is_there_again() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = from.path().join("one.snapshot");
+        let key = "/registry/configmaps/default/a".to_owned();
+        let write = Write::Put(b"{}".as_slice().into());
+        let store = open(from.path());
+        store.commit(vec![Operation { key: key.clone(), condition: Condition::Absent, write }]).await.unwrap();
+
+        let save = Action::Save { file: file.clone(), from: place(from.path()) };
+        let error = save.clone().run().await.unwrap_err();
+        assert!(error.to_string().contains("stop the server"), "{error}");
+        assert!(!file.exists());
+        drop(store);
+        let said = save.run().await.unwrap();
+        assert!(said.starts_with("saved 1 objects at revision "), "{said}");
+
+        // a directory that is made for it
+        let fresh = to.path().join("new");
+        let restore = Action::Restore { file, to: place(&fresh) };
+        restore.clone().run().await.unwrap();
+        assert_eq!(open(&fresh).get(&key).await.unwrap().unwrap().value, b"{}".as_slice());
+        let error = restore.run().await.unwrap_err();
+        assert!(error.to_string().contains("is not empty"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn where_no_server_was_nothing_is_saved_and_nothing_made() {
+        let empty = tempfile::tempdir().unwrap();
+        let save = Action::Save { file: empty.path().join("x"), from: place(empty.path()) };
+        assert!(matches!(save.run().await, Err(CommandError::NoServer { .. })));
+        assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0);
+    }
+}
