@@ -67,7 +67,11 @@ impl Api {
             }
             operations.insert(
                 0,
-                Operation { key, condition: Condition::Absent, write: Write::Put(encode(&place.kind, &object)) },
+                Operation {
+                    key,
+                    condition: Condition::Absent,
+                    write: Write::Put(encode(&place.kind, &object)),
+                },
             );
             operations.extend(namespace);
             match self.commit(operations).await? {

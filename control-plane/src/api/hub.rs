@@ -206,7 +206,11 @@ impl Hub {
             head: start,
             ended: false,
         };
-        let feed = Arc::new(Feed { window: Mutex::new(window), form: kind.form, moved: watch::Sender::new(()) });
+        let feed = Arc::new(Feed {
+            window: Mutex::new(window),
+            form: kind.form,
+            moved: watch::Sender::new(()),
+        });
         feeds.insert(whose, feed.clone());
         tokio::spawn(pump(prefix, changes, feed.clone()));
         Ok(feed)

@@ -138,7 +138,8 @@ impl Api {
         mut operations: Vec<Operation>,
     ) -> Result<Option<Value>, Status> {
         let write = if is_released(&place.kind, &object) {
-            operations = self.part(&Leaving { place, object: &object, user, evicted: false }).await?;
+            operations =
+                self.part(&Leaving { place, object: &object, user, evicted: false }).await?;
             Write::Delete
         } else {
             Write::Put(encode(&place.kind, &object))

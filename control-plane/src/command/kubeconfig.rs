@@ -94,7 +94,13 @@ mod tests {
     use crate::pki::Certificate;
 
     fn wish(data_dir: &std::path::Path) -> Wish {
-        Wish { user: None, groups: Vec::new(), node: None, server: None, data_dir: data_dir.to_owned() }
+        Wish {
+            user: None,
+            groups: Vec::new(),
+            node: None,
+            server: None,
+            data_dir: data_dir.to_owned(),
+        }
     }
 
     fn begun() -> tempfile::TempDir {
@@ -114,7 +120,8 @@ mod tests {
         let config: Value = serde_json::from_str(text).unwrap();
         let data = config["users"][0]["user"]["client-certificate-data"].as_str().unwrap();
         let pem = String::from_utf8(STANDARD.decode(data).unwrap()).unwrap();
-        let chain: Vec<_> = Certificate::parse_pem(&pem).unwrap().into_iter().map(|one| one.der).collect();
+        let chain: Vec<_> =
+            Certificate::parse_pem(&pem).unwrap().into_iter().map(|one| one.der).collect();
         let user = user_of(Some(&chain), Timestamp::now()).unwrap().unwrap();
         (user.name, user.groups)
     }
@@ -122,9 +129,14 @@ mod tests {
     #[test]
     fn users_and_nodes_get_a_certificate_and_nothing_else_changes() {
         let place = begun();
-        let files = |name: &str| std::fs::read_to_string(place.path().join("pki").join(name)).unwrap();
+        let files =
+            |name: &str| std::fs::read_to_string(place.path().join("pki").join(name)).unwrap();
         let before = ["ca.crt", "apiserver.crt", "admin.kubeconfig"].map(files);
-        let ada = Wish { user: Some("ada".to_owned()), groups: vec!["dev".to_owned()], ..wish(place.path()) };
+        let ada = Wish {
+            user: Some("ada".to_owned()),
+            groups: vec!["dev".to_owned()],
+            ..wish(place.path())
+        };
         let text = ada.render(Timestamp::now()).unwrap();
         assert!(text.contains("https://127.0.0.1:7443"), "the server's own URL");
         assert_eq!(who(&text).0, "ada");

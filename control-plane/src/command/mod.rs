@@ -37,7 +37,9 @@ pub enum CommandError {
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     /// The store cannot be opened.
-    #[error("cannot open the store; a file is open in one process at a time: stop the server that runs on it, or keep the objects in etcd, which is saved while it runs")]
+    #[error(
+        "cannot open the store; a file is open in one process at a time: stop the server that runs on it, or keep the objects in etcd, which is saved while it runs"
+    )]
     Store(#[source] StoreError),
     /// No server has run there.
     #[error("there is no {}: name the directory of a server that has run with --data-dir", path.display())]
@@ -75,7 +77,8 @@ impl Command {
             Self::Kubeconfig(wish) => wish.render(jiff::Timestamp::now())?,
         };
         let mut output = std::io::stdout().lock();
-        std::io::Write::write_all(&mut output, answer.as_bytes())
-            .map_err(|source| CommandError::File { what: "write", path: "the standard output".into(), source })
+        std::io::Write::write_all(&mut output, answer.as_bytes()).map_err(|source| {
+            CommandError::File { what: "write", path: "the standard output".into(), source }
+        })
     }
 }

@@ -79,35 +79,43 @@ impl Action {
 }
 
 async fn save(file: &Path, from: &Place) -> Result<String, CommandError> {
-    let store: Arc<dyn Store> = match from.etcd()? {
-        Some(etcd) => connect(etcd).await?,
-        None => {
-            let path = from.file();
-            // to open it would make it
-            if !path.exists() {
-                return Err(CommandError::NoServer { path });
-            }
-            Arc::new(RedbStore::open(&path, RedbConfig::default()).map_err(CommandError::Store)?)
+    let store: Arc<dyn Store> = if let Some(etcd) = from.etcd()? {
+        connect(etcd).await?
+    } else {
+        let path = from.file();
+        // to open it would make it
+        if !path.exists() {
+            return Err(CommandError::NoServer { path });
         }
+        Arc::new(RedbStore::open(&path, RedbConfig::default()).map_err(CommandError::Store)?)
     };
     let saved = snapshot::save(&*store, file).await?;
-    Ok(format!("saved {} objects at revision {} to {}\n", saved.records, saved.revision.0, file.display()))
+    Ok(format!(
+        "saved {} objects at revision {} to {}\n",
+        saved.records,
+        saved.revision.0,
+        file.display()
+    ))
 }
 
 async fn restore(file: &Path, to: &Place) -> Result<String, CommandError> {
-    let (restored, place) = match to.etcd()? {
-        Some(etcd) => {
-            let store = connect(etcd).await?;
-            (snapshot::restore_into(&*store, file).await?, "etcd".to_owned())
-        }
-        None => {
-            let path = to.file();
-            std::fs::create_dir_all(&to.data_dir)
-                .map_err(|source| CommandError::File { what: "make the directory", path: to.data_dir.clone(), source })?;
-            (snapshot::restore(file, &path, AHEAD)?, path.display().to_string())
-        }
+    let (restored, place) = if let Some(etcd) = to.etcd()? {
+        let store = connect(etcd).await?;
+        (snapshot::restore_into(&*store, file).await?, "etcd".to_owned())
+    } else {
+        let path = to.file();
+        let (what, directory) = ("make the directory", to.data_dir.clone());
+        std::fs::create_dir_all(&to.data_dir).map_err(|source| CommandError::File {
+            what,
+            path: directory,
+            source,
+        })?;
+        (snapshot::restore(file, &path, AHEAD)?, path.display().to_string())
     };
-    Ok(format!("restored {} objects of revision {} to {place}\n", restored.records, restored.revision.0))
+    Ok(format!(
+        "restored {} objects of revision {} to {place}\n",
+        restored.records, restored.revision.0
+    ))
 }
 
 async fn connect(etcd: EtcdConfig) -> Result<Arc<dyn Store>, CommandError> {
@@ -121,7 +129,13 @@ mod tests {
     use crate::store::{Condition, Operation, Write};
 
     fn place(data_dir: &Path) -> Place {
-        Place { data_dir: data_dir.to_owned(), store: None, etcd_cafile: None, etcd_certfile: None, etcd_keyfile: None }
+        Place {
+            data_dir: data_dir.to_owned(),
+            store: None,
+            etcd_cafile: None,
+            etcd_certfile: None,
+            etcd_keyfile: None,
+        }
     }
 
     fn open(data_dir: &Path) -> RedbStore {
@@ -135,7 +149,10 @@ mod tests {
         let key = "/registry/configmaps/default/a".to_owned();
         let write = Write::Put(b"{}".as_slice().into());
         let store = open(from.path());
-        store.commit(vec![Operation { key: key.clone(), condition: Condition::Absent, write }]).await.unwrap();
+        store
+            .commit(vec![Operation { key: key.clone(), condition: Condition::Absent, write }])
+            .await
+            .unwrap();
 
         let save = Action::Save { file: file.clone(), from: place(from.path()) };
         let error = save.clone().run().await.unwrap_err();

@@ -68,7 +68,9 @@ impl Trail {
     /// A request has arrived.
     pub fn begin(audit: Option<&Arc<Audit>>, caller: &Caller, parts: &Parts, long: bool) -> Self {
         let Some(audit) = audit else { return Self(None) };
-        let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let text = |name: &str| {
+            parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        };
         let nobody = Asker::from(User::default());
         let verb = parts.method.as_str().to_ascii_lowercase();
         let path = parts.uri.path().to_owned();
@@ -97,12 +99,12 @@ impl Trail {
     pub fn known(&mut self, asker: &Asker, attributes: &Attributes<'_>, version: &str) {
         let Some(noted) = &mut self.0 else { return };
         noted.asker = asker.clone();
-        noted.verb = attributes.verb.to_owned();
+        attributes.verb.clone_into(&mut noted.verb);
         noted.object = match attributes.target {
             Target::Path(_) => None,
             Target::Resource(it) => Some(Named::of(&it)),
         };
-        noted.version = version.to_owned();
+        version.clone_into(&mut noted.version);
         noted.decision = noted.audit.policy.decide(attributes);
         noted.write(Stage::RequestReceived, None, None);
     }
@@ -192,7 +194,8 @@ impl Noted {
             annotations: &self.annotations,
         };
         let time = Timestamp::now();
-        let event = Event { exchange: &exchange, stage, time, code, request: self.sent.as_ref(), response };
+        let event =
+            Event { exchange: &exchange, stage, time, code, request: self.sent.as_ref(), response };
         if let Err(error) = self.audit.log.write(&event.to_json(&self.decision)) {
             tracing::error!(%error, audit_id = self.id, "a request is not in the audit log");
         }
@@ -214,7 +217,9 @@ impl Named {
 
 /// The id that the client gave, if it can be one, or else a new one.
 fn id(given: &str) -> String {
-    let sound = !given.is_empty() && given.len() <= LONGEST_ID && given.chars().all(|sign| sign.is_ascii_graphic());
+    let sound = !given.is_empty()
+        && given.len() <= LONGEST_ID
+        && given.chars().all(|sign| sign.is_ascii_graphic());
     if sound { given.to_owned() } else { uuid::Uuid::new_v4().to_string() }
 }
 

@@ -33,7 +33,8 @@ impl Server {
         let query = route::query(parts.uri.query());
         let (about, long) = self.about(&parts.method, &route, &query);
         let mut trail = Trail::begin(self.audit.as_ref(), &caller, &parts, long);
-        let answered = self.permitted(&caller, &parts, body, &route, &query, long, &mut trail).await;
+        let answered =
+            self.permitted(&caller, &parts, body, &route, &query, long, &mut trail).await;
         let answer = answered.unwrap_or_else(|status| {
             if status.code() >= 500 {
                 tracing::warn!(method = %parts.method, path = parts.uri.path(), %status, "a request failed");
@@ -54,7 +55,10 @@ impl Server {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is a part of the request that is read once")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a part of the request that is read once"
+    )]
     async fn permitted<B>(
         &self,
         caller: &Caller,
@@ -88,7 +92,7 @@ impl Server {
         };
         let verb = verb(&parts.method, path, query)?;
         let named = named(path, query);
-        let asked = Resource {
+        let about = Resource {
             group: &path.group,
             resource: &path.plural,
             subresource: &path.subresource,
@@ -96,7 +100,7 @@ impl Server {
             name: &named,
         };
         let node = node(path, query);
-        let attributes = Attributes::on(user, verb, asked).of_node(&node);
+        let attributes = Attributes::on(user, verb, about).of_node(&node);
         trail.known(&asker, &attributes, &path.version);
         self.may(&attributes, trail).await?;
         let kind = self.kind(path)?;

@@ -139,7 +139,9 @@ impl Strategy for Regarding {
 
     fn validate_create(&self, object: &Value) -> Errors {
         let mut errors = Errors::new();
-        for pointer in ["/eventTime", "/reportingController", "/reportingInstance", "/action", "/reason"] {
+        for pointer in
+            ["/eventTime", "/reportingController", "/reportingInstance", "/action", "/reason"]
+        {
             if text(object, pointer).is_empty() {
                 errors.push(required(&path(pointer), ""));
             }
@@ -165,7 +167,9 @@ impl Strategy for Regarding {
 
     fn validate_update(&self, object: &Value, old: &Value) -> Errors {
         let mut errors = Errors::new();
-        FIXED.iter().for_each(|pointer| immutable(object, old, pointer, &mut errors));
+        for pointer in FIXED {
+            immutable(object, old, pointer, &mut errors);
+        }
         errors
     }
 

@@ -29,11 +29,17 @@ fn old_form(name: &str) -> Value {
 async fn each_form_reads_what_the_other_wrote() {
     let server = Fixture::new().await;
     let begin = server.get(NEW).await.json()["metadata"]["resourceVersion"].clone();
-    let since = |path: &str| format!("{path}?watch=true&resourceVersion={}", begin.as_str().expect("a revision"));
-    let (mut old_watch, mut new_watch) = (server.watch(&since(OLD)).await, server.watch(&since(NEW)).await);
+    let since = |path: &str| {
+        format!("{path}?watch=true&resourceVersion={}", begin.as_str().expect("a revision"))
+    };
+    let (mut old_watch, mut new_watch) =
+        (server.watch(&since(OLD)).await, server.watch(&since(NEW)).await);
     let made = server.post(NEW, new_form("a")).await;
     assert_eq!(made.code, 201, "{}", made.text);
-    assert_eq!((&made.json()["apiVersion"], &made.json()["note"]), (&json!("events.k8s.io/v1"), &json!("image is there")));
+    assert_eq!(
+        (&made.json()["apiVersion"], &made.json()["note"]),
+        (&json!("events.k8s.io/v1"), &json!("image is there"))
+    );
     assert_eq!(server.post(OLD, old_form("b")).await.code, 201);
 
     let seen = server.get(&format!("{OLD}/a")).await.json();
@@ -52,7 +58,10 @@ async fn each_form_reads_what_the_other_wrote() {
     for (watch, version) in [(&mut old_watch, "v1"), (&mut new_watch, "events.k8s.io/v1")] {
         for name in ["a", "b"] {
             let event = watch.next().await.expect("an event");
-            assert_eq!((&event["object"]["metadata"]["name"], &event["object"]["apiVersion"]), (&json!(name), &json!(version)));
+            assert_eq!(
+                (&event["object"]["metadata"]["name"], &event["object"]["apiVersion"]),
+                (&json!(name), &json!(version))
+            );
         }
     }
     let chosen = server.get(&format!("{NEW}?fieldSelector=regarding.name%3Ddb")).await.json();

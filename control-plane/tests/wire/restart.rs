@@ -59,7 +59,11 @@ impl Drop for Server {
 
 fn map(name: &str) -> ConfigMap {
     let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-    ConfigMap { metadata, data: Some(BTreeMap::from([("step".to_owned(), "0".to_owned())])), ..ConfigMap::default() }
+    ConfigMap {
+        metadata,
+        data: Some(BTreeMap::from([("step".to_owned(), "0".to_owned())])),
+        ..ConfigMap::default()
+    }
 }
 
 fn name(object: &ConfigMap) -> String {
@@ -71,7 +75,13 @@ fn revision(object: &ConfigMap) -> u64 {
 }
 
 fn step(object: &ConfigMap) -> usize {
-    object.data.as_ref().and_then(|data| data.get("step")).expect("a step").parse().expect("a number")
+    object
+        .data
+        .as_ref()
+        .and_then(|data| data.get("step"))
+        .expect("a step")
+        .parse()
+        .expect("a number")
 }
 
 fn code(error: &kube::Error) -> u16 {
@@ -99,7 +109,12 @@ where
 }
 
 /// Writes its own objects one after the other, each with the next step, and makes and deletes others; answers with the last steps.
-async fn write(maps: Api<ConfigMap>, writer: usize, stop: Arc<AtomicBool>, done: Arc<AtomicUsize>) -> BTreeMap<String, usize> {
+async fn write(
+    maps: Api<ConfigMap>,
+    writer: usize,
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
+) -> BTreeMap<String, usize> {
     let own: Vec<String> = (0..10).map(|index| format!("old-{}", writer * 1000 + index)).collect();
     let mut round = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -147,8 +162,15 @@ impl Informed {
             }
             Event::Delete(object) => {
                 self.in_order(&object);
-                assert_eq!(self.steps.remove(&name(&object)), Some(0), "deleted, but never told of");
-                let (writer, _) = name(&object).rsplit_once('-').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a name");
+                assert_eq!(
+                    self.steps.remove(&name(&object)),
+                    Some(0),
+                    "deleted, but never told of"
+                );
+                let (writer, _) = name(&object)
+                    .rsplit_once('-')
+                    .map(|(a, b)| (a.to_owned(), b.to_owned()))
+                    .expect("a name");
                 *self.gone.entry(writer).or_default() += 1;
             }
         }
@@ -161,14 +183,17 @@ impl Informed {
     }
 
     fn knows(&self, last: &BTreeMap<String, usize>) -> bool {
-        last.iter().all(|(name, step)| self.steps.get(name) == Some(step) || self.gone.get(name) == Some(step))
+        last.iter().all(|(name, step)| {
+            self.steps.get(name) == Some(step) || self.gone.get(name) == Some(step)
+        })
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_informer_misses_nothing_when_the_server_is_killed() {
     let data = tempfile::tempdir().expect("a directory");
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let port =
+        TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
     let mut server = Server::run(data.path(), port);
     let address = format!("http://127.0.0.1:{port}").parse().expect("an address");
     let client = kube::Client::try_from(kube::Config::new(address)).expect("a client");
@@ -191,8 +216,9 @@ async fn an_informer_misses_nothing_when_the_server_is_killed() {
     }
     assert_eq!(informed.steps.len(), OBJECTS);
 
-    let writers: Vec<_> =
-        (0..WRITERS).map(|one| tokio::spawn(write(maps.clone(), one, stop.clone(), done.clone()))).collect();
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|one| tokio::spawn(write(maps.clone(), one, stop.clone(), done.clone())))
+        .collect();
     let killer = tokio::spawn(async move {
         let reached = async |count: usize| {
             while done.load(Ordering::Relaxed) < count {

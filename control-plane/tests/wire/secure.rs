@@ -45,7 +45,11 @@ impl Secure {
         config.no_controllers = true;
         config.disable_admission_plugins = vec![Plugin::ServiceAccount];
         change(&mut config, data.path());
-        let parts = Parts { store: Arc::new(MemoryStore::default()), config, limits: LimitsConfig::default() };
+        let parts = Parts {
+            store: Arc::new(MemoryStore::default()),
+            config,
+            limits: LimitsConfig::default(),
+        };
         let running = start(parts, ([127, 0, 0, 1], 0).into()).await?;
         Ok(Self { running, data })
     }
@@ -59,7 +63,9 @@ impl Secure {
     ) -> Response<Incoming> {
         let mut roots = RootCertStore::empty();
         let authority = self.data.path().join("pki/ca.crt");
-        roots.add(CertificateDer::from_pem_file(authority).expect("a certificate")).expect("a root");
+        roots
+            .add(CertificateDer::from_pem_file(authority).expect("a certificate"))
+            .expect("a root");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -131,7 +137,10 @@ async fn tokens_are_checked_with_the_keys_that_are_published() {
     assert_eq!(keys.headers["content-type"], "application/jwk-set+json");
     let uri = document["jwks_uri"].as_str().expect("a URI");
     let port = server.running.address.port();
-    assert!(uri.starts_with("https://") && uri.ends_with(&format!(":{port}/openid/v1/jwks")), "{uri}");
+    assert!(
+        uri.starts_with("https://") && uri.ends_with(&format!(":{port}/openid/v1/jwks")),
+        "{uri}"
+    );
 
     let accounts = "/api/v1/namespaces/default/serviceaccounts";
     server.made(accounts, json!({"metadata": {"name": "builder"}})).await;
@@ -144,7 +153,8 @@ async fn tokens_are_checked_with_the_keys_that_are_published() {
     };
     assert_eq!(part(1)["iss"], document["issuer"]);
     let keys = keys.json();
-    let published: Vec<_> = keys["keys"].as_array().expect("keys").iter().map(|key| &key["kid"]).collect();
+    let published: Vec<_> =
+        keys["keys"].as_array().expect("keys").iter().map(|key| &key["kid"]).collect();
     assert!(published.contains(&&part(0)["kid"]), "{keys}");
 }
 
@@ -160,8 +170,11 @@ async fn a_kubelet_sees_and_evicts_the_pods_of_its_node() {
     assert_eq!(listed.json()["items"].as_array().expect("a list").len(), 1);
     assert_eq!(server.get("n1", &format!("{all}n2")).await.code, 403);
     let refused = server.get("n1", "/api/v1/pods").await;
-    assert!(refused.message().ends_with("can only list/watch pods with spec.nodeName field selector"));
-    let watched = server.open("n1", ("GET", &format!("{all}n1&watch=true")), &[], &Value::Null).await;
+    assert!(
+        refused.message().ends_with("can only list/watch pods with spec.nodeName field selector")
+    );
+    let watched =
+        server.open("n1", ("GET", &format!("{all}n1&watch=true")), &[], &Value::Null).await;
     assert_eq!(watched.status().as_u16(), 200);
     assert_eq!(Lines::of(watched).short().await.1, "mine");
     assert_eq!(server.get("n1", &format!("{all}n2&watch=true")).await.code, 403);
@@ -172,7 +185,11 @@ async fn a_kubelet_sees_and_evicts_the_pods_of_its_node() {
     };
     let refused = evict("other", eviction("other")).await;
     assert_eq!(refused.code, 403);
-    assert!(refused.message().contains("can only evict pods with spec.nodeName set to itself"), "{}", refused.text);
+    assert!(
+        refused.message().contains("can only evict pods with spec.nodeName set to itself"),
+        "{}",
+        refused.text
+    );
     assert_eq!(evict("mine", eviction("other")).await.code, 400, "the names differ");
     assert_eq!(evict("mine", eviction("mine")).await.code, 201);
     assert_eq!(server.get("boss", &format!("{PODS}/other")).await.code, 200);
@@ -194,7 +211,8 @@ fn audited(config: &mut Config, place: &Path) {
 async fn lines(log: &Path, path: &str, count: usize) -> Vec<Value> {
     for _ in 0..600 {
         let text = std::fs::read_to_string(log).unwrap_or_default();
-        let all = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a whole line"));
+        let all =
+            text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a whole line"));
         let found: Vec<Value> = all.filter(|line| line["requestURI"] == path).collect();
         if found.len() >= count {
             return found;
@@ -213,15 +231,24 @@ async fn who_did_what_is_in_the_log() {
     let server = Secure::new(audited).await.expect("the server starts");
     let log = server.data.path().join("audit.log");
     let maps = "/api/v1/namespaces/default/configmaps";
-    let headers = [("content-type", "application/json"), ("audit-id", "mine-1"), ("user-agent", "tester/1")];
+    let headers =
+        [("content-type", "application/json"), ("audit-id", "mine-1"), ("user-agent", "tester/1")];
     let made = server
-        .ask_with("boss", ("POST", maps), &headers, json!({"metadata": {"name": "a"}, "data": {"k": "v"}}))
+        .ask_with(
+            "boss",
+            ("POST", maps),
+            &headers,
+            json!({"metadata": {"name": "a"}, "data": {"k": "v"}}),
+        )
         .await;
     assert_eq!((made.code, made.headers["audit-id"].to_str().expect("a text")), (201, "mine-1"));
     let noted = lines(&log, maps, 2).await;
     assert_eq!(stages(&noted), ["RequestReceived", "ResponseComplete"]);
     let last = &noted[1];
-    assert_eq!((&last["auditID"], &last["verb"], &last["userAgent"]), (&json!("mine-1"), &json!("create"), &json!("tester/1")));
+    assert_eq!(
+        (&last["auditID"], &last["verb"], &last["userAgent"]),
+        (&json!("mine-1"), &json!("create"), &json!("tester/1"))
+    );
     assert_eq!(last["user"]["username"], "boss");
     assert_eq!(last["objectRef"]["name"], "a");
     assert_eq!(last["sourceIPs"], json!(["127.0.0.1"]));
@@ -247,9 +274,14 @@ async fn who_did_what_is_in_the_log() {
     assert_eq!(server.get("nobody-knows-it", pods).await.code, 401);
     assert_eq!(lines(&log, pods, 1).await[0]["responseStatus"]["code"], 401);
 
-    server.ask_with("boss", ("GET", "/api/v1/services"), &[("impersonate-user", "eve")], Value::Null).await;
+    server
+        .ask_with("boss", ("GET", "/api/v1/services"), &[("impersonate-user", "eve")], Value::Null)
+        .await;
     let noted = lines(&log, "/api/v1/services", 2).await;
-    assert_eq!((&noted[0]["user"]["username"], &noted[0]["impersonatedUser"]["username"]), (&json!("boss"), &json!("eve")));
+    assert_eq!(
+        (&noted[0]["user"]["username"], &noted[0]["impersonatedUser"]["username"]),
+        (&json!("boss"), &json!("eve"))
+    );
 
     let watched = format!("{maps}?watch=true");
     let answer = server.open("boss", ("GET", &watched), &[], &Value::Null).await;
@@ -258,7 +290,10 @@ async fn who_did_what_is_in_the_log() {
     assert_eq!(lines(&log, &watched, 3).await[2]["stage"], "ResponseComplete");
 
     assert_eq!(server.get("boss", "/healthz").await.code, 200);
-    assert!(!std::fs::read_to_string(&log).expect("a log").contains("/healthz"), "the policy does not want it");
+    assert!(
+        !std::fs::read_to_string(&log).expect("a log").contains("/healthz"),
+        "the policy does not want it"
+    );
 }
 
 #[tokio::test]
@@ -269,18 +304,27 @@ async fn the_log_is_begun_anew_on_sighup_and_a_bad_policy_is_refused() {
     lines(&log, "/version", 2).await;
     let moved: PathBuf = server.data.path().join("audit.log.old");
     std::fs::rename(&log, &moved).expect("moved");
-    let told = std::process::Command::new("kill").args(["-HUP", &std::process::id().to_string()]).status();
+    let told =
+        std::process::Command::new("kill").args(["-HUP", &std::process::id().to_string()]).status();
     assert!(told.expect("kill runs").success());
     while !log.exists() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     server.get("boss", "/version").await;
     lines(&log, "/version", 2).await;
-    assert_eq!(lines(&moved, "/version", 2).await.len(), 2, "nothing is added to what was moved away");
+    assert_eq!(
+        lines(&moved, "/version", 2).await.len(),
+        2,
+        "nothing is added to what was moved away"
+    );
 
     let refused = Secure::new(|config, place| {
         audited(config, place);
-        std::fs::write(place.join("policy.yaml"), "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Some}]").expect("written");
+        std::fs::write(
+            place.join("policy.yaml"),
+            "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Some}]",
+        )
+        .expect("written");
     });
     let error = refused.await.err().expect("no such level").to_string();
     assert!(error.starts_with("--audit-policy-file ") && error.contains("policy.yaml"), "{error}");
