@@ -9,7 +9,7 @@ use super::client::Client;
 
 /// The kernel counts the CPU's time in hundredths of a second, whatever its own clock (`proc(5)`).
 const TICK: Duration = Duration::from_millis(10);
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running server; killed at the end.
 pub struct Server {

@@ -55,8 +55,10 @@ impl Admission for Guard {
             ));
         }
         if let Some(user) = leaving.user.filter(|_| self.restrict_nodes) {
-            let (verb, subresource) = if leaving.evicted { (Verb::Create, "eviction") } else { (Verb::Delete, "") };
-            let change = Change { verb, subresource, old: Some(leaving.object), ..change_of(leaving.place) };
+            let (verb, subresource) =
+                if leaving.evicted { (Verb::Create, "eviction") } else { (Verb::Delete, "") };
+            let change =
+                Change { verb, subresource, old: Some(leaving.object), ..change_of(leaving.place) };
             restrict(api, user, change, leaving.place).await?;
         }
         Ok(Vec::new())

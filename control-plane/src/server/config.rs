@@ -119,11 +119,14 @@ impl Config {
 
     /// What is noted of requests, and where; `None` when nothing is.
     pub fn audit(&self) -> Result<Option<Audit>, ServerError> {
-        let (Some(policy), Some(path)) = (&self.audit_policy_file, &self.audit_log_path) else { return Ok(None) };
+        let (Some(policy), Some(path)) = (&self.audit_policy_file, &self.audit_log_path) else {
+            return Ok(None);
+        };
         let text = std::fs::read_to_string(policy)
             .map_err(|source| ServerError::File { path: policy.clone(), source })?;
-        let policy = Policy::parse(&text)
-            .map_err(|error| ServerError::Config(format!("--audit-policy-file {}: {error}", policy.display())))?;
+        let policy = Policy::parse(&text).map_err(|error| {
+            ServerError::Config(format!("--audit-policy-file {}: {error}", policy.display()))
+        })?;
         let rotation = Rotation {
             bytes: self.audit_log_maxsize.saturating_mul(1 << 20),
             files: self.audit_log_maxbackup,

@@ -246,7 +246,9 @@ async fn reopen_when_told(audit: &Audit, told: &mut Signal) {
     while told.recv().await.is_some() {
         match audit.log.reopen() {
             Ok(()) => tracing::info!("the audit log is begun anew"),
-            Err(error) => tracing::error!(%error, "the audit log goes on in the file that was moved away"),
+            Err(error) => {
+                tracing::error!(%error, "the audit log goes on in the file that was moved away");
+            }
         }
     }
 }
