@@ -96,7 +96,7 @@ async fn creates(server: &Server, place: &Path, seconds: u64) -> Result<(), Fail
             count += task.await??;
         }
         let target = if clients == 64 { "≥ 2000/s" } else { "" };
-        row(&format!("durable creates, {clients} clients"), &rate(count, begun.elapsed()), target);
+        row(&format!("durable creates, clients: {clients}"), &rate(count, begun.elapsed()), target);
     }
     Ok(())
 }
@@ -171,8 +171,6 @@ async fn watches(server: &Server, watchers: usize) -> Result<(), Failure> {
 
 async fn tables(server: &Server, pods: usize) -> Result<(), Failure> {
     let mut client = Client::connect(server.port).await?;
-    let account = json!({"metadata": {"name": "default"}});
-    client.made("/api/v1/namespaces/default/serviceaccounts", &account).await?;
     for index in 0..pods {
         let pod = json!({
             "metadata": {"name": format!("pod-{index}"), "labels": {"app": "bench"}},
