@@ -76,7 +76,8 @@ async fn start(arguments: &Arguments, place: &Path) -> Result<Server, Failure> {
 async fn idle(server: &Server, seconds: u64) -> Result<(), Failure> {
     let before = server.cpu()?;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let used = server.cpu()?.saturating_sub(before).as_secs_f64() / Duration::from_secs(seconds).as_secs_f64();
+    let used = server.cpu()?.saturating_sub(before).as_secs_f64()
+        / Duration::from_secs(seconds).as_secs_f64();
     row("idle, resident", &format!("{:.1} MB", server.resident_mb()?), "< 40 MB");
     row("idle, CPU", &format!("{:.2} %", used * 100.0), "< 0.5 %");
     Ok(())

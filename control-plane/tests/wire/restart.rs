@@ -241,11 +241,12 @@ async fn an_informer_misses_nothing_when_the_server_is_killed() {
     let mut last = None;
     while !last.as_ref().is_some_and(|last| informed.knows(last)) {
         tokio::select! {
-            event = tokio::time::timeout(SOON, events.next()) => match event.expect("an event in time").expect("no end") {
-                Ok(event) => informed.hear(event),
-                // it is told that the server is away, and tries again
-                Err(_) => {}
-            },
+            event = tokio::time::timeout(SOON, events.next()) => {
+                // an error tells that the server is away; the informer tries again
+                if let Ok(event) = event.expect("an event in time").expect("no end") {
+                    informed.hear(event);
+                }
+            }
             found = &mut ended, if last.is_none() => last = Some(found),
         }
     }

@@ -146,16 +146,16 @@ async fn tokens_are_checked_with_the_keys_that_are_published() {
     server.made(accounts, json!({"metadata": {"name": "builder"}})).await;
     let token = server.made(&format!("{accounts}/builder/token"), json!({"spec": {}})).await;
     let token = token["status"]["token"].as_str().expect("a token").to_owned();
-    let part = |index: usize| -> Value {
+    let claims = |index: usize| -> Value {
         let text = token.split('.').nth(index).expect("a part");
         let bytes = data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()).expect("base64");
         serde_json::from_slice(&bytes).expect("JSON")
     };
-    assert_eq!(part(1)["iss"], document["issuer"]);
+    assert_eq!(claims(1)["iss"], document["issuer"]);
     let keys = keys.json();
     let published: Vec<_> =
         keys["keys"].as_array().expect("keys").iter().map(|key| &key["kid"]).collect();
-    assert!(published.contains(&&part(0)["kid"]), "{keys}");
+    assert!(published.contains(&&claims(0)["kid"]), "{keys}");
 }
 
 #[tokio::test]
