@@ -1,0 +1,49 @@
+//! What a user does wrong, and is told.
+
+use crate::day::Day;
+
+pub fn play(day: &mut Day) {
+    day.kubectl(
+        r#"
+        get pod nothing
+        get nothing
+        get pods -n nowhere
+        describe pod nothing
+        create configmap one
+        create configmap one
+        create configmap one -n nowhere
+        create -f wrong.yaml
+        apply -f wrong.yaml
+        create -f unknown.yaml
+        create -f unknown.yaml --validate=warn
+        create -f unknown.yaml --validate=ignore
+        create deployment Wrong_Name --image=x
+        create service clusterip plain --tcp=80 --clusterip=1.2.3.4
+        create cronjob c --image=x --schedule=never
+        create deployment web --image=nginx
+        patch deployment web --type=merge -p '{"spec":{"selector":{"matchLabels":{"app":"other"}}}}'
+        patch deployment web --type=merge -p '{"spec":{"replicas":"many"}}'
+        patch deployment web -p '{"spec":'
+        patch deployment web --type=merge -p '{"metadata":{"name":"other"}}'
+        patch configmap nothing -p '{}'
+        label configmap one 'bad key=1'
+        label configmap one good=bad/value
+        scale deployment nothing --replicas=1
+        scale deployment web --replicas=-1
+        get pods --field-selector spec.nothing=1
+        get pods -l 'a in'
+        get pods --as=jane
+        get pods --as=jane -o json
+        delete deployment nothing
+        create -f pods.yaml --as=jane
+        rollout status deployment nothing
+        drain nothing
+        taint node nothing a=b:NoSchedule
+        wait --for=condition=Ready pod/nothing --timeout=1s
+        get --raw /api/v1/namespaces/default/pods/nothing
+        create namespace 'Bad_Name'
+        run bad --image=x --restart=Sometimes
+        explain pods.nothing
+        "#,
+    );
+}
