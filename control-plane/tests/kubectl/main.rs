@@ -2,7 +2,7 @@
 //! transcript, kept in `snapshots/`; both stores must give the same one.
 //!
 //! kubectl is the program that `HEDDLE_KUBECTL` names, else `kubectl` on PATH; another version fails the tests. After a wanted change:
-//! `INSTA_UPDATE=always cargo nextest run -p heddle-server --test kubectl redb`, then read the difference.
+//! `INSTA_UPDATE=always cargo nextest run -p heddle-server --test kubectl`, then read the difference.
 
 mod chapters;
 mod day;
