@@ -9,6 +9,7 @@ use super::update::Part;
 use super::{Api, Place};
 use crate::patch::{PatchError, json, merge, strategic};
 use crate::registry::Kind;
+use crate::registry::check::{invalid, path};
 use crate::schema::Shape;
 use crate::schema::definitions::Definitions;
 
@@ -45,18 +46,36 @@ impl Patch {
                 )
             }
         };
-        patched.map_err(|error| refused(kind, &error))
+        patched.map_err(|error| refused(&error))
+    }
+
+    /// The answer when what the patch makes is no object of the kind: about the patch, of which Kubernetes quotes the outcome, or
+    /// the patch itself if it is a strategic one.
+    fn no_object(&self, kind: &Kind, old: &Value, status: Status) -> Status {
+        if status.code() != 400 {
+            return status;
+        }
+        let quoted = match self {
+            Self::Json(_) | Self::Merge(_) => match self.apply(kind, old.clone()) {
+                Ok(patched) => patched.to_string(),
+                Err(status) => return status,
+            },
+            Self::Strategic(patch) => patch.to_string(),
+        };
+        let error = invalid(&path("/patch"), &Value::String(quoted), status.message());
+        Status::invalid(&Kind::new("", "", "", ""), "", &[error])
     }
 }
 
-fn refused(kind: &Kind, error: &PatchError) -> Status {
+/// The answer to a patch that does not apply. Kubernetes keeps to itself why, and clients print the sentence alone.
+fn refused(error: &PatchError) -> Status {
     match error {
         PatchError::Malformed(why) => Status::bad_request(why.as_str()),
         PatchError::TooLarge(why) => Status::new(413, "RequestEntityTooLarge", why.as_str()),
         PatchError::Rejected(why) => {
+            tracing::debug!(why, "a patch does not apply");
             let message = "the server rejected our request due to an error in our request";
-            let cause = serde_json::json!({"message": why});
-            Status::new(422, "Invalid", message).with_causes(vec![cause]).of_kind(kind)
+            Status::new(422, "Invalid", message)
         }
     }
 }
@@ -73,7 +92,8 @@ impl Api {
         let mut warnings = Vec::new();
         let change = |old: &Value| {
             let patched = patch.apply(&place.kind, old.clone())?;
-            let (mut new, told) = typed(&place.kind, patched, options.validation)?;
+            let (mut new, told) = typed(&place.kind, patched, options.validation)
+                .map_err(|status| patch.no_object(&place.kind, old, status))?;
             warnings = told;
             // a patch that does not speak of the version expects none
             let said = new.pointer("/metadata/resourceVersion")

@@ -166,12 +166,6 @@ impl Status {
         self.detail("causes", causes)
     }
 
-    /// About a kind.
-    #[must_use]
-    pub fn of_kind(self, kind: &Kind) -> Self {
-        self.detail("group", &*kind.group).detail("kind", &*kind.plural)
-    }
-
     /// It took too long.
     pub fn timeout(message: impl Into<String>) -> Self {
         Self::new(504, "Timeout", format!("Timeout: {}", message.into()))

@@ -315,8 +315,11 @@ fn list_in(form: Form, kind: &Kind, listed: Listed, include: Include) -> Value {
     }
 }
 
-/// An object of the kind in a form; other values, such as a `Status` or a `Scale`, stay what they are.
+/// An object of the kind, or its scale, in a form; other values, such as a `Status`, stay what they are.
 fn object_in(form: Form, kind: &Kind, value: Value, include: Include) -> Value {
+    if form == Form::Table && value.get("kind") == Some(&json!("Scale")) {
+        return table::of_scale(&value, include);
+    }
     if form == Form::Object || value.get("kind") != Some(&json!(kind.kind)) {
         return value;
     }

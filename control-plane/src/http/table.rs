@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::api::options::Query;
 use crate::api::status::{Status, bad_option};
 use crate::registry::Kind;
-use crate::registry::column::Column;
+use crate::registry::column::{Column, age, columns, name, number};
 
 /// What stands in a row beside its cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,9 +63,27 @@ pub fn table(
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows})
 }
 
+/// A table of one `autoscaling/v1 Scale`.
+pub fn of_scale(scale: &Value, include: Include) -> Value {
+    let columns: Value =
+        columns("Name #Desired #Available Age").iter().map(Column::to_value).collect();
+    let cells = vec![
+        json!(name(scale)),
+        json!(number(scale, "/spec/replicas")),
+        json!(number(scale, "/status/replicas")),
+        json!(age(scale, Timestamp::now())),
+    ];
+    let rows = [row_of(cells, scale, include)];
+    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": revision_of(scale), "columnDefinitions": columns, "rows": rows})
+}
+
 fn row(kind: &Kind, object: &Value, include: Include, now: Timestamp) -> Value {
+    row_of(kind.strategy.row(object, now), object, include)
+}
+
+fn row_of(cells: Vec<Value>, object: &Value, include: Include) -> Value {
     let mut row = Map::new();
-    row.insert("cells".to_owned(), kind.strategy.row(object, now).into());
+    row.insert("cells".to_owned(), cells.into());
     match include {
         Include::None => {}
         Include::Metadata => drop(row.insert("object".to_owned(), partial(object))),

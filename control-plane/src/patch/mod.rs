@@ -21,7 +21,7 @@ pub enum PatchError {
     #[error("{0}")]
     Malformed(String),
     /// It cannot be applied to this object: unprocessable (422). Kubernetes says "the server rejected our request due to an
-    /// error in our request" and gives this sentence as the cause.
+    /// error in our request" and keeps this sentence to itself.
     #[error("{0}")]
     Rejected(String),
     /// It asks for too much: 413.

@@ -15,8 +15,8 @@ const WORDS: &[(&str, &str)] = &[
     (r"X509SHA256=[0-9a-f]{64}", "X509SHA256=HASH"),
     (r"\+heddle-[0-9.]+", "+heddle-VERSION"),
     (r"\blinux/[a-z0-9]+\b", "PLATFORM"),
-    (r"\b\d{2,4}d\b", "DAYS"),
-    (r"(?m)(^|  )((\d+m)?\d+s|\d{1,2}m)(  |$)", "${1}AGE$4"),
+    (r"\(x(\d+) over [0-9smh]+\)", "(x$1 over AGE)"),
+    (r"(?m)(^|  )((\d+m)?\d+s|\d{1,2}m)( \(x|  |$)", "${1}AGE$4"),
 ];
 
 /// The text without what differs, and with columns as narrow as two spaces: how wide they are depends on the words above, and is

@@ -38,7 +38,7 @@ pub fn play(day: &mut Day) {
     day.quietly(&format!("patch pdb calm --subresource=status --type=merge -p '{budget}'"));
     day.kubectl(
         "get pdb,pods
-        drain n1 --force --timeout=2s
+        drain n1 --force --timeout=4s
         delete pdb calm",
     );
     let draining = day.start("drain n1 --force --timeout=60s");

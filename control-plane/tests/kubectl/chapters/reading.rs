@@ -34,8 +34,11 @@ pub fn play(day: &mut Day) {
         events
         "#,
     );
-    let blue = day.quietly("get pod blue -o jsonpath='{.metadata.uid}'");
-    day.file("events.yaml", &include_str!("../manifests/events.yaml").replace("OBJECT", &blue));
+    let uid = day.quietly("get pod blue -o jsonpath='{.metadata.uid}'");
+    let moment = day.quietly("get pod blue -o jsonpath='{.metadata.creationTimestamp}'");
+    let events =
+        include_str!("../manifests/events.yaml").replace("OBJECT", &uid).replace("MOMENT", &moment);
+    day.file("events.yaml", &events);
     day.kubectl(
         r#"
         create -f events.yaml

@@ -22,7 +22,9 @@ pub fn play(day: &mut Day) {
         create cronjob c --image=x --schedule=never
         create deployment web --image=nginx
         patch deployment web --type=merge -p '{"spec":{"selector":{"matchLabels":{"app":"other"}}}}'
-        patch deployment web --type=merge -p '{"spec":{"replicas":"many"}}'
+        patch deployment web --type=merge -p '{"spec":{"replicas":"many"}}' 2>&1 | sed 's/"{.*}"/OBJECT/'
+        patch deployment web -p '{"spec":{"replica":1}}'
+        patch deployment web --type=json -p '[{"op":"replace","path":"/spec/none","value":1}]'
         patch deployment web -p '{"spec":'
         patch deployment web --type=merge -p '{"metadata":{"name":"other"}}'
         patch configmap nothing -p '{}'
