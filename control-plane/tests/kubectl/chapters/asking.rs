@@ -4,9 +4,10 @@ use crate::day::Day;
 
 pub fn play(day: &mut Day) {
     day.kubectl(
-        r#"
+        "
         version | grep Server
         cluster-info
+        cluster-info --as=jane
         api-versions | grep -E '^(v1|(apps|batch|policy)/v1)$'
         api-resources --api-group=
         api-resources --api-group=networking.k8s.io --namespaced=false --verbs=list -o name
@@ -35,12 +36,12 @@ pub fn play(day: &mut Day) {
         create clusterrole nodes --verb=get --resource=nodes --non-resource-url=/metrics
         create clusterrole nodes --verb=get --resource=nodes
         create clusterrolebinding nodes --clusterrole=nodes --user=jane
-        "#,
+        ",
     );
     day.wait_for("auth can-i list pods --as=jane || true", "yes");
     day.wait_for("auth can-i get nodes --as=jane || true", "yes");
     day.kubectl(
-        r#"
+        "
         auth can-i list pods --as=jane
         auth can-i list pods --as=joe --as-group=devs
         auth can-i list pods --as=system:serviceaccount:default:bot
@@ -63,7 +64,7 @@ pub fn play(day: &mut Day) {
         describe clusterrole nodes
         auth reconcile -f rules.yaml
         auth reconcile -f rules.yaml
-        "#,
+        ",
     );
     let paths = day.quietly("get --raw /openapi/v3");
     let index: serde_json::Value = serde_json::from_str(&paths).expect("the index is JSON");

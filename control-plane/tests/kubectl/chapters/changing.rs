@@ -20,6 +20,12 @@ pub fn play(day: &mut Day) {
         label cm settings tier-
         annotate cm settings note=hello
         annotate cm settings note-
+        annotate cm --all by=me
+        annotate cm settings --list
+        label pods,cm --all seen=yes
+        replace --force -f settings.yaml
+        apply set-last-applied -f settings.yaml --create-annotation
+        apply -f settings.yaml -o name
         patch cm settings -p '{"data":{"level":"warn"}}'
         patch cm settings -p '{"data":{"level":"warn"}}'
         patch cm settings --type=merge -p '{"data":{"colour":null}}'
@@ -57,7 +63,7 @@ fn applied(day: &mut Day) {
     );
     day.file("less.yaml", WITHOUT_COLOUR);
     day.kubectl(
-        r#"
+        r"
         diff -f settings.yaml
         diff -f less.yaml --show-managed-fields=false | sed 's/^\(---\|+++\) .*/\1/; /^diff /d'
         diff -f less.yaml >/dev/null
@@ -67,7 +73,7 @@ fn applied(day: &mut Day) {
         apply -f less.yaml
         get cm settings -o jsonpath='{.data}'
         apply view-last-applied cm settings
-        "#,
+        ",
     );
     day.file("old.yaml", OLD);
     day.kubectl(
@@ -91,7 +97,7 @@ fn by_the_server(day: &mut Day) {
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: shared}\ndata: {a: '1'}\n",
     );
     day.kubectl(
-        r#"
+        "
         apply --server-side -f ours.yaml
         apply --server-side -f ours.yaml --field-manager=other
         apply --server-side -f theirs.yaml --field-manager=third
@@ -104,17 +110,17 @@ fn by_the_server(day: &mut Day) {
         apply --server-side -f settings.yaml --force-conflicts
         apply --server-side -f web.yaml --dry-run=server
         diff --server-side -f web.yaml >/dev/null
-        "#,
+        ",
     );
 }
 
 fn edited(day: &mut Day) {
     day.kubectl(
-        r#"
+        "
         get cm settings -o jsonpath='{.data.size}'
         edit cm settings
         edit cm settings
         get cm settings -o jsonpath='{.data.size}'
-        "#,
+        ",
     );
 }

@@ -4,7 +4,7 @@ use crate::day::Day;
 
 pub fn play(day: &mut Day) {
     day.kubectl(
-        r#"
+        "
         create namespace shop
         create ns shop
         get ns shop -o yaml
@@ -23,6 +23,8 @@ pub fn play(day: &mut Day) {
         get cronjobs -o wide
         create job now --from=cronjob/nightly
         get job now -o jsonpath='{.metadata.ownerReferences[0].kind} {.spec.template.spec.containers[0].command}'
+        create -f web.yaml --edit=false --save-config -n shop
+        get deploy web -n shop -o jsonpath='{.metadata.annotations}'
         create service clusterip plain --tcp=80:8080
         create service nodeport outside --tcp=80:8080
         create service loadbalancer big --tcp=443
@@ -45,6 +47,11 @@ pub fn play(day: &mut Day) {
         create token bot --duration=1h --audience=x
         create token nobody
         create -f web.yaml
+        ",
+    );
+    day.wait_for("get serviceaccount default -n shop -o name", "serviceaccount/default");
+    day.kubectl(
+        "
         create -f pods.yaml -n shop
         run third --image=busybox:1.36 -n shop
         describe quota few -n shop
@@ -54,7 +61,7 @@ pub fn play(day: &mut Day) {
         create deployment dry --image=x --dry-run=server -o jsonpath='{.spec.strategy.type}'
         get deployment dry
         create -f pods.yaml -o name --dry-run=server
-        "#,
+        ",
     );
     let token = day.quietly("create token bot");
     day.file("token", token.trim());

@@ -17,6 +17,13 @@ pub fn play(day: &mut Day) {
         delete pods -l colour=red
         delete pods --all
         delete pods -l colour=none
+        create -f pods.yaml
+        delete pod/blue pod/red
+        create -f settings.yaml
+        delete cm settings --dry-run=server
+        delete cm settings --dry-run=client
+        delete -f settings.yaml -o name
+        delete pods,cm -l colour=red
         create configmap kept
         patch cm kept -p '{"metadata":{"finalizers":["example.org/wait"]}}'
         delete cm kept --wait=false
@@ -24,10 +31,14 @@ pub fn play(day: &mut Day) {
         delete cm kept --timeout=1s
         "#,
     );
-    let waiting = day.start("wait --for=delete cm/kept --timeout=60s");
+    // whether it prints anything depends on whether it asks before or after the object goes
+    let waiting = day.start("wait --for=delete cm/kept --timeout=60s >/dev/null");
     day.kubectl("patch cm kept --type=merge -p '{\"metadata\":{\"finalizers\":null}}'");
     day.finish(waiting);
     day.kubectl("wait --for=delete cm/kept --timeout=10s");
+    let waiting = day.start("wait --for=create cm/late --timeout=60s");
+    day.quietly("create configmap late");
+    day.finish(waiting);
     for cascade in ["background", "foreground", "orphan"] {
         family(day);
         day.kubectl(&format!("delete deployment web --cascade={cascade}"));
@@ -38,10 +49,15 @@ pub fn play(day: &mut Day) {
         day.kubectl("get rs -o name");
     }
     day.kubectl(
-        r#"
+        "
         get rs -o jsonpath='{range .items[*]}{.metadata.ownerReferences}{end}'
         delete rs --all
         create namespace shop
+        ",
+    );
+    day.wait_for("get serviceaccount default -n shop -o name", "serviceaccount/default");
+    day.kubectl(
+        "
         create -f pods.yaml -n shop
         create deployment web --image=nginx:1.27 -n shop
         delete namespace shop
@@ -49,7 +65,7 @@ pub fn play(day: &mut Day) {
         get ns shop
         create configmap late -n shop
         delete namespace kube-system
-        "#,
+        ",
     );
 }
 

@@ -4,7 +4,7 @@ use crate::day::Day;
 
 pub fn play(day: &mut Day) {
     day.kubectl(
-        r#"
+        "
         create -f node.yaml
         get nodes
         get nodes -o wide
@@ -28,7 +28,7 @@ pub fn play(day: &mut Day) {
         drain n1 --timeout=20s
         get node n1 -o jsonpath='{.spec.unschedulable}'
         create poddisruptionbudget calm --selector=app=placed --min-available=1
-        "#,
+        ",
     );
     let [pod, budget] = [
         r#"{"status":{"phase":"Running","conditions":[{"type":"Ready","status":"True"}]}}"#,

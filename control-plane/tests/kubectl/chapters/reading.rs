@@ -4,7 +4,7 @@ use crate::day::Day;
 
 pub fn play(day: &mut Day) {
     day.kubectl(
-        r#"
+        "
         get namespaces
         create -f pods.yaml
         get pods
@@ -24,6 +24,11 @@ pub fn play(day: &mut Day) {
         get pods -o custom-columns=NAME:.metadata.name,QOS:.status.qosClass
         get pods --chunk-size=1
         get pods red blue --ignore-not-found
+        get pods red green
+        get -f pods.yaml
+        get pods --field-selector status.phase!=Pending
+        get pods -o go-template='{{range .items}}{{.metadata.name}} {{end}}'
+        get pods --server-print=false
         get pods,configmaps -o name
         get all
         get svc kubernetes -o wide
@@ -32,7 +37,7 @@ pub fn play(day: &mut Day) {
         get po/blue cm/kube-root-ca.crt
         get configmap -n kube-system
         events
-        "#,
+        ",
     );
     let uid = day.quietly("get pod blue -o jsonpath='{.metadata.uid}'");
     let moment = day.quietly("get pod blue -o jsonpath='{.metadata.creationTimestamp}'");
@@ -40,14 +45,14 @@ pub fn play(day: &mut Day) {
         include_str!("../manifests/events.yaml").replace("OBJECT", &uid).replace("MOMENT", &moment);
     day.file("events.yaml", &events);
     day.kubectl(
-        r#"
+        "
         create -f events.yaml
         events
         get events
         get events -o wide
         events --for pod/blue
         describe pod blue
-        "#,
+        ",
     );
     day.while_running(
         "get configmaps -w",
