@@ -35,12 +35,17 @@ impl Day {
             command.output().expect("kubectl runs").status.success()
         });
         let mut day = Self { server, home, kubectl, transcript: String::new() };
-        day.wait_for("get serviceaccount default -n default -o name", "serviceaccount/default");
-        day.wait_for(
-            "get configmap kube-root-ca.crt -n default -o name",
-            "configmap/kube-root-ca.crt",
-        );
-        day.wait_for("get endpointslice kubernetes -n default -o name", "endpointslice");
+        for namespace in ["default", "kube-system"] {
+            day.wait_for(
+                &format!("get serviceaccounts -n {namespace} -o name"),
+                "serviceaccount/default",
+            );
+            day.wait_for(
+                &format!("get configmaps -n {namespace} -o name"),
+                "configmap/kube-root-ca.crt",
+            );
+        }
+        day.wait_for("get endpointslices -n default -o name", "/kubernetes");
         day
     }
 
