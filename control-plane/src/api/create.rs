@@ -33,6 +33,10 @@ impl Api {
         mut body: Value,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
+        // apply comes here as well
+        if !place.kind.allows("create") {
+            return Err(Status::method_not_allowed(&place.kind, "create"));
+        }
         adopt(place, &mut body)?;
         if carried_revision(&body)?.is_some() {
             return Err(Status::bad_request(
@@ -112,6 +116,9 @@ fn begin(kind: &Kind, object: &mut Value) {
     if kind.subresources.contains(&Subresource::Status) {
         match kind.strategy.first_status(object) {
             Some(status) => object["status"] = status,
+            None if kind.custom.is_some() => {
+                drop(object.as_object_mut().map(|map| map.remove("status")));
+            }
             None => object["status"] = json!({}),
         }
     }

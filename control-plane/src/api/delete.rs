@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::options::{DeleteOptions, ListOptions, Propagation};
 use super::status::{self, Status};
 use super::update::is_released;
-use super::{Api, Leaving, Place, TRIES, read, set_resource_version};
+use super::{Api, Leaving, Place, TRIES, decode, set_resource_version};
 use crate::meta::object::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN, Meta, MetaMut};
 use crate::meta::time::Time;
 use crate::registry::Kind;
@@ -38,7 +38,7 @@ impl Api {
     pub async fn delete(&self, place: &Place, options: &DeleteOptions) -> Result<Deleted, Status> {
         for _ in 0..TRIES {
             let record = self.record(place).await?;
-            let old = read(&place.kind, &record)?;
+            let old = decode(&place.kind, &record)?;
             meets(place, &old, options)?;
             let object = marked(&place.kind, &old, options, Timestamp::now());
             let gone = is_released(&place.kind, &object);

@@ -4,17 +4,19 @@
 //! moves on and is cut off; memory is bounded by the window, however many watchers there are. The window is also what a watcher
 //! that comes back after a short break is served from.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use super::set_resource_version;
 use super::status::Status;
 use crate::registry::Kind;
-use crate::registry::kind::Form;
+use crate::registry::kind::Reading;
 use crate::store::{Event, Notice, Revision, Store, StoreError, Watch};
 
 /// The most changes that a window holds.
@@ -31,23 +33,21 @@ pub const FORMS: usize = 3;
 pub struct Side {
     raw: Bytes,
     revision: Revision,
-    form: Option<Form>,
+    reading: Reading,
     object: OnceLock<Option<Arc<Value>>>,
     forms: [OnceLock<Bytes>; FORMS],
 }
 
 impl Side {
-    fn new(raw: Bytes, revision: Revision, form: Option<Form>) -> Self {
-        Self { raw, revision, form, object: OnceLock::new(), forms: Default::default() }
+    fn new(raw: Bytes, revision: Revision, reading: Reading) -> Self {
+        Self { raw, revision, reading, object: OnceLock::new(), forms: Default::default() }
     }
 
     /// The object; `None` when what is stored is none, which is reported once.
     pub fn object(&self) -> Option<&Arc<Value>> {
         let read = || match serde_json::from_slice::<Value>(&self.raw) {
             Ok(mut object) => {
-                if let Some(form) = self.form {
-                    (form.shown)(&mut object);
-                }
+                self.reading.show(&mut object);
                 set_resource_version(&mut object, self.revision.0);
                 Some(Arc::new(object))
             }
@@ -79,9 +79,9 @@ pub struct Change {
 }
 
 impl Change {
-    /// From what the store tells, in the words of a kind.
-    pub fn of(event: Event, form: Option<Form>) -> Self {
-        let side = |raw| Side::new(raw, event.revision, form);
+    /// From what the store tells, as a kind shows it.
+    pub fn of(event: Event, reading: &Reading) -> Self {
+        let side = |raw| Side::new(raw, event.revision, reading.clone());
         Self {
             revision: event.revision,
             before: event.before.map(side),
@@ -145,8 +145,9 @@ impl Window {
 /// The changes of one kind.
 #[derive(Debug)]
 pub struct Feed {
+    /// How its objects are shown.
+    reading: Reading,
     window: Mutex<Window>,
-    form: Option<Form>,
     moved: watch::Sender<()>,
 }
 
@@ -158,7 +159,7 @@ impl Feed {
     fn push(&self, changes: Vec<Event>) {
         let mut window = self.window();
         for event in changes {
-            window.push(Change::of(event, self.form));
+            window.push(Change::of(event, &self.reading));
         }
         drop(window);
         self.moved.send_replace(());
@@ -178,7 +179,7 @@ impl Feed {
 /// The feeds of all kinds that somebody watches.
 pub struct Hub {
     store: Arc<dyn Store>,
-    feeds: tokio::sync::Mutex<BTreeMap<String, Arc<Feed>>>,
+    feeds: tokio::sync::Mutex<BTreeMap<String, (Arc<Feed>, AbortHandle)>>,
 }
 
 impl Hub {
@@ -188,13 +189,22 @@ impl Hub {
     }
 
     /// The feed of a kind, begun if nobody has watched the kind before or the last feed has ended.
-    async fn feed(&self, kind: &Kind) -> Result<Arc<Feed>, StoreError> {
-        let prefix = kind.prefix("");
-        // who shares keys with another kind has words, and so a feed, of its own
-        let whose = format!("{} {prefix}", kind.form.map_or("", |_| &kind.group));
+    async fn feed(&self, kind: &Kind) -> Result<Arc<Feed>, Status> {
+        let (prefix, reading) = (kind.prefix(""), kind.reading());
+        let key = key(kind);
         let mut feeds = self.feeds.lock().await;
-        if let Some(feed) = feeds.get(&whose).filter(|feed| !feed.window().ended) {
-            return Ok(feed.clone());
+        if let Some((feed, pump)) = feeds.get(&key).filter(|(feed, _)| !feed.window().ended) {
+            match reading.serial().cmp(&feed.reading.serial()) {
+                Ordering::Equal => return Ok(feed.clone()),
+                // who still has the old kind must not end what others watch
+                Ordering::Less => {
+                    let why = "the definition of this kind has just changed; try again";
+                    return Err(Status::unavailable(why));
+                }
+                Ordering::Greater => {}
+            }
+            pump.abort();
+            feed.end();
         }
         let start = self.store.revision().await?;
         let changes = self.store.watch(&prefix, start).await?;
@@ -206,14 +216,19 @@ impl Hub {
             head: start,
             ended: false,
         };
-        let feed = Arc::new(Feed {
-            window: Mutex::new(window),
-            form: kind.form,
-            moved: watch::Sender::new(()),
-        });
-        feeds.insert(whose, feed.clone());
-        tokio::spawn(pump(prefix, changes, feed.clone()));
+        let feed =
+            Arc::new(Feed { reading, window: Mutex::new(window), moved: watch::Sender::new(()) });
+        let pump = tokio::spawn(pump(prefix, changes, feed.clone()));
+        feeds.insert(key, (feed.clone(), pump.abort_handle()));
         Ok(feed)
+    }
+
+    /// Ends the feed of a kind that is no longer served, or not like this: its watchers come back and see what is.
+    pub async fn forget(&self, kind: &Kind) {
+        if let Some((feed, pump)) = self.feeds.lock().await.remove(&key(kind)) {
+            pump.abort();
+            feed.end();
+        }
     }
 
     /// All changes of a kind after a revision.
@@ -227,6 +242,13 @@ impl Hub {
         };
         Ok(Changes { feed, moved, source, known: after, after })
     }
+}
+
+/// The versions of a custom kind have a feed each, and so has a kind whose objects are another one's: their objects differ.
+fn key(kind: &Kind) -> String {
+    let version = kind.custom.as_ref().map_or("", |custom| &custom.api_version);
+    let group = kind.form.map_or("", |_| &kind.group);
+    format!("{group}{}{version}", kind.prefix(""))
 }
 
 async fn pump(prefix: String, mut changes: Watch, feed: Arc<Feed>) {
@@ -282,8 +304,11 @@ impl Changes {
                 }
                 Source::Own(own) => match own.recv().await {
                     Some(Ok(Notice::Changes(events))) => {
-                        let form = self.feed.form;
-                        events.into_iter().map(|event| Arc::new(Change::of(event, form))).collect()
+                        let reading = &self.feed.reading;
+                        events
+                            .into_iter()
+                            .map(|event| Arc::new(Change::of(event, reading)))
+                            .collect()
                     }
                     Some(Ok(Notice::Progress(_))) => Vec::new(),
                     Some(Err(StoreError::SlowWatcher { .. })) | None => return Err(End::CutOff),

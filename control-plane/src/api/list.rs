@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::options::{At, ListOptions};
 use super::status::Status;
 use super::token::Token;
-use super::{Api, Place, read};
+use super::{Api, Place, decode};
 use crate::store::{Range, Revision, StoreError};
 
 /// How many records are read at a time when a selector drops some of them.
@@ -35,7 +35,7 @@ impl Api {
                 self.store.list(range.clone()).await.map_err(|error| read_error(error, options))?;
             let last = page.records.last().map(|record| record.key.clone());
             for (index, record) in page.records.iter().enumerate() {
-                let object = read(&place.kind, record)?;
+                let object = decode(&place.kind, record)?;
                 if !options.filter.matches(&place.kind, &object) {
                     continue;
                 }

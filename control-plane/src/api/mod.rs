@@ -132,7 +132,7 @@ impl Api {
     /// One object.
     pub async fn get(&self, place: &Place) -> Result<Value, Status> {
         let record = self.record(place).await?;
-        read(&place.kind, &record)
+        decode(&place.kind, &record)
     }
 
     async fn record(&self, place: &Place) -> Result<Record, Status> {
@@ -164,21 +164,13 @@ impl Api {
     }
 }
 
-/// The object of a record, with its resourceVersion.
-pub fn decode(record: &Record) -> Result<Value, Status> {
+/// The object of a record as this kind shows it, with its resourceVersion.
+pub fn decode(kind: &Kind, record: &Record) -> Result<Value, Status> {
     let mut object: Value = serde_json::from_slice(&record.value).map_err(|error| {
         Status::internal(format!("what is stored at {} is no object: {error}", record.key))
     })?;
+    kind.reading().show(&mut object);
     set_resource_version(&mut object, record.modified.0);
-    Ok(object)
-}
-
-/// The object of a record in the words of a kind.
-pub fn read(kind: &Kind, record: &Record) -> Result<Value, Status> {
-    let mut object = decode(record)?;
-    if let Some(form) = kind.form {
-        (form.shown)(&mut object);
-    }
     Ok(object)
 }
 
@@ -192,9 +184,7 @@ pub fn set_resource_version(object: &mut Value, revision: u64) {
 /// What is stored of an object.
 fn encode(kind: &Kind, object: &Value) -> bytes::Bytes {
     let mut stored = object.clone();
-    if let Some(form) = kind.form {
-        (form.kept)(&mut stored);
-    }
+    kind.reading().keep(&mut stored);
     if let Some(metadata) = stored.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("resourceVersion");
     }

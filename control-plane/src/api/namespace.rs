@@ -19,7 +19,7 @@ impl Api {
         let of =
             Place { kind: namespaces, namespace: String::new(), name: place.namespace.clone() };
         let record = self.record(&of).await?;
-        if is_ending(&decode(&record)?) {
+        if is_ending(&decode(&of.kind, &record)?) {
             return Err(ending(place));
         }
         let condition = Condition::At(record.modified);

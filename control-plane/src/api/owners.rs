@@ -20,7 +20,11 @@ const NOBODY: &str = "unknown";
 /// Calls a function with the engine of a kind's endpoint; `None` for kinds whose shape is not known.
 fn with_engine<T>(kind: &Kind, part: Part, call: impl FnOnce(&Engine<'_>) -> T) -> Option<T> {
     let definitions = Definitions::kubernetes();
-    let shape_in = |group: &str, version: &str| {
+    let custom = kind.custom.as_ref();
+    let shape_in = |group: &str, version: &str| -> Option<&Shape> {
+        if let Some(custom) = custom {
+            return custom.shapes.get(&format!("{group}/{version}"));
+        }
         let name = definitions.kind(group, version, &kind.kind)?;
         definitions.reference(name)
     };

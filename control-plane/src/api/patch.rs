@@ -30,6 +30,7 @@ impl Patch {
         let patched = match self {
             Self::Json(patch) => json::apply(object, patch),
             Self::Merge(patch) => merge::apply(object, patch.clone()),
+            Self::Strategic(_) if kind.custom.is_some() => return Err(not_for_custom()),
             Self::Strategic(patch) => {
                 let definitions = Definitions::kubernetes();
                 let Some(name) = definitions.kind(&kind.group, &kind.version, &kind.kind) else {
@@ -65,6 +66,14 @@ impl Patch {
         let error = invalid(&path("/patch"), &Value::String(quoted), status.message());
         Status::invalid(&Kind::new("", "", "", ""), "", &[error])
     }
+}
+
+fn not_for_custom() -> Status {
+    Status::unsupported_media_type(&[
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/apply-patch+yaml",
+    ])
 }
 
 /// The answer to a patch that does not apply. Kubernetes keeps to itself why, and clients print the sentence alone.

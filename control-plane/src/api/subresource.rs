@@ -17,7 +17,7 @@ use crate::registry::defaults::child;
 impl Api {
     /// `autoscaling/v1 Scale` of an object.
     pub async fn scale(&self, place: &Place) -> Result<Value, Status> {
-        Ok(scale_of(&self.get(place).await?))
+        scale_of(&place.kind, &self.get(place).await?)
     }
 
     /// Sets how many replicas an object is to have.
@@ -40,9 +40,10 @@ impl Api {
             return Err(Status::bad_request(sentence));
         }
         let expected = carried_revision(&body)?;
-        let object =
-            self.modify(place, Part::Scale, expected, options, |old| scaled(old, &body)).await?;
-        Ok(scale_of(&object))
+        let object = self
+            .modify(place, Part::Scale, expected, options, |old| scaled(&place.kind, old, &body))
+            .await?;
+        scale_of(&place.kind, &object)
     }
 
     /// Patches the scale of an object.
@@ -53,8 +54,11 @@ impl Api {
         options: &WriteOptions,
     ) -> Result<Value, Status> {
         let kind = Kind::new("autoscaling", "v1", "Scale", "scales");
-        let change = |old: &Value| scaled(old, &patch.apply(&kind, scale_of(old))?);
-        Ok(scale_of(&self.modify(place, Part::Scale, None, options, change).await?))
+        let change = |old: &Value| {
+            let patched = patch.apply(&kind, scale_of(&place.kind, old)?)?;
+            scaled(&place.kind, old, &patched)
+        };
+        scale_of(&place.kind, &self.modify(place, Part::Scale, None, options, change).await?)
     }
 
     /// Puts a pod on a node.
@@ -143,26 +147,38 @@ impl Api {
     }
 }
 
-fn scale_of(object: &Value) -> Value {
+fn scale_of(kind: &Kind, object: &Value) -> Result<Value, Status> {
+    let custom = kind.custom.as_ref().and_then(|custom| custom.scale.as_ref());
+    let (replicas, status) = custom
+        .map_or(("/spec/replicas", "/status/replicas"), |scale| (&scale.replicas, &scale.status));
+    if let Some(scale) = custom.filter(|_| object.pointer(replicas).is_none()) {
+        let why = format!("the spec replicas field {:?} does not exist", scale.replicas_path);
+        return Err(Status::internal(why));
+    }
     let meta = Meta::of(object);
     let mut scale = json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1",
         "metadata": {},
-        "spec": {"replicas": number(object, "/spec/replicas")},
-        "status": {"replicas": number(object, "/status/replicas")},
+        "spec": {"replicas": number(object, replicas)},
+        "status": {"replicas": number(object, status)},
     });
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         MetaMut::of(&mut scale).set(field, meta.get(field).clone());
     }
-    let selector = selector(object.pointer("/spec/selector"));
-    if selector != "<none>" {
+    let selector = match custom {
+        Some(scale) => {
+            scale.selector.as_ref().map_or("", |pointer| text(object, pointer)).to_owned()
+        }
+        None => selector(object.pointer("/spec/selector")),
+    };
+    if !matches!(selector.as_str(), "<none>" | "") {
         scale["status"]["selector"] = json!(selector);
     }
-    scale
+    Ok(scale)
 }
 
 /// An object with the replicas of a scale.
-fn scaled(old: &Value, scale: &Value) -> Result<Value, Status> {
+fn scaled(of: &Kind, old: &Value, scale: &Value) -> Result<Value, Status> {
     let replicas = match scale.pointer("/spec/replicas") {
         None | Some(Value::Null) => 0,
         Some(value) => {
@@ -179,8 +195,12 @@ fn scaled(old: &Value, scale: &Value) -> Result<Value, Status> {
     // the version that is expected is the one that the scale carries, if it was changed at all
     let said = scale.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
     MetaMut::of(&mut new).set("resourceVersion", said);
-    if let Some(spec) = child(&mut new, "spec") {
-        spec["replicas"] = json!(replicas);
+    let custom = of.custom.as_ref().and_then(|custom| custom.scale.as_ref());
+    let pointer = custom.map_or("/spec/replicas", |scale| &scale.replicas);
+    let (parents, field) = pointer.rsplit_once('/').unwrap_or_default();
+    let mut parents = parents.split('/').filter(|part| !part.is_empty());
+    if let Some(parent) = parents.try_fold(&mut new, |at, part| child(at, part)) {
+        parent[field] = json!(replicas);
     }
     Ok(new)
 }

@@ -7,9 +7,12 @@ use crate::registry::Kind;
 use crate::schema::decode::{DecodeError, Decoded, FieldValidation, Target};
 use crate::schema::definitions::Definitions;
 
-/// The shape of a kind's objects; `None` for kinds that are not built in.
-pub fn target(group: &str, version: &str, kind: &str) -> Option<Target<'static>> {
-    Target::kind(Definitions::kubernetes(), group, version, kind)
+/// The shape of a kind's objects; `None` for kinds that nothing is known of.
+pub fn target(kind: &Kind) -> Option<Target<'_>> {
+    match &kind.custom {
+        Some(custom) => Some(custom.target()),
+        None => Target::kind(Definitions::kubernetes(), &kind.group, &kind.version, &kind.kind),
+    }
 }
 
 /// An object of a kind, and warnings for the caller.
@@ -26,7 +29,7 @@ pub fn typed(
     value: Value,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    match target(&kind.group, &kind.version, &kind.kind) {
+    match target(kind) {
         Some(target) => settle(target.value(value), validation),
         None => Ok((value, Vec::new())),
     }

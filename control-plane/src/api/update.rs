@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::options::WriteOptions;
 use super::status::Status;
 use super::{
-    Admitted, Api, Leaving, Place, TRIES, adopt, carried_revision, encode, owners, read,
+    Admitted, Api, Leaving, Place, TRIES, adopt, carried_revision, decode, encode, owners,
     set_resource_version,
 };
 use crate::auth::User;
@@ -95,7 +95,7 @@ impl Api {
     ) -> Result<Value, Status> {
         for _ in 0..TRIES {
             let record = self.record(place).await?;
-            let old = read(&place.kind, &record)?;
+            let old = decode(&place.kind, &record)?;
             let mut new = change(&old)?;
             adopt(place, &mut new)?;
             let expected = expected.or(carried_revision(&new)?);
@@ -170,7 +170,7 @@ fn merge(kind: &Kind, part: Part, new: &mut Value, old: &Value) {
     match part {
         Part::Main | Part::Scale => merge_main(kind, new, old),
         Part::Binding => {}
-        Part::Status => merge_status(new, old),
+        Part::Status => merge_status(kind, new, old),
         Part::Finalize => {
             let finalizers = new.pointer("/spec/finalizers").cloned();
             *new = old.clone();
@@ -181,7 +181,7 @@ fn merge(kind: &Kind, part: Part, new: &mut Value, old: &Value) {
         }
     }
     keep_metadata(new, old);
-    if kind.generation && part != Part::Status && spec_of(new) != spec_of(old) {
+    if kind.generation && part != Part::Status && spec_of(kind, new) != spec_of(kind, old) {
         MetaMut::of(new).set("generation", Meta::of(old).generation() + 1);
     }
 }
@@ -198,16 +198,28 @@ fn merge_main(kind: &Kind, new: &mut Value, old: &Value) {
     kind.strategy.default(new);
 }
 
-/// A write of the status changes the status, labels and annotations.
-fn merge_status(new: &mut Value, old: &Value) {
+/// A write of the status changes the status, and labels and annotations of built-in kinds.
+fn merge_status(kind: &Kind, new: &mut Value, old: &Value) {
     let mut merged = old.clone();
-    if let Some(status) = new.get("status") {
-        merged["status"] = status.clone();
+    match new.get("status") {
+        Some(status) => merged["status"] = status.clone(),
+        None if kind.custom.is_some() => {
+            drop(merged.as_object_mut().map(|map| map.remove("status")));
+        }
+        None => {}
     }
-    for field in ["labels", "annotations", "managedFields"] {
+    let fields: &[&str] = if kind.custom.is_some() {
+        &["managedFields"]
+    } else {
+        &["labels", "annotations", "managedFields"]
+    };
+    for field in fields {
         MetaMut::of(&mut merged).set(field, Meta::of(new).get(field).clone());
     }
     *new = merged;
+    if kind.custom.is_some() {
+        kind.strategy.default(new);
+    }
 }
 
 fn keep_metadata(new: &mut Value, old: &Value) {
@@ -220,14 +232,16 @@ fn keep_metadata(new: &mut Value, old: &Value) {
     meta.remove("selfLink");
 }
 
-/// Everything whose change is a new generation.
-fn spec_of(object: &Value) -> Vec<(&String, &Value)> {
-    const OTHER: [&str; 4] = ["metadata", "status", "apiVersion", "kind"];
+/// Everything whose change is a new generation. A custom kind's status is one field of many unless it has a path of its own.
+fn spec_of<'a>(kind: &Kind, object: &'a Value) -> Vec<(&'a String, &'a Value)> {
+    const OTHER: [&str; 4] = ["metadata", "apiVersion", "kind", "status"];
+    let plain = kind.custom.is_some() && !kind.subresources.contains(&Subresource::Status);
+    let other = if plain { &OTHER[..3] } else { &OTHER };
     object
         .as_object()
         .into_iter()
         .flatten()
-        .filter(|(field, _)| !OTHER.contains(&field.as_str()))
+        .filter(|(field, _)| !other.contains(&field.as_str()))
         .collect()
 }
 

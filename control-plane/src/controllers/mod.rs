@@ -14,6 +14,7 @@ use crate::meta::object::Meta;
 use crate::registry::Kind;
 
 pub mod account;
+pub mod customresources;
 pub mod event;
 pub mod follow;
 pub mod garbage;

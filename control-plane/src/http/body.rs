@@ -56,20 +56,20 @@ pub fn media_type(headers: &HeaderMap) -> String {
 pub fn object(
     headers: &HeaderMap,
     body: &[u8],
-    of: (&str, &str, &str),
+    of: &Kind,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let Some(target) = target(of.0, of.1, of.2) else {
+    let Some(target) = target(of) else {
         return Ok((value(headers, body)?, Vec::new()));
     };
     match media_type(headers).as_str() {
         "application/json" => settle(target.json(body), validation),
         "application/yaml" => settle(target.yaml(body), validation),
-        "application/vnd.kubernetes.protobuf" => {
-            let kind = Kind::new(of.0.to_owned(), of.1.to_owned(), of.2.to_owned(), String::new());
-            // what another kind's message holds is not read as this one's
-            typed_if_same(&kind, decode_protobuf(body)?, validation)
+        // what another kind's message holds is not read as this one's
+        "application/vnd.kubernetes.protobuf" if of.custom.is_none() => {
+            typed_if_same(of, decode_protobuf(body)?, validation)
         }
+        _ if of.custom.is_some() => Err(Status::unsupported_media_type(&OBJECTS[..2])),
         _ => Err(Status::unsupported_media_type(&OBJECTS)),
     }
 }
@@ -130,10 +130,10 @@ pub fn is_apply(headers: &HeaderMap) -> bool {
 /// A configuration for server-side apply: YAML, or JSON, which is YAML as well.
 pub fn applied(
     body: &[u8],
-    of: (&str, &str, &str),
+    of: &Kind,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    match target(of.0, of.1, of.2) {
+    match target(of) {
         Some(target) => settle(target.yaml(body), validation),
         None => Ok((yaml(body)?, Vec::new())),
     }

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::answer::{self, Answer};
 use super::negotiate::wanted;
 use crate::api::status::Status;
+use crate::registry::custom::priority;
 use crate::registry::{Kind, Registry, Subresource};
 
 /// A document that is the same until the kinds change.
@@ -99,6 +100,9 @@ fn by_group(registry: &Registry, core: bool) -> Vec<Group> {
     for kind in registry.all().into_iter().filter(|kind| kind.group.is_empty() == core) {
         let versions = at(&mut groups, &kind.group);
         at(versions, &kind.version).push(kind);
+    }
+    for (_, versions) in &mut groups {
+        versions.sort_by_cached_key(|(version, _)| priority(version));
     }
     groups
 }

@@ -72,7 +72,7 @@ fn served(kind: &Kind) -> Served {
         namespaced: kind.namespaced,
         verbs: kind.verbs.iter().map(ToString::to_string).collect(),
         subresources: kind.subresources.iter().map(subresource).collect(),
-        schema: None,
+        schema: kind.custom.as_ref().map(|custom| custom.written.clone()),
     }
 }
 

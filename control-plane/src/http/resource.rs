@@ -199,11 +199,9 @@ impl Server {
             }
             (_, "patch") => self.patched(place, Part::Status, request).await,
             (part, _) => {
-                let of = part.kind().unwrap_or((
-                    &place.kind.group,
-                    &place.kind.version,
-                    &place.kind.kind,
-                ));
+                let own =
+                    part.kind().map(|(group, version, kind)| Kind::new(group, version, kind, ""));
+                let of = own.as_ref().unwrap_or(&*place.kind);
                 let (value, warnings) =
                     body::object(request.headers, &request.body, of, options.validation)?;
                 match part {
@@ -235,8 +233,7 @@ impl Server {
     ) -> Result<Sent, Status> {
         let options = options(request)?;
         if body::is_apply(request.headers) {
-            let of = (&*place.kind.group, &*place.kind.version, &*place.kind.kind);
-            let (config, warnings) = body::applied(&request.body, of, options.validation)?;
+            let (config, warnings) = body::applied(&request.body, &place.kind, options.validation)?;
             let (value, made) = self.api.apply(place, part, config, &options).await?;
             return Ok(Sent { code: if made { 201 } else { 200 }, value, warnings });
         }
@@ -285,8 +282,7 @@ fn written(
     request: &Request<'_>,
 ) -> Result<(WriteOptions, Value, Vec<String>), Status> {
     let options = options(request)?;
-    let of = (&*kind.group, &*kind.version, &*kind.kind);
-    let (value, warnings) = body::object(request.headers, &request.body, of, options.validation)?;
+    let (value, warnings) = body::object(request.headers, &request.body, kind, options.validation)?;
     Ok((options, value, warnings))
 }
 
@@ -297,7 +293,7 @@ fn deletion(request: &Request<'_>) -> Result<DeleteOptions, Status> {
 }
 
 fn list_value(kind: &Kind, metadata: Value, items: Vec<Value>) -> Value {
-    json!({"kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": metadata, "items": items})
+    json!({"kind": kind.list_kind(), "apiVersion": kind.api_version(), "metadata": metadata, "items": items})
 }
 
 fn list_in(form: Form, kind: &Kind, listed: Listed, include: Include) -> Value {

@@ -391,7 +391,12 @@ mod tests {
             if quantity.format != Format::BinarySi {
                 prop_assert_eq!(again, quantity);
             }
-            prop_assert_eq!(again.to_string(), quantity.to_string());
+            // a binary one without a factor of 1024 has no suffix that tells it from a decimal one, as in Kubernetes
+            let stable = read(&again.to_string());
+            prop_assert_eq!(stable.to_string(), again.to_string());
+            if quantity.format != Format::BinarySi || quantity.to_string().ends_with('i') {
+                prop_assert_eq!(again.to_string(), quantity.to_string());
+            }
         }
 
         #[test]

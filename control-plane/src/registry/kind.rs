@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::column::Column;
+use super::custom::Custom;
 use super::strategy::{Plain, Strategy};
 use crate::meta::name::{self, Rule};
 
@@ -145,6 +146,8 @@ pub struct Kind {
     pub form: Option<Form>,
     /// Defaults, validation and rows.
     pub strategy: Arc<dyn Strategy>,
+    /// What a custom kind's definition says besides; `None`: it is built in.
+    pub custom: Option<Arc<Custom>>,
 }
 
 /// A kind whose objects are those of another one, said in other words: both have the same keys.
@@ -154,6 +157,40 @@ pub struct Form {
     pub shown: fn(&mut Value),
     /// From its own words to the other kind's.
     pub kept: fn(&mut Value),
+}
+
+/// How what is stored becomes an object of a kind, and back.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    form: Option<Form>,
+    custom: Option<Arc<Custom>>,
+}
+
+impl Reading {
+    /// What is stored, as the kind shows it.
+    pub fn show(&self, object: &mut Value) {
+        if let Some(form) = self.form {
+            (form.shown)(object);
+        }
+        if let Some(custom) = &self.custom {
+            custom.read(object);
+        }
+    }
+
+    /// An object of the kind, as it is stored.
+    pub fn keep(&self, object: &mut Value) {
+        if let Some(form) = self.form {
+            (form.kept)(object);
+        }
+        if let Some(custom) = &self.custom {
+            object["apiVersion"] = Value::from(custom.stored_version.as_str());
+        }
+    }
+
+    /// Grows with every change of a custom kind's definition.
+    pub fn serial(&self) -> u64 {
+        self.custom.as_ref().map_or(0, |custom| custom.serial)
+    }
 }
 
 impl std::fmt::Debug for Kind {
@@ -191,6 +228,7 @@ impl Kind {
             columns: Column::name_and_age(),
             form: None,
             strategy: Arc::new(Plain),
+            custom: None,
         }
     }
 
@@ -286,6 +324,18 @@ impl Kind {
             "" => self.kind.to_string(),
             group => format!("{}.{group}", self.kind),
         }
+    }
+
+    /// What its lists are called in `kind:`.
+    pub fn list_kind(&self) -> String {
+        self.custom
+            .as_ref()
+            .map_or_else(|| format!("{}List", self.kind), |custom| custom.list_kind.clone())
+    }
+
+    /// How what is stored becomes an object of this kind.
+    pub fn reading(&self) -> Reading {
+        Reading { form: self.form, custom: self.custom.clone() }
     }
 
     /// What all keys of the kind begin with, or those of one namespace.

@@ -10,6 +10,8 @@ pub mod column;
 pub mod configmap;
 pub mod controllerrevision;
 pub mod cronjob;
+pub mod custom;
+pub mod customresourcedefinition;
 pub mod daemonset;
 pub mod defaults;
 pub mod deployment;
@@ -19,6 +21,7 @@ pub mod endpointslice;
 pub mod event;
 pub mod ingress;
 pub mod job;
+pub mod jsonpath;
 pub mod kind;
 pub mod lease;
 pub mod namespace;
@@ -81,6 +84,7 @@ fn built_in() -> Vec<Kind> {
         disruptionbudget::kind(),
         networkpolicy::kind(),
         priorityclass::kind(),
+        customresourcedefinition::kind(),
     ]
     .into_iter()
     .chain(quota::kinds())

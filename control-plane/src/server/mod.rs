@@ -24,13 +24,14 @@ use crate::auth::token::TokenKeys;
 use crate::auth::token::service_account::TokenAuthority;
 use crate::auth::token::static_file::StaticTokens;
 use crate::controllers::account::DefaultAccount;
+use crate::controllers::customresources::{CustomResources, serve_established};
 use crate::controllers::event::Expiry;
 use crate::controllers::garbage::Garbage;
 use crate::controllers::kubernetes::{Kubernetes, be_gone, be_present, make_namespaces};
 use crate::controllers::namespace::Emptying;
 use crate::controllers::root_ca::RootCa;
 use crate::controllers::rules::{Aggregation, make_defaults};
-use crate::controllers::{Controller, leader};
+use crate::controllers::{Controller, Controllers, leader};
 use crate::http::audit::Audit;
 use crate::http::limits::{Limits, LimitsConfig};
 use crate::http::metrics::Metrics;
@@ -170,6 +171,8 @@ pub struct Running {
     identity: String,
     /// What goes on beside requests; ends when this is dropped.
     background: JoinSet<()>,
+    /// What keeps the set of custom kinds; so does this.
+    _kinds: Controllers,
 }
 
 impl Running {
@@ -232,13 +235,14 @@ pub async fn start(parts: Parts, address: SocketAddr) -> Result<Running, ServerE
         background.spawn(async move { reopen_when_told(&audit, &mut told).await });
     }
     background.spawn(async move { addresses.follow(&*store, given).await });
+    let kinds = crate::controllers::spawn(&api, vec![Arc::new(CustomResources)]);
     let identity = format!("heddle-server-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
     if !config.no_controllers {
         control(&api, &config, &pki, &identity, address.port(), &mut background)?;
     }
     let listener = tokio::spawn(listen::listen(server.clone(), listener, tls, ended));
     tracing::info!(%address, "serving");
-    Ok(Running { address, server, ending, listener, identity, background })
+    Ok(Running { address, server, ending, listener, identity, background, _kinds: kinds })
 }
 
 /// Begins the audit log anew at every SIGHUP.
@@ -275,6 +279,7 @@ async fn prepare(api: &Api, addresses: &Addresses) -> Result<(), ServerError> {
     };
     make_namespaces(api).await.map_err(failed("the namespaces"))?;
     make_defaults(api).await.map_err(failed("the default roles"))?;
+    serve_established(api).await.map_err(failed("the custom kinds"))?;
     addresses.repair(api).await.map_err(failed("the addresses of services"))
 }
 

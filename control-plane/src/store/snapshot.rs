@@ -1,7 +1,7 @@
 //! A store at one revision as a file, for backup and for moving between stores.
 //!
 //! The file (numbers little-endian): `heddle-snapshot\n`, version (u32), revision (u64); per record the length of its key (u32), the
-//! key, created (u64), modified (u64), the length of its value (u64), the value; then [`END`] (u32), the number of records (u64)
+//! key, created (u64), modified (u64), the length of its value (u64), the value; then `END` (u32), the number of records (u64)
 //! and the SHA-256 of everything before it. It is only ever there whole: it gets its name when it is on the disk.
 
 use std::fs::{self, File};

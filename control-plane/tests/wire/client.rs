@@ -47,7 +47,15 @@ impl Fixture {
     }
 
     pub async fn with(limits: LimitsConfig) -> Self {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        Self::open_on(Arc::new(MemoryStore::default()), limits).await
+    }
+
+    /// One more server on a store.
+    pub async fn on(store: Arc<dyn Store>) -> Self {
+        Self::open_on(store, LimitsConfig::default()).await
+    }
+
+    async fn open_on(store: Arc<dyn Store>, limits: LimitsConfig) -> Self {
         let data = tempfile::tempdir().expect("a directory");
         let mut config = Config::in_directory(data.path().to_owned());
         config.insecure_loopback = true;

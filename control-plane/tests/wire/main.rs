@@ -1,6 +1,7 @@
 //! The server as clients see it, over HTTP on a loopback port.
 
 mod client;
+mod custom;
 mod events;
 mod hostile;
 mod informer;

@@ -168,7 +168,7 @@ impl SetName {
     }
 }
 
-/// A set of the clients of one endpoint, which rules write: see [`super::affinity`]. Its name begins with `affinity-`.
+/// A set of the clients of one endpoint, which rules write: see `affinity`. Its name begins with `affinity-`.
 ///
 /// No size is told: with one the kernel makes room for as many at once (2 MiB for 65535, against 2 KiB), and without one it takes
 /// 65535 anyway (`nft_dynset_init`). Clients beyond that are served without being remembered.

@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::components::{REFERENCE, list_of, name};
 use super::{GroupVersionKind, Served};
+use crate::schema::definitions::Definitions;
 
+/// The last one is for built-in kinds only: kubectl sends it to kinds that have it here.
 const PATCHES: [&str; 4] = [
     "application/apply-patch+yaml",
     "application/json-patch+json",
@@ -133,7 +135,7 @@ fn operation(verb: &str, kind: &GroupVersionKind, what: &str) -> Option<(String,
     let body = match method {
         "post" | "put" => Some(content(&["*/*"], &name(kind))),
         "patch" => Some(
-            PATCHES
+            patches(kind)
                 .iter()
                 .map(|patch| ((*patch).to_owned(), json!({ "schema": { "type": "object" } })))
                 .collect(),
@@ -145,6 +147,13 @@ fn operation(verb: &str, kind: &GroupVersionKind, what: &str) -> Option<(String,
         operation["requestBody"] = json!({ "content": body, "required": method != "delete" });
     }
     Some((method.to_owned(), operation))
+}
+
+/// The types of patches that a kind takes.
+fn patches(kind: &GroupVersionKind) -> &'static [&'static str] {
+    let GroupVersionKind { group, version, kind } = kind;
+    let built_in = Definitions::kubernetes().kind(group, version, kind).is_some();
+    if built_in { &PATCHES } else { &PATCHES[..3] }
 }
 
 fn status() -> String {
