@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -131,11 +132,14 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     let address = SocketAddr::new(config.bind_address, config.secure_port);
     let running = start(Parts { store, config, limits: LimitsConfig::default() }, address).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Signals)?;
+    // nobody may be there to be told
+    sd_notify::notify(&[NotifyState::Ready]).ok();
     tokio::select! {
         _ = terminate.recv() => {}
         ended = tokio::signal::ctrl_c() => ended.map_err(ServerError::Signals)?,
     }
     tracing::info!("ending");
+    sd_notify::notify(&[NotifyState::Stopping]).ok();
     running.end().await;
     Ok(())
 }
@@ -230,10 +234,8 @@ pub async fn start(parts: Parts, address: SocketAddr) -> Result<Running, ServerE
         address: format!("https://{}", SocketAddr::new(config.advertised(), address.port())),
         ending: ended.clone(),
     });
-    if let Some(audit) = audit {
-        let mut told = signal(SignalKind::hangup()).map_err(ServerError::Signals)?;
-        background.spawn(async move { reopen_when_told(&audit, &mut told).await });
-    }
+    let mut told = signal(SignalKind::hangup()).map_err(ServerError::Signals)?;
+    background.spawn(async move { reopen_when_told(audit.as_deref(), &mut told).await });
     background.spawn(async move { addresses.follow(&*store, given).await });
     let kinds = crate::controllers::spawn(&api, vec![Arc::new(CustomResources)]);
     let identity = format!("heddle-server-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
@@ -245,12 +247,13 @@ pub async fn start(parts: Parts, address: SocketAddr) -> Result<Running, ServerE
     Ok(Running { address, server, ending, listener, identity, background, _kinds: kinds })
 }
 
-/// Begins the audit log anew at every SIGHUP.
-async fn reopen_when_told(audit: &Audit, told: &mut Signal) {
+/// Begins the audit log anew at every SIGHUP, which does nothing where there is none.
+async fn reopen_when_told(audit: Option<&Audit>, told: &mut Signal) {
     while told.recv().await.is_some() {
-        match audit.log.reopen() {
-            Ok(()) => tracing::info!("the audit log is begun anew"),
-            Err(error) => {
+        match audit.map(|audit| audit.log.reopen()) {
+            None => tracing::info!("there is no audit log to begin anew"),
+            Some(Ok(())) => tracing::info!("the audit log is begun anew"),
+            Some(Err(error)) => {
                 tracing::error!(%error, "the audit log goes on in the file that was moved away");
             }
         }
