@@ -71,12 +71,10 @@ impl Api {
         place: &Place,
         options: &ListOptions,
     ) -> Result<Range, Status> {
-        let limit = match options.limit {
-            0 => 0,
-            limit if options.filter.is_everything() => limit,
-            _ => CHUNK,
-        };
-        let mut range = Range { prefix: prefix.to_owned(), after: None, limit, at: None };
+        // what a selector drops is not held, however many objects there are
+        let uncounted = !options.filter.is_everything();
+        let limit = if uncounted { CHUNK } else { options.limit };
+        let mut range = Range { prefix: prefix.to_owned(), limit, uncounted, ..Range::default() };
         // one object by its name is read by its key: other keys that begin like it are dropped by the filter
         let all = place.kind.namespaced && place.namespace.is_empty();
         if let Some(name) = options.filter.fields.exact("metadata.name").filter(|_| !all) {

@@ -51,7 +51,7 @@ pub struct Page {
     pub records: Vec<Record>,
     /// At which revision they were read: a watch from here misses nothing.
     pub revision: Revision,
-    /// How many keys of the prefix come after the last record.
+    /// How many keys of the prefix come after the last record; at least one, if any do, for an uncounted range.
     pub remaining: u64,
 }
 
@@ -66,6 +66,8 @@ pub struct Range {
     pub limit: usize,
     /// The state at this revision; `None` is the latest, with every write that was acknowledged before the call.
     pub at: Option<Revision>,
+    /// Nobody asks how many keys come after the last record, only whether any do: counting them takes as long as reading their keys.
+    pub uncounted: bool,
 }
 
 /// What must hold of a key for a transaction to happen.

@@ -135,6 +135,14 @@ pub async fn a_list_goes_on_where_it_stopped(subject: &Subject) {
     }
     let all: Vec<_> = (0..25).map(|number| format!("/k/{number:02}")).collect();
     assert_eq!(seen, all);
+    // whether there is more is known without a count, now and at an old revision
+    for at in [None, range.at] {
+        for (limit, more) in [(24, true), (25, false)] {
+            let uncounted = Range { limit, at, uncounted: true, ..below("/k/") };
+            assert_eq!(store.list(uncounted).await.expect("a page").remaining > 0, more);
+        }
+        store.create(&format!("/l/{}", at.is_some()), "").await;
+    }
     let end = store.list(range).await.expect("a page");
     assert_eq!((end.records.len(), end.remaining), (0, 0));
     // A key that is gone, or lies before the prefix, is a place to go on from all the same.

@@ -218,7 +218,8 @@ async fn take(store: &Arc<dyn Store>, model: &mut Model, step: &Step, told: &str
         Step::List { prefix, after, limit, back } => {
             let at = back.map(|back| Revision(model.latest().saturating_sub(back).max(model.base)));
             let after = after.map(|after| model.key(after));
-            let range = Range { prefix: model.prefix(*prefix), after, limit: *limit, at };
+            let range =
+                Range { prefix: model.prefix(*prefix), after, limit: *limit, at, uncounted: false };
             list(store, model, range, told).await;
         }
         Step::Watch { prefix, back } => {

@@ -73,7 +73,7 @@ impl View {
             (records, remaining)
         } else {
             let mut keys = merged(current, self.ended(start, &range.prefix, at)?);
-            (self.records(&mut keys, range.limit)?, count(keys)?)
+            (self.records(&mut keys, range.limit)?, count(keys.take(counted(range)))?)
         };
         Ok(Page { records, revision: Revision(at), remaining })
     }
@@ -128,13 +128,13 @@ impl View {
         let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let rows = self.state.range::<&str>((Bound::Excluded(last.key.as_str()), end))?;
         if end != Bound::Unbounded {
-            return count(rows);
+            return count(rows.take(counted(range)));
         }
         // No text comes right after such a prefix.
         let below = |row: &Result<(AccessGuard<'_, &str>, _), _>| {
             row.as_ref().map_or(true, |(key, _)| key.value().starts_with(&range.prefix))
         };
-        count(rows.take_while(below))
+        count(rows.take_while(below).take(counted(range)))
     }
 
     /// The keys whose current version was there at a revision.
@@ -182,6 +182,11 @@ impl View {
                 Err(error) => Some(Err(error)),
             }))
     }
+}
+
+/// How many of the keys behind a page are looked at.
+fn counted(range: &Range) -> usize {
+    if range.uncounted { 1 } else { usize::MAX }
 }
 
 fn count<T>(rows: impl Iterator<Item = Result<T, StorageError>>) -> Result<u64, StoreError> {
