@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::hub::{Change, Changes, End, Side};
 use super::options::{Filter, ListOptions, WatchOptions};
 use super::status::Status;
+use super::token::Token;
 use super::{Api, Place};
 use crate::registry::Kind;
 use crate::store::Revision;
@@ -52,9 +53,21 @@ impl Seen {
     }
 }
 
+/// How many objects of the initial state are held at a time.
+const PAGE: usize = 2000;
+
+/// The initial state, as far as it has not been read yet.
+struct State {
+    api: Arc<Api>,
+    place: Place,
+    list: ListOptions,
+    mark_end: bool,
+}
+
 /// A running watch.
 pub struct Watcher {
     kind: Arc<Kind>,
+    state: Option<State>,
     prefix: String,
     filter: Filter,
     changes: Option<Changes>,
@@ -66,7 +79,11 @@ pub struct Watcher {
 
 impl Api {
     /// Begins a watch.
-    pub async fn watch(&self, place: &Place, options: WatchOptions) -> Result<Watcher, Status> {
+    pub async fn watch(
+        self: &Arc<Self>,
+        place: &Place,
+        options: WatchOptions,
+    ) -> Result<Watcher, Status> {
         let seconds = options
             .seconds
             .unwrap_or_else(|| LIFETIME + rand::random_range(0..LIFETIME))
@@ -74,6 +91,7 @@ impl Api {
         let now = Instant::now();
         let mut watcher = Watcher {
             kind: place.kind.clone(),
+            state: None,
             prefix: place.kind.prefix(if place.kind.namespaced { &place.namespace } else { "" }),
             filter: options.filter.clone(),
             changes: None,
@@ -82,8 +100,8 @@ impl Api {
             next_bookmark: now + BOOKMARK_EVERY,
             end: now + Duration::from_secs(seconds),
         };
-        match self.begin(place, &options, &mut watcher.waiting).await {
-            Ok(changes) => watcher.changes = Some(changes),
+        match self.begin(place, &options, &mut watcher).await {
+            Ok(()) => {}
             // watchers look for this within the stream, where a client of a cache would find it as well
             Err(status) if status.code() == 410 => watcher.waiting.push_back(Told::Error(status)),
             Err(status) => return Err(status),
@@ -92,38 +110,61 @@ impl Api {
     }
 
     async fn begin(
-        &self,
+        self: &Arc<Self>,
         place: &Place,
         options: &WatchOptions,
-        waiting: &mut VecDeque<Told>,
-    ) -> Result<Changes, Status> {
+        watcher: &mut Watcher,
+    ) -> Result<(), Status> {
         let latest = self.store.revision().await?;
         if let Some(after) = options.after.filter(|after| *after > latest.0) {
             return Err(Status::too_large_resource_version(after, latest.0));
         }
         if !options.initial {
             let after = options.after.map_or(latest, Revision);
-            return self.hub.changes(&place.kind, after).await;
+            watcher.changes = Some(self.hub.changes(&place.kind, after).await?);
+            return Ok(());
         }
-        let list = ListOptions { filter: options.filter.clone(), ..ListOptions::default() };
-        let state = self.list(place, &list).await?;
-        waiting.extend(state.objects.into_iter().map(Told::Initial));
-        if options.mark_end {
-            waiting.push_back(Told::Bookmark(state.revision, true));
-        }
-        self.hub.changes(&place.kind, Revision(state.revision)).await
+        let filter = options.filter.clone();
+        let list = ListOptions { filter, limit: PAGE, ..ListOptions::default() };
+        let mark_end = options.mark_end;
+        watcher.state = Some(State { api: self.clone(), place: place.clone(), list, mark_end });
+        watcher.read_on().await
     }
 }
 
 impl Watcher {
+    /// Reads the next page of the initial state; behind the last one changes begin, at the revision of all pages.
+    async fn read_on(&mut self) -> Result<(), Status> {
+        let Some(mut state) = self.state.take() else { return Ok(()) };
+        let page = state.api.list(&state.place, &state.list).await?;
+        self.waiting.extend(page.objects.into_iter().map(Told::Initial));
+        if let Some(token) = page.token {
+            state.list.token = Some(Token::read(&token)?);
+            self.state = Some(state);
+            return Ok(());
+        }
+        if state.mark_end {
+            self.waiting.push_back(Told::Bookmark(page.revision, true));
+        }
+        let changes = state.api.hub.changes(&state.place.kind, Revision(page.revision)).await?;
+        self.changes = Some(changes);
+        Ok(())
+    }
+
     /// What is told next; waits for it. `None`: the watch has ended.
     pub async fn next(&mut self) -> Option<Told> {
         loop {
             if let Some(told) = self.waiting.pop_front() {
                 if matches!(told, Told::Error(_)) {
-                    self.changes = None;
+                    (self.changes, self.state) = (None, None);
                 }
                 return Some(told);
+            }
+            if self.state.is_some() {
+                if let Err(status) = self.read_on().await {
+                    self.waiting.push_back(Told::Error(status));
+                }
+                continue;
             }
             let changes = self.changes.as_mut()?;
             let found = tokio::select! {
@@ -181,4 +222,57 @@ pub fn bookmark(kind: &Kind, revision: u64, end_of_state: bool) -> Value {
         object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
     }
     object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::options::{DeleteOptions, WriteOptions};
+    use crate::registry::{Registry, configmap, namespace};
+    use crate::store::memory::MemoryStore;
+
+    /// More than a page of objects, and changes while the first page is told: each object once, then the changes.
+    #[tokio::test]
+    async fn a_large_state_is_told_in_pages_and_once() {
+        let registry = Registry::default();
+        registry.add(namespace::kind());
+        registry.add(configmap::kind());
+        let api = Arc::new(Api::new(Arc::new(MemoryStore::default()), Arc::new(registry)));
+        let place = |plural, namespace: &str, name: &str| {
+            let kind = api.registry.at("", "v1", plural).expect("a kind");
+            Place { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+        };
+        let make = async |plural, namespace, name: &str| {
+            let object = json!({"metadata": {"name": name}});
+            let made =
+                api.create(&place(plural, namespace, ""), object, &WriteOptions::default()).await;
+            made.expect("it is made");
+        };
+        make("namespaces", "", "d").await;
+        for number in 0..=PAGE {
+            make("configmaps", "d", &format!("c{number:04}")).await;
+        }
+        let query = crate::api::options::Query::new(
+            [
+                ("sendInitialEvents", "true"),
+                ("resourceVersionMatch", "NotOlderThan"),
+                ("allowWatchBookmarks", "true"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
+        );
+        let all = place("configmaps", "d", "");
+        let options = WatchOptions::of(&all.kind, &query).expect("options");
+        let mut watcher = api.watch(&all, options).await.expect("a watch");
+        assert!(matches!(watcher.next().await, Some(Told::Initial(_))));
+        let last = place("configmaps", "d", &format!("c{PAGE:04}"));
+        api.delete(&last, &DeleteOptions::default()).await.expect("deleted");
+        make("configmaps", "d", "new").await;
+        for _ in 0..PAGE {
+            assert!(matches!(watcher.next().await, Some(Told::Initial(_))));
+        }
+        assert!(matches!(watcher.next().await, Some(Told::Bookmark(_, true))));
+        assert!(matches!(watcher.next().await, Some(Told::Deleted(_))));
+        assert!(matches!(watcher.next().await, Some(Told::Added(_))));
+    }
 }
