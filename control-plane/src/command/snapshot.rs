@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 
 use super::CommandError;
-use crate::server::{Config, STORE_FILE, ServerError};
+use crate::server::{STORE_FILE, ServerError, Storage};
 use crate::store::Store;
 use crate::store::etcd::{EtcdConfig, EtcdStore};
 use crate::store::redb::{RedbConfig, RedbStore};
@@ -39,30 +39,12 @@ pub struct Place {
     /// The data directory of a server.
     #[arg(long, default_value = "/var/lib/heddle/server")]
     pub data_dir: PathBuf,
-    /// `etcd://host:port,host:port` instead of the file in the data directory.
-    #[arg(long)]
-    pub store: Option<String>,
-    /// The authority (PEM file) of the etcd members' certificates; speaks TLS with them.
-    #[arg(long, requires = "store")]
-    pub etcd_cafile: Option<PathBuf>,
-    /// The certificate (PEM file) to show to etcd.
-    #[arg(long, requires = "etcd_keyfile")]
-    pub etcd_certfile: Option<PathBuf>,
-    /// Its private key.
-    #[arg(long, requires = "etcd_certfile")]
-    pub etcd_keyfile: Option<PathBuf>,
+    /// The file in it, or another place.
+    #[command(flatten)]
+    pub storage: Storage,
 }
 
 impl Place {
-    fn etcd(&self) -> Result<Option<EtcdConfig>, CommandError> {
-        let mut config = Config::in_directory(self.data_dir.clone());
-        config.store.clone_from(&self.store);
-        config.etcd_cafile.clone_from(&self.etcd_cafile);
-        config.etcd_certfile.clone_from(&self.etcd_certfile);
-        config.etcd_keyfile.clone_from(&self.etcd_keyfile);
-        Ok(config.etcd()?)
-    }
-
     fn file(&self) -> PathBuf {
         self.data_dir.join(STORE_FILE)
     }
@@ -79,7 +61,7 @@ impl Action {
 }
 
 async fn save(file: &Path, from: &Place) -> Result<String, CommandError> {
-    let store: Arc<dyn Store> = if let Some(etcd) = from.etcd()? {
+    let store: Arc<dyn Store> = if let Some(etcd) = from.storage.etcd()? {
         connect(etcd).await?
     } else {
         let path = from.file();
@@ -99,7 +81,7 @@ async fn save(file: &Path, from: &Place) -> Result<String, CommandError> {
 }
 
 async fn restore(file: &Path, to: &Place) -> Result<String, CommandError> {
-    let (restored, place) = if let Some(etcd) = to.etcd()? {
+    let (restored, place) = if let Some(etcd) = to.storage.etcd()? {
         let store = connect(etcd).await?;
         (snapshot::restore_into(&*store, file).await?, "etcd".to_owned())
     } else {
@@ -129,13 +111,7 @@ mod tests {
     use crate::store::{Condition, Operation, Write};
 
     fn place(data_dir: &Path) -> Place {
-        Place {
-            data_dir: data_dir.to_owned(),
-            store: None,
-            etcd_cafile: None,
-            etcd_certfile: None,
-            etcd_keyfile: None,
-        }
+        Place { data_dir: data_dir.to_owned(), storage: Storage::default() }
     }
 
     fn open(data_dir: &Path) -> RedbStore {

@@ -41,18 +41,9 @@ pub struct Config {
     /// The ports of nodes that services get.
     #[arg(long, default_value = "30000-32767", value_parser = port_range)]
     pub service_node_port_range: RangeInclusive<u16>,
-    /// Where objects are kept: a file in the data directory unless `etcd://host:port,host:port` is named.
-    #[arg(long)]
-    pub store: Option<String>,
-    /// The authority (PEM file) of the etcd members' certificates; speaks TLS with them.
-    #[arg(long, requires = "store")]
-    pub etcd_cafile: Option<PathBuf>,
-    /// The certificate (PEM file) to show to etcd.
-    #[arg(long, requires = "etcd_keyfile")]
-    pub etcd_certfile: Option<PathBuf>,
-    /// Its private key.
-    #[arg(long, requires = "etcd_certfile")]
-    pub etcd_keyfile: Option<PathBuf>,
+    /// Where objects are kept.
+    #[command(flatten)]
+    pub storage: Storage,
     /// A file of tokens: `token,user,uid,"group,group"` in each line.
     #[arg(long)]
     pub token_auth_file: Option<PathBuf>,
@@ -80,6 +71,40 @@ pub struct Config {
     /// Without TLS and open to everybody who reaches it: for tests, on a loopback address only.
     #[arg(long)]
     pub insecure_loopback: bool,
+}
+
+/// Where objects are kept.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Storage {
+    /// Where objects are kept: a file in the data directory unless `etcd://host:port,host:port` is named.
+    #[arg(long)]
+    pub store: Option<String>,
+    /// The authority (PEM file) of the etcd members' certificates; speaks TLS with them.
+    #[arg(long, requires = "store")]
+    pub etcd_cafile: Option<PathBuf>,
+    /// The certificate (PEM file) to show to etcd.
+    #[arg(long, requires = "etcd_keyfile")]
+    pub etcd_certfile: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, requires = "etcd_certfile")]
+    pub etcd_keyfile: Option<PathBuf>,
+}
+
+impl Storage {
+    /// Where etcd is; `None` for the file.
+    pub fn etcd(&self) -> Result<Option<EtcdConfig>, ServerError> {
+        let Some(store) = &self.store else { return Ok(None) };
+        let members = crate::store::etcd::parse(store)
+            .map_err(|error| ServerError::Config(format!("--store: {error}")))?;
+        let mut config = EtcdConfig::new(members);
+        if self.etcd_cafile.is_some() || self.etcd_certfile.is_some() {
+            config.tls = Some(EtcdTls {
+                ca: self.etcd_cafile.clone(),
+                identity: self.etcd_certfile.clone().zip(self.etcd_keyfile.clone()),
+            });
+        }
+        Ok(Some(config))
+    }
 }
 
 impl Config {
@@ -151,21 +176,6 @@ impl Config {
         };
         format!("https://{}", SocketAddr::new(address, self.secure_port))
     }
-
-    /// Where etcd is; `None` for the file.
-    pub fn etcd(&self) -> Result<Option<EtcdConfig>, ServerError> {
-        let Some(store) = &self.store else { return Ok(None) };
-        let members = crate::store::etcd::parse(store)
-            .map_err(|error| ServerError::Config(format!("--store: {error}")))?;
-        let mut config = EtcdConfig::new(members);
-        if self.etcd_cafile.is_some() || self.etcd_certfile.is_some() {
-            config.tls = Some(EtcdTls {
-                ca: self.etcd_cafile.clone(),
-                identity: self.etcd_certfile.clone().zip(self.etcd_keyfile.clone()),
-            });
-        }
-        Ok(Some(config))
-    }
 }
 
 /// The address of the interface by which the world is reached: nothing is sent, the kernel is only asked for the way.
@@ -198,7 +208,7 @@ mod tests {
         assert_eq!(config.secure_port, 6443);
         assert_eq!(config.own_url(), "https://127.0.0.1:6443");
         assert!(config.check().is_ok());
-        assert!(config.etcd().expect("no store is named").is_none());
+        assert!(config.storage.etcd().expect("no store is named").is_none());
     }
 
     #[test]
@@ -218,8 +228,10 @@ mod tests {
             config.check().expect_err("they overlap").to_string().starts_with("--service-cidr: ")
         );
         let mut config = Config::in_directory("/tmp/x".into());
-        config.store = Some("mysql://x".to_owned());
-        assert!(config.etcd().expect_err("no such store").to_string().starts_with("--store: "));
+        config.storage.store = Some("mysql://x".to_owned());
+        assert!(
+            config.storage.etcd().expect_err("no such store").to_string().starts_with("--store: ")
+        );
         assert_eq!(port_range("30000-32767"), Ok(30000..=32767));
         assert!(
             port_range("5").is_err() && port_range("9-8").is_err() && port_range("0-8").is_err()

@@ -48,7 +48,7 @@ use crate::store::redb::{RedbConfig, RedbStore};
 mod access;
 mod config;
 
-pub use config::Config;
+pub use config::{Config, Storage};
 
 use access::{Access, Lookups, keep_view, kinds_in_view};
 
@@ -147,7 +147,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, ServerError> {
     std::fs::create_dir_all(&config.data_dir)
         .map_err(|source| ServerError::Directory { path: config.data_dir.clone(), source })?;
-    if let Some(etcd) = config.etcd()? {
+    if let Some(etcd) = config.storage.etcd()? {
         return Ok(Arc::new(EtcdStore::connect(etcd).await.map_err(ServerError::Store)?));
     }
     let file = config.data_dir.join(STORE_FILE);
