@@ -9,6 +9,7 @@ pub mod log;
 pub mod memory;
 pub mod network;
 pub mod node;
+pub mod overlay;
 pub mod pod;
 pub mod proxy;
 pub mod runtime;
