@@ -14,6 +14,7 @@ pub mod tap;
 pub mod veth;
 pub mod vlan;
 pub mod vrf;
+pub mod vxlan;
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
@@ -143,6 +144,8 @@ pub struct Link {
     pub tun: Option<tap::Details>,
     /// Of a VRF: the routing table that its ports use.
     pub vrf_table: Option<u32>,
+    /// Of a VXLAN device: its identifier, port and underlay.
+    pub vxlan: Option<vxlan::Details>,
 }
 
 /// One attribute of a list as a switch; `None`: it is not there.
@@ -217,6 +220,7 @@ impl Link {
     fn read_data(&mut self, data: &[u8]) {
         match self.kind.as_deref() {
             Some(vrf::KIND) => self.vrf_table = vrf::read_table(data),
+            Some(vxlan::KIND) => self.vxlan = Some(vxlan::Details::read(data)),
             Some(tap::KIND) => self.tun = Some(tap::Details::read(data)),
             Some("bridge") => {
                 let pvid = attributes(data).find(|(kind, _)| *kind == BR_VLAN_DEFAULT_PVID);
@@ -276,9 +280,14 @@ impl Netlink {
         self.one("look up link", index, RouteNetlinkMessage::GetLink(message), Link::read)
     }
 
-    /// Sets a link administratively up.
+    /// Sets a link administratively up. A VXLAN device opens its UDP port then; what is in the way is named in
+    /// [`NetlinkError::VxlanTaken`].
     pub fn set_up(&mut self, index: u32) -> Result<()> {
-        self.set_flag(index, "set up", LinkFlags::Up, true)
+        let done = self.set_flag(index, "set up", LinkFlags::Up, true);
+        done.map_err(|error| match error.errno() {
+            Some(libc::EADDRINUSE) => self.explain_port(error, index),
+            _ => error,
+        })
     }
 
     /// Sets a link administratively down. Its routes go; its IPv6 addresses too, unless `keep_addr_on_down` is set.

@@ -1,17 +1,19 @@
 //! A blocking netlink socket for links, addresses, routes and namespace ids (rtnetlink(7)).
 //!
-//! The requests themselves are in [`crate::link`], [`crate::address`] and [`crate::route`].
+//! The requests themselves are in [`crate::link`], [`crate::address`], [`crate::route`] and so on; many at once are in [`batch`].
 
+pub mod batch;
 mod error;
 pub(crate) mod exchange;
 pub(crate) mod netfilter;
+pub(crate) mod raw;
 pub(crate) mod reply;
 
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use netlink_packet_core::parse_i32;
+use netlink_packet_core::{NetlinkSerializable, parse_i32};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -83,7 +85,7 @@ impl Netlink {
         &mut self,
         operation: &str,
         object: impl Display,
-        message: RouteNetlinkMessage,
+        message: impl NetlinkSerializable,
         flags: u16,
     ) -> Result<()> {
         self.exchange.change(message, flags).map_err(|failure| {
@@ -99,7 +101,7 @@ impl Netlink {
         &mut self,
         operation: &str,
         object: impl Display,
-        message: RouteNetlinkMessage,
+        message: impl NetlinkSerializable,
         read: impl Fn(&[u8]) -> std::result::Result<T, Malformed>,
     ) -> Result<Option<T>> {
         match self.exchange.one(message, read) {
@@ -116,7 +118,7 @@ impl Netlink {
     pub(crate) fn list<T>(
         &mut self,
         operation: &str,
-        message: RouteNetlinkMessage,
+        message: impl NetlinkSerializable,
         read: impl Fn(&[u8]) -> std::result::Result<Option<T>, Malformed>,
     ) -> Result<Vec<T>> {
         self.exchange.list(message, read).map_err(|failure| {
@@ -163,6 +165,12 @@ fn grow_send_buffer(socket: &Socket, len: usize) -> io::Result<()> {
     // Beyond `net.core.wmem_max`, which needs CAP_NET_ADMIN; up to there, everybody may.
     set_option(socket, libc::SO_SNDBUFFORCE, &len)
         .or_else(|_| set_option(socket, libc::SO_SNDBUF, &len))
+}
+
+/// Makes room for answers of `len` bytes in all; nothing is set aside for them. The kernel takes the number twice, as above.
+pub(crate) fn grow_receive_buffer(socket: &Socket, len: libc::c_int) -> io::Result<()> {
+    set_option(socket, libc::SO_RCVBUFFORCE, &len)
+        .or_else(|_| set_option(socket, libc::SO_RCVBUF, &len))
 }
 
 /// `setsockopt(SOL_SOCKET)` with a value of the type that the option has.

@@ -7,12 +7,10 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 use netlink_packet_core::{
     NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, parse_ip, parse_u16, parse_u32,
 };
-use netlink_packet_route::route::{
-    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
-    RouteType, RouteVia,
-};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use crate::netlink::raw::{RawMessage, append, append_ip, family};
 use crate::netlink::reply::{Malformed, attributes};
 use crate::netlink::{Netlink, NetlinkError, Result, body};
 
@@ -29,6 +27,10 @@ pub const SCOPE_HOST: u8 = 254;
 
 /// `sizeof(struct rtmsg)`.
 const HEADER_LEN: usize = 12;
+/// `RTA_NH_ID` (`linux/rtnetlink.h`).
+const RTA_NH_ID: u16 = 30;
+/// `RTNH_F_ONLINK`.
+const RTNH_F_ONLINK: u32 = 4;
 /// `RTAX_MTU`, `RTAX_ADVMSS` (`linux/rtnetlink.h`).
 const RTAX_MTU: u16 = 2;
 const RTAX_ADVMSS: u16 = 8;
@@ -110,6 +112,9 @@ pub struct Route {
     pub advmss: Option<u32>,
     /// Who made it (`RTPROT_*`): 2 kernel, 3 boot, 4 static. Made as 3 when `None`; always there when listed.
     pub protocol: Option<u8>,
+    /// The nexthop object that says where to, instead of `gateway`, `oif` and `onlink` ([`crate::Nexthop`]). The kernel lists these
+    /// too then, unless `net.ipv4.nexthop_compat_mode` is 0.
+    pub nexthop: Option<u32>,
     /// What it does with a packet.
     pub kind: RouteKind,
 }
@@ -128,6 +133,7 @@ impl Default for Route {
             mtu: None,
             advmss: None,
             protocol: None,
+            nexthop: None,
             kind: RouteKind::Unicast,
         }
     }
@@ -147,6 +153,9 @@ impl fmt::Display for Route {
         }
         if let Some(oif) = self.oif {
             write!(f, " on link {oif}")?;
+        }
+        if let Some(nexthop) = self.nexthop {
+            write!(f, " by nexthop {nexthop}")?;
         }
         if let Some(source) = self.source {
             write!(f, " from {source}")?;
@@ -168,64 +177,86 @@ impl Route {
             _ if self.dst.is_ipv6() => SCOPE_GLOBAL,
             RouteKind::Local => SCOPE_HOST,
             RouteKind::Broadcast => SCOPE_LINK,
-            RouteKind::Unicast if self.gateway.is_none() => SCOPE_LINK,
+            RouteKind::Unicast if self.gateway.is_none() && self.nexthop.is_none() => SCOPE_LINK,
             _ => SCOPE_GLOBAL,
         }
     }
 
-    fn message(&self, scope: u8, protocol: u8) -> RouteMessage {
-        let mut message = RouteMessage::default();
+    /// Appends `struct rtmsg` and the attributes of a route that is to be made.
+    pub(crate) fn write_new(&self, to: &mut Vec<u8>) {
+        let scope = self.scope.unwrap_or_else(|| self.usual_scope());
+        self.write(scope, self.protocol.unwrap_or(libc::RTPROT_BOOT), to);
+    }
+
+    /// The same, of one that is to be deleted.
+    pub(crate) fn write_delete(&self, to: &mut Vec<u8>) {
+        /// `RT_SCOPE_NOWHERE`, which to the kernel means any scope here.
+        const ANY_SCOPE: u8 = 255;
+        /// `RTPROT_UNSPEC`, likewise.
+        const ANY_PROTOCOL: u8 = 0;
+        self.write(self.scope.unwrap_or(ANY_SCOPE), self.protocol.unwrap_or(ANY_PROTOCOL), to);
+    }
+
+    fn write(&self, scope: u8, protocol: u8, to: &mut Vec<u8>) {
         let table = self.table.unwrap_or(TABLE_MAIN);
-        message.header = RouteHeader {
-            address_family: if self.dst.is_ipv4() {
-                AddressFamily::Inet
-            } else {
-                AddressFamily::Inet6
-            },
-            destination_prefix_length: self.dst.prefix(),
-            // A table above 255 does not fit here; RTA_TABLE below is what counts.
-            table: u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
-            protocol: RouteProtocol::from(protocol),
-            scope: RouteScope::from(scope),
-            kind: RouteType::from(u8::from(self.kind)),
-            flags: if self.onlink { RouteFlags::Onlink } else { RouteFlags::empty() },
-            ..RouteHeader::default()
-        };
-        let add = &mut message.attributes;
-        add.push(RouteAttribute::Table(table));
+        // A table above 255 does not fit here; RTA_TABLE below is what counts.
+        let short_table = u8::try_from(table).unwrap_or_default();
+        let flags = if self.onlink { RTNH_F_ONLINK } else { 0 };
+        let family = family(self.dst.is_ipv4());
+        // Prefix length of the source and type of service are none.
+        to.extend([family, self.dst.prefix(), 0, 0, short_table, protocol, scope]);
+        to.push(self.kind.into());
+        to.extend(flags.to_ne_bytes());
+        append(to, libc::RTA_TABLE, &table.to_ne_bytes());
         if self.dst.prefix() > 0 {
             // The kernel refuses host bits.
-            add.push(RouteAttribute::Destination(self.dst.network().into()));
+            append_ip(to, libc::RTA_DST, self.dst.network());
         }
-        add.extend(self.gateway.map(|gateway| match gateway {
-            IpAddr::V6(gateway) if self.dst.is_ipv4() => {
-                RouteAttribute::Via(RouteVia::Inet6(gateway))
+        match self.gateway {
+            Some(IpAddr::V6(gateway)) if self.dst.is_ipv4() => {
+                let family = u16::try_from(libc::AF_INET6).unwrap_or_default().to_ne_bytes();
+                append(to, libc::RTA_VIA, &[&family[..], &gateway.octets()].concat());
             }
-            gateway => RouteAttribute::Gateway(gateway.into()),
-        }));
-        add.extend(self.oif.map(RouteAttribute::Oif));
-        add.extend(self.source.map(|ip| RouteAttribute::PrefSource(ip.into())));
-        add.extend(self.priority.map(RouteAttribute::Priority));
-        let mtu = self.mtu.map(RouteMetric::Mtu);
-        let metrics: Vec<_> = mtu.into_iter().chain(self.advmss.map(RouteMetric::Advmss)).collect();
-        if !metrics.is_empty() {
-            add.push(RouteAttribute::Metrics(metrics));
+            Some(gateway) => append_ip(to, libc::RTA_GATEWAY, gateway),
+            None => {}
         }
-        message
+        if let Some(source) = self.source {
+            append_ip(to, libc::RTA_PREFSRC, source);
+        }
+        let numbers = [
+            (libc::RTA_OIF, self.oif),
+            (libc::RTA_PRIORITY, self.priority),
+            (RTA_NH_ID, self.nexthop),
+        ];
+        for (kind, value) in numbers {
+            value.into_iter().for_each(|value| append(to, kind, &value.to_ne_bytes()));
+        }
+        let mut metrics = Vec::new();
+        for (kind, value) in [(RTAX_MTU, self.mtu), (RTAX_ADVMSS, self.advmss)] {
+            value.into_iter().for_each(|value| append(&mut metrics, kind, &value.to_ne_bytes()));
+        }
+        if !metrics.is_empty() {
+            append(to, libc::RTA_METRICS, &metrics);
+        }
     }
 
     /// Reads what follows the netlink header of an `RTM_NEWROUTE`: one route per next hop. Empty for routes that are not
     /// IP's, and for what the kernel has merely cached.
     fn read(bytes: &[u8]) -> std::result::Result<Vec<Self>, Malformed> {
         let header = RouteHeader::parse(bytes).map_err(|e| Malformed(e.to_string()))?;
+        if header.flags.contains(RouteFlags::Cloned) {
+            return Ok(Vec::new());
+        }
+        Self::read_any(bytes, &header)
+    }
+
+    /// The same, also of what the kernel has merely cached.
+    fn read_any(bytes: &[u8], header: &RouteHeader) -> std::result::Result<Vec<Self>, Malformed> {
         let any = match header.address_family {
             AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             _ => return Ok(Vec::new()),
         };
-        if header.flags.contains(RouteFlags::Cloned) {
-            return Ok(Vec::new());
-        }
         let (mut dst, mut hops) = (any, Vec::new());
         let mut route = Self {
             table: Some(header.table.into()),
@@ -257,6 +288,7 @@ impl Route {
             libc::RTA_OIF => self.oif = parse_u32(value).ok(),
             libc::RTA_PREFSRC => self.source = parse_ip(value).ok(),
             libc::RTA_PRIORITY => self.priority = parse_u32(value).ok(),
+            RTA_NH_ID => self.nexthop = parse_u32(value).ok(),
             libc::RTA_TABLE => self.table = parse_u32(value).ok(),
             libc::RTA_METRICS => {
                 for (kind, value) in attributes(value) {
@@ -269,6 +301,37 @@ impl Route {
             }
             _ => {}
         }
+    }
+}
+
+/// Which routes are listed; what is `None` does not matter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RoutesOf {
+    /// Who made them (`RTPROT_*`).
+    pub protocol: Option<u8>,
+    /// The link that they leave by, by index.
+    pub oif: Option<u32>,
+    /// The table.
+    pub table: Option<u32>,
+}
+
+impl RoutesOf {
+    fn question(self, is_ipv4: bool) -> RawMessage {
+        let mut header = [0; HEADER_LEN];
+        header[0] = family(is_ipv4);
+        // The place of `rtm_protocol`.
+        header[5] = self.protocol.unwrap_or_default();
+        let mut message = RawMessage::new(libc::RTM_GETROUTE, header);
+        for (kind, value) in [(libc::RTA_OIF, self.oif), (libc::RTA_TABLE, self.table)] {
+            value.into_iter().for_each(|value| message.push(kind, &value.to_ne_bytes()));
+        }
+        message
+    }
+
+    fn has(self, route: &Route) -> bool {
+        self.protocol.is_none_or(|wanted| route.protocol == Some(wanted))
+            && self.oif.is_none_or(|wanted| route.oif == Some(wanted))
+            && self.table.is_none_or(|wanted| route.table == Some(wanted))
     }
 }
 
@@ -346,6 +409,52 @@ impl Netlink {
         Ok(routes.into_iter().flatten().collect())
     }
 
+    /// The routes of both families that agree with `only`, in every table or that one.
+    ///
+    /// Kernels from 4.20 on tell no others, which is what makes this cheap where there are many.
+    pub fn routes_of(&mut self, only: RoutesOf) -> Result<Vec<Route>> {
+        let mut all = Vec::new();
+        for is_ipv4 in [true, false] {
+            let message = only.question(is_ipv4);
+            let listed = self.list("list routes", message, |bytes| {
+                let mut routes = Route::read(bytes)?;
+                routes.retain(|route| route.dst.is_ipv4() == is_ipv4 && only.has(route));
+                Ok(Some(routes))
+            });
+            match listed {
+                Ok(routes) => all.extend(routes.into_iter().flatten()),
+                // There is no such link, or no such table: no route either.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// The route that a packet of this host to `destination` takes, as the kernel resolves it; `None` if no route leads there, or
+    /// one that refuses or drops.
+    ///
+    /// Its `dst` is the address itself. It has always an `oif`; a `gateway` unless the destination is on the link; the `source`
+    /// address that the kernel chooses; `mtu` if the route has one or the path is known to have. [`RouteKind::Local`]: the
+    /// address is this host's own.
+    pub fn route_to(&mut self, destination: IpAddr) -> Result<Option<Route>> {
+        let message = RouteNetlinkMessage::GetRoute(lookup(destination));
+        let found = self.one("find the route to", destination, message, |bytes| {
+            let header = RouteHeader::parse(bytes).map_err(|e| Malformed(e.to_string()))?;
+            Ok(Route::read_any(bytes, &header)?.into_iter().next())
+        });
+        match found {
+            Err(error) if leads_nowhere(&error) => Ok(None),
+            // IPv6 answers with the route that refuses.
+            found => Ok(found?.flatten().filter(|route| {
+                !matches!(
+                    route.kind,
+                    RouteKind::Unreachable | RouteKind::Prohibit | RouteKind::Blackhole
+                )
+            })),
+        }
+    }
+
     /// The link by which packets leave to `destination`, by index; `None` if no route leads there.
     pub fn link_towards(&mut self, destination: IpAddr) -> Result<Option<u32>> {
         let message = RouteNetlinkMessage::GetRoute(lookup(destination));
@@ -396,19 +505,13 @@ impl Netlink {
 
     /// Deletes the first route that agrees with everything given in `route`; what is `None` is not compared.
     pub fn delete_route(&mut self, route: &Route) -> Result<()> {
-        /// `RT_SCOPE_NOWHERE`, which to the kernel means any scope here.
-        const ANY_SCOPE: u8 = 255;
-        /// `RTPROT_UNSPEC`, likewise.
-        const ANY_PROTOCOL: u8 = 0;
-        let message =
-            route.message(route.scope.unwrap_or(ANY_SCOPE), route.protocol.unwrap_or(ANY_PROTOCOL));
-        self.change("delete route", route, RouteNetlinkMessage::DelRoute(message), 0)
+        let message = RawMessage::written(libc::RTM_DELROUTE, |to| route.write_delete(to));
+        self.change("delete route", route, message, 0)
     }
 
     fn new_route(&mut self, operation: &str, route: &Route, flags: u16) -> Result<()> {
-        let scope = route.scope.unwrap_or_else(|| route.usual_scope());
-        let message = route.message(scope, route.protocol.unwrap_or(libc::RTPROT_BOOT));
-        self.change(operation, route, RouteNetlinkMessage::NewRoute(message), flags)
+        let message = RawMessage::written(libc::RTM_NEWROUTE, |to| route.write_new(to));
+        self.change(operation, route, message, flags)
     }
 }
 

@@ -36,6 +36,22 @@ pub enum NetlinkError {
         /// The kernel's own words (extended acknowledgement), where it gives any.
         text: Option<String>,
     },
+    /// A VXLAN device cannot be made or set up beside another one.
+    #[error(
+        "{action}: VNI {vni} on UDP port {port} is not free: {owner}; remove that, or use another VNI or port"
+    )]
+    VxlanTaken {
+        /// What was asked for.
+        action: Action,
+        /// `EEXIST`, or `EADDRINUSE` where the whole port is taken.
+        errno: i32,
+        /// The VNI asked for.
+        vni: u32,
+        /// The UDP port asked for.
+        port: u16,
+        /// Who has it, as half a sentence.
+        owner: String,
+    },
     /// A name that the kernel would not accept, or would not take literally. No request was sent.
     #[error("`{name}` cannot name a link: {reason}")]
     InvalidName {
@@ -83,7 +99,7 @@ impl NetlinkError {
     /// The kernel's error number (positive), if there was one: from its refusal or from the socket.
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::Refused { errno, .. } => Some(*errno),
+            Self::Refused { errno, .. } | Self::VxlanTaken { errno, .. } => Some(*errno),
             Self::Socket { source, .. }
             | Self::Namespace { source: NetnsError::System { source, .. } } => {
                 source.raw_os_error()
@@ -97,7 +113,11 @@ impl NetlinkError {
 
     /// Whether what was to be made is there already (`EEXIST`).
     pub fn is_exists(&self) -> bool {
-        matches!(self, Self::Refused { errno: libc::EEXIST, .. })
+        matches!(
+            self,
+            Self::Refused { errno: libc::EEXIST, .. }
+                | Self::VxlanTaken { errno: libc::EEXIST, .. }
+        )
     }
 
     /// Whether what was to be changed or deleted is not there. Links answer `ENODEV`, addresses `EADDRNOTAVAIL`, routes
@@ -145,6 +165,8 @@ fn hint(errno: i32, operation: &str) -> Option<&'static str> {
         }
         libc::EEXIST if about("address") => "the link has this address already",
         libc::EEXIST if about("route") => "there is such a route already",
+        libc::EEXIST if about("nexthop") => "the number is taken in that network namespace",
+        libc::EEXIST if about("neighbour") || about("forwarding entry") => "there is one already",
         libc::EEXIST => "the name is taken in that network namespace",
         libc::EOPNOTSUPP if about("VLAN") => {
             "this kernel's bridges cannot filter VLANs (CONFIG_BRIDGE_VLAN_FILTERING)"

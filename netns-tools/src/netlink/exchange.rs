@@ -48,6 +48,14 @@ impl From<Malformed> for Failure {
     }
 }
 
+/// What came of an attempt to receive.
+pub(super) enum Received<'a> {
+    Datagram(&'a [u8]),
+    /// Something was lost before it.
+    Lost,
+    Nothing,
+}
+
 /// Requests over `wire`, one at a time.
 pub(crate) struct Exchange<W> {
     wire: W,
@@ -185,8 +193,7 @@ impl<W: Wire> Exchange<W> {
         message: &mut NetlinkMessage<impl NetlinkSerializable>,
         flags: u16,
     ) -> Result<(), Failure> {
-        self.sequence = self.sequence.wrapping_add(1);
-        message.header.sequence_number = self.sequence;
+        message.header.sequence_number = self.next_sequence();
         message.header.flags = NLM_F_REQUEST | flags;
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
@@ -209,6 +216,31 @@ impl<W: Wire> Exchange<W> {
             self.buffer.reserve(length.next_multiple_of(DATAGRAM));
         }
         Ok(complete)
+    }
+
+    /// The number of the next request.
+    pub(super) fn next_sequence(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
+    }
+
+    /// Sends requests that are put together already, as one datagram.
+    pub(super) fn send(&mut self, requests: &[u8]) -> Result<(), Failure> {
+        let sent = self.wire.send(requests);
+        sent.map_err(|source| Failure::Socket { step: "send the requests", source })
+    }
+
+    /// The next datagram. Without `wait`, there may be none.
+    pub(super) fn next_datagram(&mut self, wait: bool) -> Result<Received<'_>, Failure> {
+        self.buffer.clear();
+        self.buffer.reserve(DATAGRAM);
+        match self.wire.receive(&mut self.buffer, wait) {
+            Ok(length) if length > self.buffer.len() => Ok(Received::Lost),
+            Ok(_) => Ok(Received::Datagram(&self.buffer)),
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => Ok(Received::Lost),
+            Err(e) if !wait && e.kind() == io::ErrorKind::WouldBlock => Ok(Received::Nothing),
+            Err(source) => Err(Failure::Socket { step: "receive the answers", source }),
+        }
     }
 
     /// Throws away what is queued.

@@ -3,12 +3,11 @@
 
 use netlink_packet_core::NetlinkSerializable;
 
+pub(crate) use super::raw::{append, append_nest};
 use crate::iptables::Family;
 
 /// `sizeof(struct nfgenmsg)`.
 pub(crate) const HEADER_LEN: usize = 4;
-/// `NLA_F_NESTED` (`linux/netlink.h`).
-const NESTED: u16 = 1 << 15;
 
 /// One message to a subsystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,22 +36,8 @@ impl NetfilterMessage {
 
     /// Adds an attribute that consists of attributes.
     pub(crate) fn nest(&mut self, kind: u16, value: &[u8]) {
-        append(&mut self.body, kind | NESTED, value);
+        append_nest(&mut self.body, kind, value);
     }
-}
-
-/// Appends one attribute: length, kind, value, and zeros up to a multiple of four bytes.
-pub(crate) fn append(to: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-    to.extend(length.to_ne_bytes());
-    to.extend(kind.to_ne_bytes());
-    to.extend(value);
-    to.resize(to.len().next_multiple_of(4), 0);
-}
-
-/// Appends an attribute that consists of attributes.
-pub(crate) fn append_nest(to: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    append(to, kind | NESTED, value);
 }
 
 impl NetlinkSerializable for NetfilterMessage {
