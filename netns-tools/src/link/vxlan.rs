@@ -111,10 +111,7 @@ impl Details {
 ///
 /// Tried on kernel 6.18: the local address (of the same family), the underlay link and learning. The kernel refuses another
 /// identifier, port and family, and to take away the underlay link; for those the device has to be made anew.
-///
-/// **What is sent to a node that was sent to before keeps the old local address** until the kernel forgets the way: each
-/// forwarding entry remembers it until a route or address of the underlay's family changes in this namespace. So change an
-/// address first, or route, or replace the forwarding entries afterwards, [`Netlink::replace_fdb`].
+/// Packets come from the new address at once, those to nodes that were sent to before included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Changes {
     /// The address to send from.
