@@ -4,6 +4,7 @@
 
 pub mod attributes;
 pub mod bridge;
+pub mod checksum;
 pub mod dummy;
 pub mod ifb;
 pub mod ipvlan;

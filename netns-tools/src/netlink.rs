@@ -11,7 +11,7 @@ pub(crate) mod reply;
 
 use std::fmt::Display;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use netlink_packet_core::{NetlinkSerializable, parse_i32};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -58,6 +58,18 @@ impl Netlink {
     /// Opens a socket in `ns`. The calling thread does not leave its own namespace.
     pub fn open_in(ns: &NetNs) -> Result<Self> {
         ns.visit(Self::open)?
+    }
+
+    /// The number that the kernel gave this socket. Notifications of what it changes carry it ([`crate::monitor::Filter`]).
+    pub fn port_id(&mut self) -> io::Result<u32> {
+        let mut address = SocketAddr::new(0, 0);
+        self.exchange.wire().0.get_address(&mut address)?;
+        Ok(address.port_number())
+    }
+
+    /// The socket's descriptor, for requests of other kinds than netlink's: they too are about the namespace that it belongs to.
+    pub(crate) fn descriptor(&mut self) -> RawFd {
+        self.exchange.wire().0.as_raw_fd()
     }
 
     /// The number by which this socket's namespace knows `other`, as in [`crate::Link::peer_netns_id`]. `None`: it has not
@@ -174,7 +186,7 @@ pub(crate) fn grow_receive_buffer(socket: &Socket, len: libc::c_int) -> io::Resu
 }
 
 /// `setsockopt(SOL_SOCKET)` with a value of the type that the option has.
-fn set_option<T>(socket: &Socket, option: libc::c_int, value: &T) -> io::Result<()> {
+pub(crate) fn set_option<T>(socket: &Socket, option: libc::c_int, value: &T) -> io::Result<()> {
     let length = size_of_val(value).try_into().map_err(io::Error::other)?;
     // SAFETY: the descriptor is open, and the kernel reads `length` bytes of `value`, which outlives the call.
     let result = unsafe {

@@ -1,0 +1,193 @@
+//! What is told of, and what is left out.
+
+use std::net::IpAddr;
+
+use super::*;
+use crate::link::new::NewLink;
+use crate::testing::{TestNetns, leftovers};
+use crate::{
+    Change, FdbEntry, MacAddr, Netlink, Nexthop, Object, PermanentNeighbour, Route, Veth, Vxlan,
+};
+
+const ALL: Kinds = Kinds {
+    links: true,
+    addresses: true,
+    routes: true,
+    neighbours: true,
+    fdb: true,
+    nexthops: true,
+};
+
+/// A namespace with a VXLAN device and another link, both up.
+fn namespace() -> (TestNetns, Netlink, u32) {
+    let ns = TestNetns::new("monitor");
+    let mut net = ns.netlink();
+    net.add_vxlan(&NewLink::new("v1"), &Vxlan::new(1, IpAddr::from([192, 0, 2, 1]))).unwrap();
+    net.add_veth(&Veth::new("a", "b")).unwrap();
+    for name in ["lo", "a", "b", "v1"] {
+        ns.run(|| std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1"))
+            .unwrap();
+        ns.configure(name, &[]);
+    }
+    let link = ns.link("v1").index;
+    (ns, net, link)
+}
+
+fn neighbour(link: u32) -> Object {
+    let mac = MacAddr([2, 0, 0, 0, 0, 9]);
+    Object::Neighbour(PermanentNeighbour { link, address: IpAddr::from([10, 9, 0, 9]), mac })
+}
+
+fn fdb(link: u32) -> Object {
+    Object::Fdb(FdbEntry::new(link, MacAddr([2, 0, 0, 0, 0, 9]), IpAddr::from([192, 0, 2, 9])))
+}
+
+fn route(link: u32, dst: &str) -> Object {
+    Object::Route(Route { dst: dst.parse().unwrap(), oif: Some(link), ..Route::default() })
+}
+
+fn nexthop(link: u32) -> Object {
+    let gateway = Some(IpAddr::from([10, 9, 0, 1]));
+    Object::Nexthop(Nexthop { id: 7, gateway, oif: Some(link), onlink: true, protocol: 104 })
+}
+
+/// Each kind with something that changes it, but links.
+fn changes(link: u32) -> [(Kinds, Object); 4] {
+    [
+        (Kinds { routes: true, ..Kinds::NONE }, route(link, "10.8.0.0/24")),
+        (Kinds { neighbours: true, ..Kinds::NONE }, neighbour(link)),
+        (Kinds { fdb: true, ..Kinds::NONE }, fdb(link)),
+        (Kinds { nexthops: true, ..Kinds::NONE }, nexthop(link)),
+    ]
+}
+
+fn apply(net: &mut Netlink, change: Change) {
+    let outcome = net.apply([change]).unwrap();
+    assert_eq!(outcome.made, 1, "{:?}", outcome.refused);
+}
+
+/// Links tell late of what was done to them before; waits for quiet.
+fn quiet(monitor: &mut Monitor) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let mut silent = 0;
+    while silent < 10 {
+        silent = if monitor.drain().unwrap().any() { 0 } else { silent + 1 };
+        assert!(std::time::Instant::now() < deadline, "it never gets quiet");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn each_kind_is_told_and_no_other() {
+    let (ns, mut net, link) = namespace();
+    let mut all = Monitor::open_in(ns.ns(), ALL, &Filter::default()).unwrap();
+    quiet(&mut all);
+    for (kind, object) in changes(link) {
+        let mut one = Monitor::open_in(ns.ns(), kind, &Filter::default()).unwrap();
+        let missing = Kinds { routes: true, addresses: true, ..Kinds::NONE };
+        let mut other = Monitor::open_in(ns.ns(), missing, &Filter::default()).unwrap();
+        for change in [Change::add(object.clone()), Change::delete(object.clone())] {
+            apply(&mut net, change);
+            assert_eq!(one.drain().unwrap(), kind, "{object}");
+            assert_eq!(all.drain().unwrap(), kind, "{object}");
+            assert_eq!(other.drain().unwrap().any(), kind.routes, "{object}");
+            assert!(!one.drain().unwrap().any(), "told once");
+        }
+    }
+    let mut links =
+        Monitor::open_in(ns.ns(), Kinds { links: true, ..Kinds::NONE }, &Filter::default())
+            .unwrap();
+    net.set_mtu(link, 1300).unwrap();
+    assert_eq!(links.drain().unwrap(), Kinds { links: true, ..Kinds::NONE });
+    let addresses = Kinds { addresses: true, ..Kinds::NONE };
+    let mut addresses_only = Monitor::open_in(ns.ns(), addresses, &Filter::default()).unwrap();
+    net.add_address(link, "10.7.0.1/32".parse().unwrap()).unwrap();
+    assert_eq!(addresses_only.drain().unwrap(), addresses);
+    // Another namespace's are not told.
+    let (_other, mut elsewhere, link) = namespace();
+    all.drain().unwrap();
+    apply(&mut elsewhere, Change::add(neighbour(link)));
+    assert!(!all.drain().unwrap().any());
+    assert!(leftovers().len() >= 2);
+}
+
+#[test]
+fn ones_own_changes_are_left_out() {
+    let (ns, mut net, link) = namespace();
+    let filter = Filter { ignored_ports: vec![net.port_id().unwrap(), 1], neighbour_links: None };
+    let mut monitor = Monitor::open_in(ns.ns(), ALL, &filter).unwrap();
+    quiet(&mut monitor);
+    let mut stranger = ns.netlink();
+    for (kind, object) in changes(link) {
+        apply(&mut net, Change::add(object.clone()));
+        // The kernel does not say who asked for a VXLAN device's entry, or for a neighbour to go.
+        assert_eq!(monitor.drain().unwrap().any(), kind.fdb, "add {object}");
+        apply(&mut net, Change::delete(object.clone()));
+        let told = monitor.drain().unwrap().any();
+        assert_eq!(told, kind.fdb || kind.neighbours, "delete {object}");
+        apply(&mut stranger, Change::add(object.clone()));
+        assert_eq!(monitor.drain().unwrap(), kind, "{object}");
+        apply(&mut stranger, Change::delete(object));
+        assert_eq!(monitor.drain().unwrap(), kind);
+    }
+    net.add_address(link, "10.7.0.1/32".parse().unwrap()).unwrap();
+    let told = monitor.drain().unwrap();
+    assert!(!told.addresses, "{told:?}");
+    monitor.set_filter(&Filter::default()).unwrap();
+    apply(&mut net, Change::add(neighbour(link)));
+    assert!(monitor.drain().unwrap().neighbours);
+}
+
+#[test]
+fn neighbours_of_other_links_are_left_out() {
+    let (ns, mut net, link) = namespace();
+    let other = ns.link("a").index;
+    let only =
+        |links: &[u32]| Filter { neighbour_links: Some(links.to_vec()), ..Filter::default() };
+    let mut monitor = Monitor::open_in(ns.ns(), ALL, &only(&[4711, link])).unwrap();
+    quiet(&mut monitor);
+    apply(&mut net, Change::add(neighbour(other)));
+    assert!(!monitor.drain().unwrap().any());
+    apply(&mut net, Change::add(neighbour(link)));
+    apply(&mut net, Change::add(fdb(link)));
+    let both = Kinds { neighbours: true, fdb: true, ..Kinds::NONE };
+    assert_eq!(monitor.drain().unwrap(), both);
+    apply(&mut net, Change::add(route(other, "10.6.0.0/24")));
+    assert!(monitor.drain().unwrap().routes, "routes are not theirs");
+    monitor.set_filter(&only(&[])).unwrap();
+    apply(&mut net, Change::delete(neighbour(link)));
+    assert!(!monitor.drain().unwrap().any());
+    // More than a program holds are not left out, rather than all.
+    monitor.set_filter(&only(&(0..5000).collect::<Vec<_>>())).unwrap();
+    apply(&mut net, Change::add(neighbour(link)));
+    assert!(monitor.drain().unwrap().neighbours);
+}
+
+#[test]
+fn what_is_lost_counts_as_everything() {
+    let (ns, mut net, link) = namespace();
+    let kinds = Kinds { routes: true, links: true, ..Kinds::NONE };
+    let mut monitor = Monitor::open_in(ns.ns(), kinds, &Filter::default()).unwrap();
+    quiet(&mut monitor);
+    monitor.shrink();
+    let routes = (0..60).map(|i| Change::add(route(link, &format!("10.5.{i}.0/24"))));
+    assert_eq!(net.apply(routes).unwrap().made, 60);
+    assert_eq!(monitor.drain().unwrap(), kinds);
+    assert!(!monitor.drain().unwrap().any());
+}
+
+#[test]
+fn a_storm_that_is_left_out_costs_no_room() {
+    let (ns, mut net, link) = namespace();
+    let filter = Filter { ignored_ports: vec![net.port_id().unwrap()], neighbour_links: None };
+    let kinds = Kinds { routes: true, ..Kinds::NONE };
+    let mut monitor = Monitor::open_in(ns.ns(), kinds, &filter).unwrap();
+    quiet(&mut monitor);
+    monitor.shrink();
+    let routes = (0..2000).map(|i| {
+        let dst = format!("10.{}.{}.0/24", i >> 8, i & 255);
+        Change::add(route(link, &dst))
+    });
+    assert_eq!(net.apply(routes).unwrap().made, 2000);
+    assert!(!monitor.drain().unwrap().any(), "nothing, and nothing lost");
+}
