@@ -10,7 +10,7 @@ use netlink_packet_core::{
 
 use crate::mac::MacAddr;
 use crate::neighbour::{NDA_DST, NDA_LLADDR, NUD_PERMANENT, header};
-use crate::netlink::raw::{RawMessage, append, append_ip};
+use crate::netlink::raw::{RawMessage, append, append_ip, append_number};
 use crate::netlink::reply::{Malformed, attributes};
 use crate::netlink::{Netlink, Result, body};
 
@@ -57,9 +57,7 @@ impl FdbEntry {
         if let Some(port) = self.port {
             append(to, NDA_PORT, &port.to_be_bytes());
         }
-        if let Some(vni) = self.vni {
-            append(to, NDA_VNI, &vni.to_ne_bytes());
-        }
+        append_number(to, NDA_VNI, self.vni);
     }
 
     /// Reads what follows the netlink header; `None`: an entry of another sort.

@@ -117,7 +117,7 @@ pub struct Link {
     pub carrier: bool,
     /// The bridge (or other master) whose port it is.
     pub master: Option<u32>,
-    /// `IFLA_LINK`: the other end of a veth pair, the link below a vxlan or macvlan. Counts in the namespace that
+    /// `IFLA_LINK`: the other end of a veth pair, the link below a macvlan (that of a VXLAN device is in `vxlan`). Counts in the namespace that
     /// `peer_netns_id` names.
     pub peer_index: Option<u32>,
     /// `IFLA_LINK_NETNSID`: the number by which this link's namespace knows the one that `peer_index` is in. `None`: the

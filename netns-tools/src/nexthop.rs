@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, parse_ip, parse_u32};
 
-use crate::netlink::raw::{RawMessage, append, append_ip, family};
+use crate::netlink::raw::{RawMessage, append, append_ip, append_number, family};
 use crate::netlink::reply::{Malformed, attributes};
 use crate::netlink::{Netlink, Result, body};
 
@@ -55,9 +55,7 @@ impl Nexthop {
         to.extend([family, 0, self.protocol, 0]);
         to.extend((if self.onlink { RTNH_F_ONLINK } else { 0 }).to_ne_bytes());
         append(to, NHA_ID, &self.id.to_ne_bytes());
-        if let Some(oif) = self.oif {
-            append(to, NHA_OIF, &oif.to_ne_bytes());
-        }
+        append_number(to, NHA_OIF, self.oif);
         if let Some(gateway) = self.gateway {
             append_ip(to, NHA_GATEWAY, gateway);
         }
@@ -96,7 +94,7 @@ impl Netlink {
     /// kernels without such objects.
     pub fn nexthops(&mut self, oif: Option<u32>) -> Result<Vec<Nexthop>> {
         let mut message = RawMessage::new(RTM_GETNEXTHOP, [0; HEADER_LEN]);
-        oif.into_iter().for_each(|oif| message.push(NHA_OIF, &oif.to_ne_bytes()));
+        message.push(NHA_OIF, oif);
         let listed = self.list("list nexthops", message, |bytes| {
             let nexthop = Nexthop::read(bytes)?;
             Ok(Some(nexthop).filter(|nexthop| oif.is_none() || nexthop.oif == oif))
@@ -182,7 +180,7 @@ mod tests {
         let (a, b) = (ns.link("a").index, ns.link("b").index);
         let made =
             [nexthop(1, "10.9.1.0", a), nexthop(2, "fd00:1::", a), nexthop(3, "10.9.3.0", b)];
-        made.iter().for_each(|nexthop| net.add_nexthop(nexthop).unwrap());
+        made.iter().try_for_each(|nexthop| net.add_nexthop(nexthop)).unwrap();
         assert_eq!(net.nexthops(None).unwrap(), made);
         assert_eq!(net.nexthops(Some(b)).unwrap(), made[2..]);
         assert_eq!(net.nexthop(2).unwrap(), Some(made[1]));

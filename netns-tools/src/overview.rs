@@ -7,6 +7,7 @@ pub mod survey;
 pub mod text;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::Serialize;
 
@@ -63,6 +64,21 @@ pub struct LinkView {
     pub peer: Option<Far>,
     /// The link below, of a vxlan, macvlan or the like.
     pub lower: Option<Far>,
+    /// Of a VXLAN device: where its frames go.
+    pub vxlan: Option<Tunnel>,
+}
+
+/// A VXLAN device's way through the underlay; the link that it goes by is [`LinkView::lower`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tunnel {
+    /// The VXLAN network identifier; `null` for one that takes all of its port (external mode).
+    pub vni: Option<u32>,
+    /// The UDP port.
+    pub port: u16,
+    /// The address that it sends from; `null`: the kernel chooses.
+    pub local: Option<IpAddr>,
+    /// How many other nodes its forwarding entries lead to.
+    pub remotes: usize,
 }
 
 /// A link, possibly in another namespace.
@@ -91,6 +107,8 @@ pub struct Snapshot {
     pub links: Vec<Link>,
     /// Its addresses.
     pub addresses: Vec<Address>,
+    /// How many nodes the forwarding entries of each VXLAN device lead to, by its index.
+    pub remotes: BTreeMap<u32, usize>,
     /// Which namespace it knows by which number ([`Link::peer_netns_id`]): the position in the list of snapshots.
     pub known: BTreeMap<i32, usize>,
 }
@@ -129,11 +147,18 @@ fn view(snapshots: &[Snapshot], at: usize, link: &Link) -> LinkView {
             .collect(),
         peer,
         lower,
+        vxlan: link.vxlan.map(|vxlan| Tunnel {
+            vni: (!vxlan.external).then_some(vxlan.vni),
+            port: vxlan.port,
+            local: vxlan.local,
+            remotes: own.remotes.get(&link.index).copied().unwrap_or_default(),
+        }),
     }
 }
 
 fn far_end(snapshots: &[Snapshot], at: usize, link: &Link) -> Option<Far> {
-    let index = link.peer_index?;
+    // Of a VXLAN device the kernel says it among the kind's own attributes.
+    let index = link.peer_index.or_else(|| link.vxlan?.underlay)?;
     let there = match link.peer_netns_id {
         None => Some(at),
         Some(id) => snapshots[at].known.get(&id).copied(),

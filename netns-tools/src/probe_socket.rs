@@ -140,7 +140,9 @@ mod tests {
             router.run(|| std::fs::write(format!("/proc/sys/net/{path}"), "1")).unwrap();
         }
         for (ns, via) in [(left, ["10.1.0.2", "fd00:1::2"]), (right, ["10.2.0.2", "fd00:2::2"])] {
-            via.iter().for_each(|via| drop(ns.cmd(&["ip", "route", "add", "default", "via", via])));
+            for via in via {
+                ns.cmd(&["ip", "route", "add", "default", "via", via]);
+            }
         }
         let (c, d) = (router.link("c").index, right.link("d").index);
         router.netlink().set_mtu(c, 1400).unwrap();

@@ -1,5 +1,7 @@
 //! Routes (rtnetlink(7), `Documentation/netlink/specs/rt-route.yaml`).
 
+mod write;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,7 +12,7 @@ use netlink_packet_core::{
 use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::netlink::raw::{RawMessage, append, append_ip, family};
+use crate::netlink::raw::{RawMessage, family};
 use crate::netlink::reply::{Malformed, attributes};
 use crate::netlink::{Netlink, NetlinkError, Result, body};
 
@@ -29,8 +31,6 @@ pub const SCOPE_HOST: u8 = 254;
 const HEADER_LEN: usize = 12;
 /// `RTA_NH_ID` (`linux/rtnetlink.h`).
 const RTA_NH_ID: u16 = 30;
-/// `RTNH_F_ONLINK`.
-const RTNH_F_ONLINK: u32 = 4;
 /// `RTAX_MTU`, `RTAX_ADVMSS` (`linux/rtnetlink.h`).
 const RTAX_MTU: u16 = 2;
 const RTAX_ADVMSS: u16 = 8;
@@ -171,75 +171,6 @@ impl fmt::Display for Route {
 }
 
 impl Route {
-    /// The scope that `ip route add` gives it: what needs no gateway is on the link.
-    fn usual_scope(&self) -> u8 {
-        match self.kind {
-            _ if self.dst.is_ipv6() => SCOPE_GLOBAL,
-            RouteKind::Local => SCOPE_HOST,
-            RouteKind::Broadcast => SCOPE_LINK,
-            RouteKind::Unicast if self.gateway.is_none() && self.nexthop.is_none() => SCOPE_LINK,
-            _ => SCOPE_GLOBAL,
-        }
-    }
-
-    /// Appends `struct rtmsg` and the attributes of a route that is to be made.
-    pub(crate) fn write_new(&self, to: &mut Vec<u8>) {
-        let scope = self.scope.unwrap_or_else(|| self.usual_scope());
-        self.write(scope, self.protocol.unwrap_or(libc::RTPROT_BOOT), to);
-    }
-
-    /// The same, of one that is to be deleted.
-    pub(crate) fn write_delete(&self, to: &mut Vec<u8>) {
-        /// `RT_SCOPE_NOWHERE`, which to the kernel means any scope here.
-        const ANY_SCOPE: u8 = 255;
-        /// `RTPROT_UNSPEC`, likewise.
-        const ANY_PROTOCOL: u8 = 0;
-        self.write(self.scope.unwrap_or(ANY_SCOPE), self.protocol.unwrap_or(ANY_PROTOCOL), to);
-    }
-
-    fn write(&self, scope: u8, protocol: u8, to: &mut Vec<u8>) {
-        let table = self.table.unwrap_or(TABLE_MAIN);
-        // A table above 255 does not fit here; RTA_TABLE below is what counts.
-        let short_table = u8::try_from(table).unwrap_or_default();
-        let flags = if self.onlink { RTNH_F_ONLINK } else { 0 };
-        let family = family(self.dst.is_ipv4());
-        // Prefix length of the source and type of service are none.
-        to.extend([family, self.dst.prefix(), 0, 0, short_table, protocol, scope]);
-        to.push(self.kind.into());
-        to.extend(flags.to_ne_bytes());
-        append(to, libc::RTA_TABLE, &table.to_ne_bytes());
-        if self.dst.prefix() > 0 {
-            // The kernel refuses host bits.
-            append_ip(to, libc::RTA_DST, self.dst.network());
-        }
-        match self.gateway {
-            Some(IpAddr::V6(gateway)) if self.dst.is_ipv4() => {
-                let family = u16::try_from(libc::AF_INET6).unwrap_or_default().to_ne_bytes();
-                append(to, libc::RTA_VIA, &[&family[..], &gateway.octets()].concat());
-            }
-            Some(gateway) => append_ip(to, libc::RTA_GATEWAY, gateway),
-            None => {}
-        }
-        if let Some(source) = self.source {
-            append_ip(to, libc::RTA_PREFSRC, source);
-        }
-        let numbers = [
-            (libc::RTA_OIF, self.oif),
-            (libc::RTA_PRIORITY, self.priority),
-            (RTA_NH_ID, self.nexthop),
-        ];
-        for (kind, value) in numbers {
-            value.into_iter().for_each(|value| append(to, kind, &value.to_ne_bytes()));
-        }
-        let mut metrics = Vec::new();
-        for (kind, value) in [(RTAX_MTU, self.mtu), (RTAX_ADVMSS, self.advmss)] {
-            value.into_iter().for_each(|value| append(&mut metrics, kind, &value.to_ne_bytes()));
-        }
-        if !metrics.is_empty() {
-            append(to, libc::RTA_METRICS, &metrics);
-        }
-    }
-
     /// Reads what follows the netlink header of an `RTM_NEWROUTE`: one route per next hop. Empty for routes that are not
     /// IP's, and for what the kernel has merely cached.
     fn read(bytes: &[u8]) -> std::result::Result<Vec<Self>, Malformed> {
@@ -322,9 +253,8 @@ impl RoutesOf {
         // The place of `rtm_protocol`.
         header[5] = self.protocol.unwrap_or_default();
         let mut message = RawMessage::new(libc::RTM_GETROUTE, header);
-        for (kind, value) in [(libc::RTA_OIF, self.oif), (libc::RTA_TABLE, self.table)] {
-            value.into_iter().for_each(|value| message.push(kind, &value.to_ne_bytes()));
-        }
+        message.push(libc::RTA_OIF, self.oif);
+        message.push(libc::RTA_TABLE, self.table);
         message
     }
 

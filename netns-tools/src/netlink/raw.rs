@@ -1,5 +1,7 @@
 //! Messages put together byte by byte: those that our packet library does not know, and those that are sent by the thousand.
 
+use std::net::IpAddr;
+
 use netlink_packet_core::NetlinkSerializable;
 
 /// `NLA_F_NESTED` (`linux/netlink.h`).
@@ -25,9 +27,9 @@ impl RawMessage {
         Self { kind, body }
     }
 
-    /// Adds an attribute.
-    pub(crate) fn push(&mut self, kind: u16, value: &[u8]) {
-        append(&mut self.body, kind, value);
+    /// Adds a number as an attribute, if there is one.
+    pub(crate) fn push(&mut self, kind: u16, number: Option<u32>) {
+        append_number(&mut self.body, kind, number);
     }
 }
 
@@ -59,11 +61,18 @@ pub(crate) fn append_nest(to: &mut Vec<u8>, kind: u16, value: &[u8]) {
     append(to, kind | NESTED, value);
 }
 
+/// Appends a number as an attribute, if there is one.
+pub(crate) fn append_number(to: &mut Vec<u8>, kind: u16, number: Option<u32>) {
+    if let Some(number) = number {
+        append(to, kind, &number.to_ne_bytes());
+    }
+}
+
 /// Appends an IP address as an attribute, in four bytes or sixteen.
-pub(crate) fn append_ip(to: &mut Vec<u8>, kind: u16, address: std::net::IpAddr) {
+pub(crate) fn append_ip(to: &mut Vec<u8>, kind: u16, address: IpAddr) {
     match address {
-        std::net::IpAddr::V4(address) => append(to, kind, &address.octets()),
-        std::net::IpAddr::V6(address) => append(to, kind, &address.octets()),
+        IpAddr::V4(address) => append(to, kind, &address.octets()),
+        IpAddr::V6(address) => append(to, kind, &address.octets()),
     }
 }
 

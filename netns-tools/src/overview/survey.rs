@@ -136,6 +136,11 @@ fn snapshot(name: &str, ns: &NetNs, all: &[&NetNs]) -> Result<Snapshot, Box<dyn 
     // Listing the links is what makes the kernel number the namespaces that they lead to: the order matters.
     snapshot.links = netlink.links()?;
     snapshot.addresses = netlink.addresses(None)?;
+    for link in snapshot.links.iter().filter(|link| link.vxlan.is_some()) {
+        let entries = netlink.fdb(link.index)?;
+        let remotes: BTreeSet<_> = entries.iter().filter_map(|entry| entry.remote).collect();
+        snapshot.remotes.insert(link.index, remotes.len());
+    }
     if snapshot.links.iter().any(|link| link.peer_netns_id.is_some()) {
         for (position, other) in all.iter().enumerate() {
             if let Some(id) = netlink.netns_id(other)? {
@@ -154,6 +159,7 @@ fn empty(name: &str, ns: &NetNs) -> Snapshot {
         current: ns.is_current().unwrap_or(false),
         links: Vec::new(),
         addresses: Vec::new(),
+        remotes: BTreeMap::new(),
         known: BTreeMap::new(),
     }
 }

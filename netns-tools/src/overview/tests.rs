@@ -1,6 +1,7 @@
 //! Pure: snapshots in, overview and drawing out. With one look at the real kernel.
 
 use super::*;
+use crate::link::vxlan;
 use crate::testing::{End, TestNetns, veth_pair};
 
 fn link(index: u32, name: &str, kind: Option<&str>) -> Link {
@@ -56,6 +57,7 @@ fn machine() -> Vec<Snapshot> {
             address(2, "192.0.2.2/24"),
             address(3, "10.244.0.1/24"),
         ],
+        remotes: BTreeMap::new(),
         known: BTreeMap::from([(0, 1)]),
     };
     let web = Snapshot {
@@ -68,6 +70,7 @@ fn machine() -> Vec<Snapshot> {
             Link { peer_index: Some(4), peer_netns_id: Some(0), ..link(2, "eth0", Some("veth")) },
         ],
         addresses: vec![address(1, "127.0.0.1/8"), address(2, "10.244.0.7/24")],
+        remotes: BTreeMap::new(),
         known: BTreeMap::from([(0, 0)]),
     };
     vec![host, web]
@@ -110,6 +113,69 @@ fn a_port_whose_master_is_itself_a_port_is_drawn_too() {
     ");
 }
 
+/// A node of an overlay, and a VXLAN device of another kind beside it.
+fn node() -> Snapshot {
+    let mut node = machine().remove(0);
+    let details = vxlan::Details {
+        vni: 1,
+        port: 8472,
+        local: "192.0.2.2".parse().ok(),
+        underlay: Some(2),
+        ..vxlan::Details::default()
+    };
+    let other = vxlan::Details { external: true, port: 4789, ..vxlan::Details::default() };
+    let device = |index, name: &str, vxlan| Link {
+        mtu: 1450,
+        vxlan: Some(vxlan),
+        ..link(index, name, Some("vxlan"))
+    };
+    node.links =
+        vec![link(2, "eth0", None), device(3, "heddle.1", details), device(4, "external", other)];
+    node.addresses = vec![address(2, "192.0.2.2/24"), address(3, "10.244.1.0/32")];
+    node.remotes = BTreeMap::from([(3, 1)]);
+    node
+}
+
+#[test]
+fn a_drawing_of_an_overlay() {
+    insta::assert_snapshot!(text::namespaces(&resolve(&[node()])), @r"
+    host  net:[100]  (here)
+      eth0      device  up  mtu 1500  192.0.2.2/24
+      heddle.1  vxlan   up  mtu 1450  10.244.1.0/32 vni 1 port 8472 from 192.0.2.2 to 1 node over eth0
+      external  vxlan   up  mtu 1450  external port 4789 to 0 nodes
+    ");
+    let json = |at: usize| serde_json::to_value(&resolve(&[node()])[0].links[at]).unwrap();
+    let tunnel = serde_json::json!({"vni": 1, "port": 8472, "local": "192.0.2.2", "remotes": 1});
+    assert_eq!(json(1)["vxlan"], tunnel);
+    assert_eq!(json(1)["lower"]["name"], "eth0");
+    let tunnel = serde_json::json!({"vni": null, "port": 4789, "local": null, "remotes": 0});
+    assert_eq!(json(2)["vxlan"], tunnel);
+}
+
+#[test]
+fn a_survey_counts_the_nodes_behind_a_vxlan_device() {
+    let (one, other) = (TestNetns::new("survey"), TestNetns::new("survey"));
+    veth_pair(End(&one, "eth0", &["192.0.2.1/24"]), End(&other, "eth0", &["192.0.2.2/24"]));
+    let mut net = one.netlink();
+    let underlay = Some(one.link("eth0").index);
+    let vxlan = crate::Vxlan { underlay, ..crate::Vxlan::new(7, [192, 0, 2, 1].into()) };
+    net.add_vxlan(&crate::NewLink::new("v7"), &vxlan).unwrap();
+    let index = one.link("v7").index;
+    // Two Ethernet addresses behind one node, one behind another.
+    for (last, remote) in [(1, [192, 0, 2, 2]), (2, [192, 0, 2, 2]), (3, [192, 0, 2, 3])] {
+        let mac = MacAddr([2, 0, 0, 0, 0, last]);
+        net.add_fdb(&crate::FdbEntry::new(index, mac, remote.into())).unwrap();
+    }
+    let overview = survey::survey(None);
+    let namespace = overview.namespaces.iter().find(|n| n.name == one.name()).unwrap();
+    let link = namespace.links.iter().find(|link| link.name == "v7").unwrap();
+    let local = "192.0.2.1".parse().ok();
+    assert_eq!(link.vxlan, Some(Tunnel { vni: Some(7), port: 8472, local, remotes: 2 }));
+    assert_eq!(link.lower.as_ref().unwrap().name.as_deref(), Some("eth0"));
+    let drawn = text::namespaces(std::slice::from_ref(namespace));
+    assert!(drawn.contains("vni 7 port 8472 from 192.0.2.1 to 2 nodes over eth0"), "{drawn}");
+}
+
 #[test]
 fn the_json_form_is_stable() {
     let overview = Overview {
@@ -138,7 +204,8 @@ fn the_json_form_is_stable() {
                 "127.0.0.1/8"
               ],
               "peer": null,
-              "lower": null
+              "lower": null,
+              "vxlan": null
             },
             {
               "index": 2,
@@ -157,7 +224,8 @@ fn the_json_form_is_stable() {
                 "name": "veth1",
                 "index": 4
               },
-              "lower": null
+              "lower": null,
+              "vxlan": null
             }
           ]
         }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::survey::Entry;
-use super::{Far, LinkView, Namespace};
+use super::{Far, LinkView, Namespace, Tunnel};
 
 /// Draws each namespace with its links, the ports of a bridge below it:
 ///
@@ -12,6 +12,7 @@ use super::{Far, LinkView, Namespace};
 ///   lo        loopback  up    mtu 65536  127.0.0.1/8
 ///   cni0      bridge    up    mtu 1500   10.244.0.1/24
 ///   └─ veth1  veth      up    mtu 1500   <-> eth0 @ web
+///   heddle.1  vxlan     up    mtu 1450   10.244.0.0/32 vni 1 port 8472 from 192.0.2.1 to 3 nodes over eth0
 /// ```
 ///
 /// States: `up`; `down`; `waits` for a link that is set up but passes no traffic, because its other end is down or no
@@ -54,6 +55,7 @@ fn ordered(links: &[LinkView]) -> Vec<(&'static str, &LinkView)> {
 fn row(namespace: &str, branch: &str, link: &LinkView) -> Vec<String> {
     let mut last = link.addresses.clone();
     last.extend(link.peer.as_ref().map(|far| format!("<-> {}", place(namespace, far))));
+    last.extend(link.vxlan.as_ref().map(tunnel));
     last.extend(link.lower.as_ref().map(|far| format!("over {}", place(namespace, far))));
     vec![
         format!("{branch}{}", link.name),
@@ -62,6 +64,14 @@ fn row(namespace: &str, branch: &str, link: &LinkView) -> Vec<String> {
         format!("mtu {}", link.mtu),
         last.join(" "),
     ]
+}
+
+/// For example `vni 1 port 8472 from 192.0.2.1 to 3 nodes`.
+fn tunnel(tunnel: &Tunnel) -> String {
+    let vni = tunnel.vni.map_or("external".into(), |vni| format!("vni {vni}"));
+    let from = tunnel.local.map_or(String::new(), |local| format!(" from {local}"));
+    let nodes = if tunnel.remotes == 1 { "node" } else { "nodes" };
+    format!("{vni} port {}{from} to {} {nodes}", tunnel.port, tunnel.remotes)
 }
 
 fn state(link: &LinkView) -> &'static str {

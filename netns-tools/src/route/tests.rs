@@ -345,3 +345,144 @@ fn what_ends_at_this_host() {
         assert_eq!(found, local, "{destination}");
     }
 }
+
+#[test]
+fn messages() {
+    let number = |kind, number: u32| attribute(kind, &number.to_ne_bytes());
+    let route = Route {
+        dst: net("10.9.1.7/24"),
+        gateway: ip("10.9.1.0"),
+        oif: Some(7),
+        source: ip("10.1.0.5"),
+        priority: Some(5),
+        table: Some(1000),
+        onlink: true,
+        mtu: Some(1400),
+        advmss: Some(1360),
+        protocol: Some(104),
+        ..Route::default()
+    };
+    let attributes = [
+        number(15, 1000),
+        attribute(1, &[10, 9, 1, 0]),
+        attribute(5, &[10, 9, 1, 0]),
+        number(4, 7),
+        attribute(7, &[10, 1, 0, 5]),
+        number(6, 5),
+        attribute(8, &[number(2, 1400), number(8, 1360)].concat()),
+    ];
+    let rest = attributes.concat();
+    let (mut new, mut delete) = (Vec::new(), Vec::new());
+    route.write_new(&mut new);
+    route.write_delete(&mut delete);
+    assert_eq!(new, [&[2, 24, 0, 0, 0, 104, 0, 1, 4, 0, 0, 0], &rest[..]].concat());
+    assert_eq!(delete, [&[2, 24, 0, 0, 0, 104, 255, 1, 4, 0, 0, 0], &rest[..]].concat());
+
+    // By a nexthop object it is not on the link, and a gateway of the other family is written in full.
+    let by_object = Route { dst: net("10.9.1.0/24"), nexthop: Some(9), ..Route::default() };
+    let mut bytes = Vec::new();
+    by_object.write_new(&mut bytes);
+    let rest = [number(15, 254), attribute(1, &[10, 9, 1, 0]), number(30, 9)].concat();
+    assert_eq!(bytes, [&[2, 24, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0], &rest[..]].concat());
+    let via = Route { gateway: ip("fd00::1"), ..Route::default() };
+    let mut bytes = Vec::new();
+    via.write_new(&mut bytes);
+    let octets = [&[10, 0, 0xfd][..], &[0; 14], &[1]].concat();
+    let rest = [number(15, 254), attribute(18, &octets)].concat();
+    assert_eq!(bytes, [&[2, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0], &rest[..]].concat());
+
+    let mut question = [0; 64];
+    let only = RoutesOf { protocol: Some(104), oif: Some(7), table: None };
+    let message = only.question(false);
+    let length = netlink_packet_core::NetlinkSerializable::buffer_len(&message);
+    netlink_packet_core::NetlinkSerializable::serialize(&message, &mut question[..length]);
+    let want = [&[10, 0, 0, 0, 0, 104, 0, 0, 0, 0, 0, 0], &number(4, 7)[..]].concat();
+    assert_eq!(question[..length], want);
+}
+
+#[test]
+fn routes_of_a_protocol_and_of_a_link() {
+    let (ns, mut netlink, index) = namespace(&["10.1.0.5/24", "fd00::5/64"]);
+    let b = ns.link("b").index;
+    let make = |dst, oif, protocol, table| Route {
+        dst: net(dst),
+        oif: Some(oif),
+        protocol: Some(protocol),
+        table,
+        ..Route::default()
+    };
+    for route in [
+        make("10.9.1.0/24", index, 104, None),
+        make("10.9.2.0/24", index, 105, None),
+        make("10.9.3.0/24", b, 104, Some(1000)),
+        make("fd00:9::/64", index, 104, None),
+    ] {
+        netlink.add_route(&route).unwrap();
+    }
+    let mut found = |protocol, oif, table| {
+        let routes = netlink.routes_of(RoutesOf { protocol, oif, table }).unwrap();
+        let mut found: Vec<_> = routes.iter().map(|route| route.dst.to_string()).collect();
+        found.retain(|dst| dst.contains('9'));
+        found.sort_unstable();
+        found
+    };
+    assert_eq!(found(Some(104), None, None), ["10.9.1.0/24", "10.9.3.0/24", "fd00:9::/64"]);
+    assert_eq!(found(Some(104), Some(index), None), ["10.9.1.0/24", "fd00:9::/64"]);
+    assert_eq!(found(None, Some(index), Some(254)), ["10.9.1.0/24", "10.9.2.0/24", "fd00:9::/64"]);
+    assert_eq!(found(None, None, Some(1000)), ["10.9.3.0/24"]);
+    assert_eq!(found(None, None, None).len(), 4);
+    // Neither such a protocol, nor such a link, nor such a table.
+    assert_eq!(found(Some(106), None, None), [""; 0]);
+    assert_eq!(found(None, Some(4711), None), [""; 0]);
+    assert_eq!(found(None, None, Some(4711)), [""; 0]);
+}
+
+#[test]
+fn the_whole_route_to_an_address() {
+    let (one, other) = (TestNetns::new("routeto"), TestNetns::new("routeto"));
+    veth_pair(
+        End(&one, "left", &["10.9.0.1/24", "10.9.0.11/24", "fd00::1/64"]),
+        End(&other, "right", &["10.9.0.2/24", "fd00::2/64"]),
+    );
+    let (left, lo) = (one.link("left").index, one.link("lo").index);
+    let mut netlink = one.netlink();
+    for (dst, gateway, source) in
+        [("192.0.2.0/24", "10.9.0.2", ip("10.9.0.11")), ("2001:db8::/32", "fd00::2", None)]
+    {
+        let (dst, gateway) = (net(dst), ip(gateway));
+        let mtu = Some(1300);
+        netlink.add_route(&Route { dst, gateway, source, mtu, ..Route::default() }).unwrap();
+    }
+    one.cmd(&["ip", "route", "add", "blackhole", "198.51.100.0/24"]);
+    one.cmd(&["ip", "-6", "route", "add", "unreachable", "2001:dba::/32"]);
+    let mut to = |destination: &str| netlink.route_to(destination.parse().unwrap()).unwrap();
+    let table = [
+        ("10.9.0.2", left, None, "10.9.0.1", None),
+        ("192.0.2.7", left, ip("10.9.0.2"), "10.9.0.11", Some(1300)),
+        ("fd00::2", left, None, "fd00::1", None),
+        ("2001:db8::7", left, ip("fd00::2"), "fd00::1", Some(1300)),
+    ];
+    for (destination, oif, gateway, source, mtu) in table {
+        let route = to(destination).unwrap();
+        assert_eq!(
+            (route.oif, route.gateway, route.mtu),
+            (Some(oif), gateway, mtu),
+            "{destination}"
+        );
+        assert_eq!((route.source, route.kind), (ip(source), RouteKind::Unicast), "{destination}");
+        assert_eq!(route.dst, destination.parse::<IpAddr>().unwrap().into());
+    }
+    for own in ["10.9.0.1", "fd00::1"] {
+        // IPv6 notes its own address a little after the link is up.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let mut route = to(own).unwrap();
+        while route.kind != RouteKind::Local && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            route = to(own).unwrap();
+        }
+        assert_eq!((route.kind, route.oif), (RouteKind::Local, Some(lo)), "{own}");
+    }
+    for nowhere in ["203.0.113.1", "2001:dbb::1", "198.51.100.1", "2001:dba::1"] {
+        assert_eq!(to(nowhere), None, "{nowhere}");
+    }
+}

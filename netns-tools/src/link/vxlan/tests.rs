@@ -115,10 +115,10 @@ fn packets_pass_over_both_families() {
 
 #[test]
 fn what_can_be_changed_in_place() {
-    let (one, _other) = underlay();
+    let (one, other) = underlay();
     let index = node(&one, 1, "192.0.2.1", (2, "192.0.2.2"));
     let mut net = one.netlink();
-    veth_pair(End(&one, "eth1", &[]), End(&_other, "eth1", &[]));
+    veth_pair(End(&one, "eth1", &[]), End(&other, "eth1", &[]));
     let eth1 = one.link("eth1").index;
     let changes =
         Changes { local: Some(ip("192.0.2.11")), underlay: Some(eth1), learning: Some(true) };
