@@ -7,12 +7,14 @@
 //! | --- | --- |
 //! | plain | route over a gateway (onlink), neighbour, forwarding entry |
 //! | plain, fdb first | the same, kind by kind, routes last |
-//! | spread | plain, each route with a metric of its own, so that next hops do not share one chain of the kernel's hash table |
+//! | 256 metrics | plain, with `route::spread_metric` for each route, so that next hops do not share one chain of the kernel's hash table |
+//! | spread | plain, with a metric for each route |
 //! | objects | a nexthop object more, which the route names |
 //! | IPv6 | plain, of the other family |
 //!
-//! `floor` is the time of plain messages that were put together before, sent 512 at a time over a bare socket: the least that a batch
-//! of the same messages can take.
+//! The floors are the times of messages like those of "plain" and of "spread" that another library (netlink-packet-route) put together
+//! before, sent 512 at a time over a bare socket: about the least that a batch of them can take. "unfiltered" is the time to list every
+//! route of the namespace, of which "list" is told only our own. "device" is the time to delete the device, with all that is on it.
 //!
 //! ```text
 //! cargo run --release -p netns-tools --example peers_compare [RUNS]
@@ -23,7 +25,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
+};
+use netlink_packet_route::neighbour::{
+    NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use netns_tools::link::new::NewLink;
+use netns_tools::route::spread_metric;
 use netns_tools::testing::TestNetns;
 use netns_tools::{
     Change, FdbEntry, MacAddr, Netlink, Nexthop, Object, PermanentNeighbour, Route, RoutesOf, Vxlan,
@@ -37,14 +52,16 @@ const PROTOCOL: u8 = 104;
 enum Layout {
     Plain,
     FdbFirst,
+    Metrics,
     Spread,
     Objects,
     V6,
 }
 
-const LAYOUTS: [(Layout, &str); 5] = [
+const LAYOUTS: [(Layout, &str); 6] = [
     (Layout::Plain, "plain"),
     (Layout::FdbFirst, "plain, fdb first"),
+    (Layout::Metrics, "256 metrics"),
     (Layout::Spread, "spread"),
     (Layout::Objects, "objects"),
     (Layout::V6, "IPv6"),
@@ -90,9 +107,11 @@ impl Peer {
             route.oif = Some(self.link);
             route.onlink = true;
         }
-        if layout == Layout::Spread {
-            route.priority = Some(self.number + 1);
-        }
+        route.priority = match layout {
+            Layout::Spread => Some(self.number + 1),
+            Layout::Metrics => spread_metric(route.dst),
+            _ => None,
+        };
         Object::Route(route)
     }
 
@@ -143,7 +162,10 @@ struct Times {
     make: Vec<Duration>,
     change: Vec<Duration>,
     list: Vec<Duration>,
+    unfiltered: Vec<Duration>,
     delete: Vec<Duration>,
+    device: Vec<Duration>,
+    floor: Vec<Duration>,
     kib: Vec<i64>,
 }
 
@@ -195,8 +217,102 @@ fn measure(layout: Layout, count: u32, times: &mut Times) -> Outcome<()> {
     if seen.0 < count as usize || seen.2 != count as usize {
         return Err(format!("{seen:?} instead of {count}").into());
     }
-    times.delete.push(all(&mut net, objects.into_iter().rev().map(Change::delete))?);
+    let start = Instant::now();
+    let every = net.routes()?.len();
+    times.unfiltered.push(start.elapsed());
+    if every <= count as usize {
+        return Err(format!("{every} routes").into());
+    }
+    let deletions = objects.iter().rev().cloned().map(Change::delete);
+    times.delete.push(all(&mut net, deletions)?);
+
+    all(&mut net, objects.into_iter().map(Change::replace))?;
+    let start = Instant::now();
+    net.delete_link(link)?;
+    times.device.push(start.elapsed());
+    if matches!(layout, Layout::Plain | Layout::Spread) {
+        times.floor.push(floor(layout == Layout::Spread, count)?);
+    }
     Ok(())
+}
+
+/// The same entries, put together by another library before the clock starts, over a bare socket.
+fn floor(spread: bool, count: u32) -> Outcome<Duration> {
+    let ns = TestNetns::new("floor");
+    let (_net, link) = device(&ns)?;
+    let messages: Vec<_> =
+        (0..count).flat_map(|number| floor_messages(&Peer { link, number }, spread)).collect();
+    let datagrams: Vec<Vec<u8>> = messages.chunks(512).map(datagram).collect();
+    ns.run(|| {
+        let socket = Socket::new(NETLINK_ROUTE)?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        let start = Instant::now();
+        for datagram in &datagrams {
+            socket.send(datagram, 0)?;
+            let mut answer = Vec::with_capacity(4096);
+            socket.recv(&mut answer, 0)?;
+            if answer.get(16..20) != Some(&[0; 4]) {
+                return Err("the bare socket's batch was refused".into());
+            }
+        }
+        Ok(start.elapsed())
+    })
+}
+
+/// Messages one behind the other, of which only the last asks for an acknowledgement.
+fn datagram(messages: &[RouteNetlinkMessage]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (at, message) in messages.iter().enumerate() {
+        let ack = if at + 1 == messages.len() { NLM_F_ACK } else { 0 };
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE | ack;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message.clone()));
+        message.finalize();
+        let start = bytes.len();
+        bytes.resize(start + message.buffer_len().next_multiple_of(4), 0);
+        message.serialize(&mut bytes[start..]);
+    }
+    bytes
+}
+
+fn floor_messages(peer: &Peer, spread: bool) -> [RouteNetlinkMessage; 3] {
+    let [high, low] = peer.bytes();
+    let gateway = Ipv4Addr::new(10, high, low, 0);
+    let mac = peer.mac(0).0.to_vec();
+    let mut route = RouteMessage::default();
+    route.header = RouteHeader {
+        address_family: AddressFamily::Inet,
+        destination_prefix_length: 24,
+        table: 254,
+        protocol: RouteProtocol::from(PROTOCOL),
+        scope: RouteScope::Universe,
+        kind: RouteType::Unicast,
+        flags: RouteFlags::Onlink,
+        ..RouteHeader::default()
+    };
+    route.attributes = vec![
+        RouteAttribute::Destination(gateway.into()),
+        RouteAttribute::Gateway(gateway.into()),
+        RouteAttribute::Oif(peer.link),
+    ];
+    route.attributes.extend(spread.then_some(RouteAttribute::Priority(peer.number + 1)));
+    let entry = |family, flags, destination: Ipv4Addr| {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family;
+        message.header.ifindex = peer.link;
+        message.header.state = NeighbourState::Permanent;
+        message.header.flags = flags;
+        message.attributes = vec![
+            NeighbourAttribute::Destination(destination.into()),
+            NeighbourAttribute::LinkLayerAddress(mac.clone()),
+        ];
+        RouteNetlinkMessage::NewNeighbour(message)
+    };
+    [
+        RouteNetlinkMessage::NewRoute(route),
+        entry(AddressFamily::Inet, NeighbourFlags::empty(), gateway),
+        entry(AddressFamily::Bridge, NeighbourFlags::Own, Ipv4Addr::new(172, 16, high, low)),
+    ]
 }
 
 /// Kernel memory for small objects, in KiB.
@@ -207,6 +323,14 @@ fn slab() -> i64 {
     number.unwrap_or_default()
 }
 
+/// The median, as a column.
+fn milliseconds(list: &mut [Duration]) -> String {
+    if list.is_empty() {
+        return format!("{:>11}", "");
+    }
+    format!("{:>11.2}", median(list).as_secs_f64() * 1e3)
+}
+
 fn median<T: Ord + Copy>(values: &mut [T]) -> T {
     values.sort_unstable();
     values[values.len() / 2]
@@ -215,10 +339,10 @@ fn median<T: Ord + Copy>(values: &mut [T]) -> T {
 fn main() -> Outcome<()> {
     let runs: u32 = std::env::args().nth(1).map_or(Ok(5), |runs| runs.parse())?;
     println!("medians of {runs}: milliseconds; bytes of kernel memory for each node");
-    println!(
-        "{:<20}{:>7}{:>9}{:>9}{:>9}{:>9}{:>9}",
-        "", "nodes", "make", "one", "list", "delete", "memory"
-    );
+    let heads =
+        ["nodes", "make", "floor", "one", "list", "unfiltered", "delete", "device", "memory"];
+    let line = heads.map(|head| format!("{head:>11}")).concat();
+    println!("{:<18}{line}", "");
     for count in [1000, 5000, 10_000] {
         let mut table: Vec<_> =
             LAYOUTS.map(|(layout, name)| (layout, name, Times::default())).into();
@@ -229,14 +353,19 @@ fn main() -> Outcome<()> {
             }
         }
         for (_, name, times) in &mut table {
-            let ms = |list: &mut Vec<Duration>| median(list).as_secs_f64() * 1e3;
+            let [make, floor, one, list, unfiltered, delete, device] = [
+                &mut times.make,
+                &mut times.floor,
+                &mut times.change,
+                &mut times.list,
+                &mut times.unfiltered,
+                &mut times.delete,
+                &mut times.device,
+            ]
+            .map(|list| milliseconds(list));
+            let memory = median(&mut times.kib) * 1024 / i64::from(count);
             println!(
-                "{name:<20}{count:>7}{:>9.1}{:>9.2}{:>9.1}{:>9.1}{:>9}",
-                ms(&mut times.make),
-                ms(&mut times.change),
-                ms(&mut times.list),
-                ms(&mut times.delete),
-                median(&mut times.kib) * 1024 / i64::from(count),
+                "{name:<18}{count:>11}{make}{floor}{one}{list}{unfiltered}{delete}{device}{memory:>11}"
             );
         }
     }

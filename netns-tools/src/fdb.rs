@@ -16,15 +16,17 @@ use crate::netlink::{Netlink, Result, body};
 
 /// `sizeof(struct ndmsg)`.
 const HEADER_LEN: usize = 12;
-/// `NDA_PORT`, `NDA_VNI` (`linux/neighbour.h`).
+/// `NDA_PORT`, `NDA_VNI`, `NDA_IFINDEX` (`linux/neighbour.h`).
 const NDA_PORT: u16 = 6;
 const NDA_VNI: u16 = 7;
+const NDA_IFINDEX: u16 = 8;
 /// `NTF_SELF`: of the device itself, not of the bridge that it may be a port of.
 const NTF_SELF: u8 = 2;
 /// `AF_BRIDGE`.
 const AF_BRIDGE: u8 = 7;
 
-/// A forwarding entry. A device may have several for one Ethernet address, which differ by where they lead.
+/// A forwarding entry. For the all-zero address and for groups a device may have several, which differ by where they lead; for other
+/// addresses one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FdbEntry {
     /// The VXLAN device, by index.
@@ -37,6 +39,8 @@ pub struct FdbEntry {
     pub port: Option<u16>,
     /// With this network identifier; `None`: the device's own.
     pub vni: Option<u32>,
+    /// By this link of the underlay, by index; `None`: the device's own, or as the routes say.
+    pub via: Option<u32>,
     /// Somebody set it; it never grows old. Entries are always made so.
     pub permanent: bool,
 }
@@ -44,7 +48,7 @@ pub struct FdbEntry {
 impl FdbEntry {
     /// A permanent entry with the device's own port and identifier.
     pub fn new(link: u32, mac: MacAddr, remote: IpAddr) -> Self {
-        Self { link, mac, remote: Some(remote), port: None, vni: None, permanent: true }
+        Self { link, mac, remote: Some(remote), port: None, vni: None, via: None, permanent: true }
     }
 
     /// Appends `struct ndmsg` and the attributes, for entries to be made and to be deleted.
@@ -58,6 +62,7 @@ impl FdbEntry {
             append(to, NDA_PORT, &port.to_be_bytes());
         }
         append_number(to, NDA_VNI, self.vni);
+        append_number(to, NDA_IFINDEX, self.via);
     }
 
     /// Reads what follows the netlink header; `None`: an entry of another sort.
@@ -77,6 +82,7 @@ impl FdbEntry {
                 NDA_DST => entry.remote = parse_ip(value).ok(),
                 NDA_PORT => entry.port = parse_u16_be(value).ok(),
                 NDA_VNI => entry.vni = parse_u32(value).ok(),
+                NDA_IFINDEX => entry.via = parse_u32(value).ok(),
                 _ => {}
             }
         }
@@ -104,13 +110,12 @@ impl Netlink {
         })
     }
 
-    /// Makes a forwarding entry. `EEXIST` when its Ethernet address has one to the same node.
+    /// Makes a forwarding entry. `EEXIST` when its Ethernet address has one, wherever it leads.
     pub fn add_fdb(&mut self, entry: &FdbEntry) -> Result<()> {
         self.new_fdb("add forwarding entry", entry, NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// Makes a forwarding entry, or lets the one of its Ethernet address lead to another node. (If there are several, the kernel
-    /// changes the first: delete them before.)
+    /// Makes a forwarding entry, or lets the one of its Ethernet address lead to another node.
     pub fn replace_fdb(&mut self, entry: &FdbEntry) -> Result<()> {
         self.new_fdb("replace forwarding entry", entry, NLM_F_CREATE | NLM_F_REPLACE)
     }
@@ -143,6 +148,7 @@ mod tests {
         let entry = FdbEntry {
             port: Some(4789),
             vni: Some(7),
+            via: Some(3),
             ..FdbEntry::new(5, MAC, "192.0.2.9".parse().unwrap())
         };
         let mut bytes = Vec::new();
@@ -156,6 +162,7 @@ mod tests {
             attribute(1, &[192, 0, 2, 9]),
             attribute(6, &[0x12, 0xb5]),
             attribute(7, &7_u32.to_ne_bytes()),
+            attribute(8, &3_u32.to_ne_bytes()),
         ];
         assert_eq!(bytes, want.concat());
         assert_eq!(FdbEntry::read(&bytes).unwrap(), Some(entry));

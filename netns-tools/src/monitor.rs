@@ -35,8 +35,8 @@ const AF_BRIDGE: u8 = 7;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "a set")]
 pub struct Kinds {
-    /// Links that come, go or change, set up and down included. Their routes and neighbours go with them **without** a
-    /// notification of each (IPv4 routes and all neighbours of a link that is set down).
+    /// Links that come, go or change, set up and down included. The IPv4 routes of a link that is set down go **without** a
+    /// notification of their own, so whoever watches routes watches links too.
     pub links: bool,
     /// Addresses of both families.
     pub addresses: bool,
@@ -114,9 +114,9 @@ impl Kinds {
 pub struct Filter {
     /// Changes that these sockets ask for ([`crate::Netlink::port_id`]): one's own.
     ///
-    /// Tried on kernel 6.18: this holds for routes, addresses, nexthops, links and neighbours that are made or changed. It does **not** for
-    /// neighbours that are deleted and for forwarding entries of VXLAN devices, whose notifications do not say who asked. Whoever
-    /// listens for those hears of its own changes once more: harmless for one that then looks and finds nothing to do.
+    /// Tried on kernel 6.18: this holds for routes, addresses, nexthops, and neighbours that are made or changed. It does **not** for
+    /// links, for neighbours that are deleted and for forwarding entries of VXLAN devices, whose notifications do not say who asked.
+    /// Whoever listens for those hears of its own changes once more: harmless for one that then looks and finds nothing to do.
     pub ignored_ports: Vec<u32>,
     /// Neighbours and forwarding entries of other links than these, by index; with `None` of none.
     pub neighbour_links: Option<Vec<u32>>,

@@ -9,6 +9,7 @@ use netlink_packet_route::link::{InfoData, InfoKind, InfoVxlan, LinkAttribute, L
 
 use super::new::NewLink;
 use super::{Link, about, flag};
+use crate::netlink::batch::{Change, Object};
 use crate::netlink::reply::attributes;
 use crate::netlink::{Netlink, NetlinkError, Result};
 
@@ -38,7 +39,7 @@ pub struct Vxlan {
     /// The link that it sends by, by index, whatever the routes say. `None`: as the routes say.
     ///
     /// With a link given the device also receives by that one only where `local` is a link-local address (IPv6), and its MTU is that
-    /// link's less the headers unless said otherwise.
+    /// link's less the headers unless said otherwise. The device goes when that link goes.
     pub underlay: Option<u32>,
     /// Whether it makes forwarding entries of what it receives. Where every peer is known in advance, this is off: anybody who can
     /// send to the port could otherwise redirect an address.
@@ -110,8 +111,10 @@ impl Details {
 /// What can be changed of a VXLAN device while it is in use; `None`: as it is.
 ///
 /// Tried on kernel 6.18: the local address (of the same family), the underlay link and learning. The kernel refuses another
-/// identifier, port and family, and to take away the underlay link; for those the device has to be made anew.
-/// Packets come from the new address at once, those to nodes that were sent to before included.
+/// identifier, port and family; for those the device has to be made anew.
+/// Packets come from the new address at once, those to nodes that were sent to before included: each forwarding entry remembers the way
+/// to its node. Over IPv4 the kernel makes it forget when the device changes; over IPv6 it does not, so [`Netlink::change_vxlan`]
+/// makes the permanent entries anew. Entries that were learned keep the old way until they grow old.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Changes {
     /// The address to send from.
@@ -133,7 +136,11 @@ impl Netlink {
     }
 
     /// Changes a VXLAN device in place; it keeps its forwarding entries, and routes that go by it. See [`Changes`] for what can be
-    /// changed, and for what the kernel does not do at once.
+    /// changed.
+    ///
+    /// Over IPv6 each permanent forwarding entry is deleted and made again, which takes some microseconds. After an error do the same
+    /// change again: it renews the entries whether or not anything else differs. Entries that were missing then are the caller's
+    /// to compare.
     pub fn change_vxlan(&mut self, index: u32, changes: &Changes) -> Result<()> {
         let mut data: Vec<_> = changes.local.map(local).into_iter().collect();
         data.extend(changes.underlay.map(InfoVxlan::Link));
@@ -143,7 +150,30 @@ impl Netlink {
             LinkInfo::Kind(InfoKind::Vxlan),
             LinkInfo::Data(InfoData::Vxlan(data)),
         ]));
-        self.alter(index, "change vxlan", RouteNetlinkMessage::NewLink(message))
+        self.alter(index, "change vxlan", RouteNetlinkMessage::NewLink(message))?;
+        if changes.local.is_none() && changes.underlay.is_none() {
+            return Ok(());
+        }
+        let own = self.link_by_index(index)?.and_then(|link| link.vxlan?.local);
+        if own.is_some_and(|local| local.is_ipv6()) { self.renew_fdb(index) } else { Ok(()) }
+    }
+
+    /// Makes the permanent forwarding entries of a device anew, so that they forget the way to their nodes. (To replace one by itself
+    /// changes nothing.)
+    fn renew_fdb(&mut self, index: u32) -> Result<()> {
+        let mut entries = self.fdb(index)?;
+        entries.retain(|entry| entry.permanent && entry.remote.is_some());
+        let changes = entries.into_iter().map(Object::Fdb).flat_map(|entry| {
+            // The all-zero address may have several nodes, so the others must stay.
+            [Change::delete(entry.clone()), Change::append(entry)]
+        });
+        let outcome = self.apply(changes)?;
+        // Gone meanwhile is as good; made meanwhile by somebody else is new.
+        let bad = |error: &NetlinkError| !error.is_not_found() && !error.is_exists();
+        match outcome.refused.into_iter().map(|refused| refused.error).find(bad) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
     /// Says of a link that could not be set up who has its port, if it is a VXLAN device.

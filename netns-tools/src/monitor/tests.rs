@@ -133,9 +133,27 @@ fn ones_own_changes_are_left_out() {
     net.add_address(link, "10.7.0.1/32".parse().unwrap()).unwrap();
     let told = monitor.drain().unwrap();
     assert!(!told.addresses, "{told:?}");
+    // Nor of a link.
+    net.set_mtu(link, 1300).unwrap();
+    assert!(monitor.drain().unwrap().links);
     monitor.set_filter(&Filter::default()).unwrap();
     apply(&mut net, Change::add(neighbour(link)));
     assert!(monitor.drain().unwrap().neighbours);
+}
+
+#[test]
+fn a_link_that_is_set_down_tells_only_of_itself_and_its_neighbours() {
+    let (ns, mut net, link) = namespace();
+    for object in [route(link, "10.8.0.0/24"), neighbour(link)] {
+        apply(&mut net, Change::add(object));
+    }
+    let mut monitor = Monitor::open_in(ns.ns(), ALL, &Filter::default()).unwrap();
+    quiet(&mut monitor);
+    net.set_down(link).unwrap();
+    let told = monitor.drain().unwrap();
+    assert!(!ns.cmd(&["ip", "route"]).contains("10.8.0.0"), "the route is gone");
+    assert!(net.neighbours(link).unwrap().is_empty());
+    assert_eq!(told, Kinds { links: true, neighbours: true, ..Kinds::NONE });
 }
 
 #[test]

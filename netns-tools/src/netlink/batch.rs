@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
+};
 
 use super::exchange::{Exchange, Failure, Received, Wire};
 use super::reply::{Refusal, refusals};
@@ -23,6 +25,9 @@ const ANSWERS: libc::c_int = 1 << 20;
 pub enum Verb {
     /// Made; refused with `EEXIST` where there is one.
     Add,
+    /// Made beside others: for forwarding entries of the all-zero address, which may lead to several nodes. Of another address the
+    /// kernel keeps the entry that there is, and says that all went well.
+    Append,
     /// Made, or changed where there is one.
     Replace,
     /// Deleted; refused where there is none ([`NetlinkError::is_not_found`]).
@@ -112,6 +117,11 @@ impl Change {
         Self { verb: Verb::Add, object }
     }
 
+    /// Makes an object beside others.
+    pub fn append(object: Object) -> Self {
+        Self { verb: Verb::Append, object }
+    }
+
     /// Makes an object, or changes it.
     pub fn replace(object: Object) -> Self {
         Self { verb: Verb::Replace, object }
@@ -125,6 +135,7 @@ impl Change {
     fn action(&self) -> Action {
         let verb = match self.verb {
             Verb::Add => "add",
+            Verb::Append => "append",
             Verb::Replace => "replace",
             Verb::Delete => "delete",
         };
@@ -137,6 +148,7 @@ impl Change {
         let (new, delete) = self.object.kinds();
         let (kind, own) = match self.verb {
             Verb::Add => (new, NLM_F_CREATE | NLM_F_EXCL),
+            Verb::Append => (new, NLM_F_CREATE | NLM_F_APPEND),
             Verb::Replace => (new, NLM_F_CREATE | NLM_F_REPLACE),
             Verb::Delete => (delete, 0),
         };

@@ -486,3 +486,21 @@ fn the_whole_route_to_an_address() {
         assert_eq!(to(nowhere), None, "{nowhere}");
     }
 }
+
+#[test]
+fn a_metric_by_the_number_of_the_subnet() {
+    let table = [
+        ("10.244.7.0/24", Some(8)),
+        ("10.244.7.9/24", Some(8)),
+        ("10.244.255.0/24", Some(256)),
+        ("10.245.0.0/24", Some(1)),
+        ("10.244.0.64/26", Some(2)),
+        ("10.3.0.0/16", Some(4)),
+        ("192.0.2.1/32", Some(2)),
+        ("0.0.0.0/0", Some(1)),
+        ("fd00::/64", None),
+    ];
+    for (destination, metric) in table {
+        assert_eq!(spread_metric(net(destination)), metric, "{destination}");
+    }
+}

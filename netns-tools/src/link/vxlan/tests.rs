@@ -1,6 +1,7 @@
 //! VXLAN devices: bytes, what the kernel makes of them, and packets through them.
 
 use std::net::UdpSocket;
+use std::time::{Duration, Instant};
 
 use super::super::new::tests::{bytes, expected, info};
 use super::*;
@@ -8,7 +9,7 @@ use crate::fdb::FdbEntry;
 use crate::mac::MacAddr;
 use crate::neighbour::PermanentNeighbour;
 use crate::netlink::reply::tests::attribute;
-use crate::route::Route;
+use crate::route::{Route, RouteKind};
 use crate::testing::{End, TestNetns, veth_pair};
 
 fn ip(text: &str) -> IpAddr {
@@ -81,7 +82,7 @@ fn node(ns: &TestNetns, number: u8, local: &str, peer: (u8, &str)) -> u32 {
 /// Whether a datagram gets from one node's overlay address to the other's.
 fn arrives(one: &TestNetns, other: &TestNetns) -> bool {
     let receiver = other.run(|| UdpSocket::bind("10.244.2.0:0").unwrap());
-    receiver.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+    receiver.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let to = receiver.local_addr().unwrap();
     one.run(|| UdpSocket::bind("10.244.1.0:0").unwrap().send_to(b"hello", to).unwrap());
     let mut buffer = [0; 16];
@@ -142,6 +143,12 @@ fn what_can_be_changed_in_place() {
     let other_kind = net.change_vxlan(eth1, &Changes::default());
     assert!(other_kind.is_err());
     assert_eq!(one.link("heddle.1").vxlan.unwrap(), details);
+    let gone = net.change_vxlan(4711, &Changes::default()).unwrap_err();
+    assert!(gone.to_string().starts_with("cannot change vxlan link 4711: "), "{gone}");
+
+    // It goes with its underlay link.
+    net.delete_link(eth1).unwrap();
+    assert_eq!(net.link("heddle.1").unwrap(), None);
 }
 
 /// The kernel keeps the way and the source address with each forwarding entry. A change of the device makes it forget them.
@@ -157,7 +164,7 @@ fn another_local_address_counts_at_once() {
         );
         let index = node(&one, 1, left, (2, right));
         let receiver = other.run(|| UdpSocket::bind((right, 8472)).unwrap());
-        receiver.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let from = |times| {
             one.run(|| {
                 let sender = UdpSocket::bind("10.244.1.0:0").unwrap();
@@ -167,10 +174,31 @@ fn another_local_address_counts_at_once() {
             let from = (0..times).map(|_| receiver.recv_from(&mut [0; 100]).unwrap().1.ip());
             from.collect::<std::collections::BTreeSet<_>>()
         };
+        // Two nodes get what is for everybody; both must stay.
+        for last in ["9", "10"] {
+            let remote = ip(&format!("{}{last}", right.strip_suffix('2').unwrap()));
+            let all = FdbEntry::new(index, MacAddr([0; 6]), remote);
+            let appended = one.netlink().apply([Change::append(Object::Fdb(all))]).unwrap();
+            assert_eq!(appended.made, 1);
+        }
+        let entries = || {
+            let mut entries = one.netlink().fdb(index).unwrap();
+            entries.sort_by_key(|entry| (entry.mac.0, entry.remote));
+            entries
+        };
+        let before = entries();
+        assert_eq!(before.len(), 3);
+        // The kernel notes IPv6 addresses late, and forgets all ways then: what follows would prove nothing.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let kind = || one.netlink().route_to(ip(second)).unwrap().map(|route| route.kind);
+        while kind() != Some(RouteKind::Local) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         assert_eq!(from(20), [ip(left)].into());
         let changes = Changes { local: Some(ip(second)), ..Changes::default() };
         one.netlink().change_vxlan(index, &changes).unwrap();
         assert_eq!(from(20), [ip(second)].into());
+        assert_eq!(entries(), before);
     }
 }
 

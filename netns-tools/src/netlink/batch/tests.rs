@@ -35,6 +35,7 @@ fn every_message_begins_where_the_one_before_ends() {
     for (object, (new, delete)) in objects.into_iter().zip(kinds) {
         let table = [
             (Change::add(object.clone()), new, 0x601),
+            (Change::append(object.clone()), new, 0xc01),
             (Change::replace(object.clone()), new, 0x501),
             (Change::delete(object.clone()), delete, 1),
         ];
@@ -249,7 +250,12 @@ fn each_refusal_names_its_change_and_the_kernels_reason() {
         assert!(text.starts_with(start), "{text}");
     }
     assert!(ns.cmd(&["ip", "route"]).contains("10.0.7.0/24"));
-    // A link goes too.
+    // A link is not made this way, whether or not there is one.
+    let changes = [link, 4711].map(Object::Link);
+    let changes = changes.into_iter().flat_map(|o| [Change::add(o.clone()), Change::replace(o)]);
+    assert_eq!(sum(&net.apply(changes).unwrap()), (0, vec![0, 1, 2, 3], 0));
+    assert!(net.link_by_index(4711).unwrap().is_none());
+    // It goes too.
     let outcome = net.apply([Change::delete(Object::Link(link))]).unwrap();
     assert_eq!(sum(&outcome), (1, vec![], 0));
     assert_eq!(net.link("heddle.1").unwrap(), None);
