@@ -15,7 +15,7 @@ use crate::nexthop::{self, Nexthop};
 use crate::route::Route;
 
 /// So many changes go in one datagram, of about 60 bytes each. More make nothing faster, and the refusals of all of them must find
-/// room in [`ANSWERS`].
+/// room in the socket's queue.
 pub const DATAGRAM: usize = 512;
 /// Room for the answers, in bytes as the kernel counts them; it doubles the number. A refusal with a text takes up to 1.3 KiB.
 const ANSWERS: libc::c_int = 1 << 20;
