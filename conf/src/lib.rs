@@ -8,6 +8,7 @@ mod agent;
 mod error;
 mod key;
 mod layer;
+pub mod lease;
 
 pub use agent::{
     AgentConfig, CniConfig, ContainerdConfig, LogLevel, NetworkConfig, PathConfig, PodsConfig,
@@ -16,3 +17,4 @@ pub use agent::{
 pub use error::{ConfigError, Mistake};
 pub use key::{KEYS, Key, Kind};
 pub use layer::Layer;
+pub use lease::{Lease, LeaseError};
