@@ -1,5 +1,9 @@
 //! The validated configuration of the agent.
 
+mod overlay;
+
+pub use overlay::{ChecksumOffload, NodeSource, OverlayBackend, OverlayConfig};
+
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -29,6 +33,8 @@ pub struct AgentConfig {
     pub pods: PodsConfig,
     /// The service proxy.
     pub proxy: ProxyConfig,
+    /// Pods of different nodes.
+    pub overlay: OverlayConfig,
     /// Where `/healthz` answers.
     pub health_address: Option<SocketAddr>,
     /// How much to log.
@@ -324,6 +330,7 @@ impl AgentConfig {
         let termination_grace =
             reader.get("pods.termination_grace_seconds", |items| seconds(items.first()?));
         let proxy = reader.proxy();
+        let overlay = reader.overlay(network.as_ref());
         let health_address = reader.get("health.address", addresses);
         let log_level = reader.get("log.level", |items| items.first()?.parse().ok());
         Some(Self {
@@ -348,6 +355,7 @@ impl AgentConfig {
             network: network?,
             pods: PodsConfig { termination_grace: termination_grace? },
             proxy: proxy?,
+            overlay: overlay?,
             health_address: health_address?.first().copied(),
             log_level: log_level?,
         })

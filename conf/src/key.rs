@@ -27,6 +27,24 @@ pub enum Kind {
     Identifier,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     Level,
+    /// How packets travel to other nodes: `auto`, `vxlan`, `host-gw` or `none`.
+    Backend,
+    /// An absolute path, `in-cluster`, or `""` for none.
+    Kubeconfig,
+    /// The name of a link (`dev_valid_name` in net/core/dev.c), an address, or `""`.
+    Interface,
+    /// A VXLAN network identifier: 24 bits (RFC 7348), not 0.
+    Vni,
+    /// A UDP port.
+    Port,
+    /// A UDP port, or 0 for none.
+    PortOrNone,
+    /// Bytes, or 0.
+    Mtu,
+    /// Any number of addresses with prefixes, with commas between.
+    Ranges,
+    /// `auto`, `on` or `off`.
+    Switch,
 }
 
 impl Kind {
@@ -47,7 +65,29 @@ impl Kind {
             Self::DnsName => "a name of lower-case letters, digits, '-' and '.', at most 253",
             Self::Identifier => "a name of letters, digits, '-', '_' and '.', at most 76",
             Self::Level => "one of error, warn, info, debug, trace",
+            Self::Backend => "\"auto\", \"vxlan\", \"host-gw\" or \"none\"",
+            Self::Kubeconfig => {
+                "an absolute path, \"in-cluster\" for the service account of a pod, or \"\" for the Node manifests in paths.manifests"
+            }
+            Self::Interface => {
+                "the name of a link (at most 15 characters, no '/', ':' or space), an address of one, or \"\""
+            }
+            Self::Vni => "a whole number from 1 to 16777215",
+            Self::Port => "a port: a whole number from 1 to 65535",
+            Self::PortOrNone => "a port: a whole number from 1 to 65535, or 0 for none",
+            Self::Mtu => {
+                "a whole number of bytes from 576 to 65535, or 0 for what the underlay allows"
+            }
+            Self::Ranges => {
+                "networks such as \"10.0.0.0/8,fd00::/8\" with commas between, or \"\" for none"
+            }
+            Self::Switch => "\"auto\", \"on\" or \"off\"",
         }
+    }
+
+    /// Whether a file has it as a number.
+    pub(crate) const fn is_number(self) -> bool {
+        matches!(self, Self::Seconds | Self::Vni | Self::Port | Self::PortOrNone | Self::Mtu)
     }
 }
 
@@ -157,6 +197,86 @@ pub const KEYS: &[Key] = &[
         Kind::Flag,
         "false",
         "end if one of these two ports is taken, instead of trying it again every 5 s",
+    ),
+    key(
+        "overlay.enabled",
+        Kind::Flag,
+        "false",
+        "whether `run` connects pods of different nodes; `heddle-agent overlay` does it whatever this says",
+    ),
+    key(
+        "overlay.backend",
+        Kind::Backend,
+        "auto",
+        "how packets travel to other nodes: vxlan, host-gw (plain routes), auto (plain routes on one link, VXLAN elsewhere), none",
+    ),
+    key(
+        "overlay.kubeconfig",
+        Kind::Kubeconfig,
+        "",
+        "where Nodes come from: a kubeconfig, \"in-cluster\" for a pod's service account, \"\" for Node manifests in paths.manifests",
+    ),
+    key(
+        "overlay.interface",
+        Kind::Interface,
+        "",
+        "link to other nodes, by name or address (default: the one with this Node's InternalIP, else that of the default route)",
+    ),
+    key("overlay.vni", Kind::Vni, "1", "VXLAN network identifier; the same on all nodes"),
+    key("overlay.port", Kind::Port, "8472", "UDP port of VXLAN; the same on all nodes"),
+    key(
+        "overlay.mtu",
+        Kind::Mtu,
+        "0",
+        "MTU of pods, in bytes; 0: the underlay's, less what VXLAN takes",
+    ),
+    key(
+        "overlay.masquerade",
+        Kind::Flag,
+        "true",
+        "whether pods speak to the world outside by this node's address",
+    ),
+    key(
+        "overlay.no_masquerade",
+        Kind::Ranges,
+        "",
+        "ranges to which pods speak by their own addresses, besides those of pods",
+    ),
+    key(
+        "overlay.flannel",
+        Kind::Flag,
+        "false",
+        "whether nodes that run flannel are peers: its annotations are read and written",
+    ),
+    key(
+        "overlay.lease",
+        Kind::Path,
+        "/run/heddle/subnet.env",
+        "file that tells the CNI plugin this node's pod ranges and MTU",
+    ),
+    key(
+        "overlay.probe_port",
+        Kind::PortOrNone,
+        "8473",
+        "UDP port at which nodes probe each other through the tunnel; 0: they do not",
+    ),
+    key(
+        "overlay.checksum_offload",
+        Kind::Switch,
+        "auto",
+        "whether the VXLAN device leaves checksums to the hardware: on, off, auto (off where it is found broken)",
+    ),
+    key(
+        "overlay.socket",
+        Kind::Path,
+        "/run/heddle/overlay.sock",
+        "socket of `heddle-agent overlay` for `status --socket`",
+    ),
+    key(
+        "overlay.metrics_bind_address",
+        Kind::Address,
+        "127.0.0.1:10247",
+        "where /metrics and /healthz of the overlay answer",
     ),
     key("health.address", Kind::Address, "127.0.0.1:10248", "where /healthz answers"),
     key("log.level", Kind::Level, "info", "how much the agent logs"),

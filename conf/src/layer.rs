@@ -113,7 +113,7 @@ fn items(value: &DeValue<'_>, kind: Kind) -> Option<Vec<String>> {
     match kind {
         Kind::Paths => value.as_array()?.iter().map(|item| text(item.get_ref())).collect(),
         Kind::Flag => value.as_bool().map(|flag| vec![flag.to_string()]),
-        Kind::Seconds => value.as_integer().map(|number| vec![number.to_string()]),
+        kind if kind.is_number() => value.as_integer().map(|number| vec![number.to_string()]),
         _ => text(value).map(|text| vec![text]),
     }
 }

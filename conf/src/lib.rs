@@ -11,8 +11,8 @@ mod layer;
 pub mod lease;
 
 pub use agent::{
-    AgentConfig, CniConfig, ContainerdConfig, LogLevel, NetworkConfig, PathConfig, PodsConfig,
-    ProxyConfig, ProxyMode,
+    AgentConfig, ChecksumOffload, CniConfig, ContainerdConfig, LogLevel, NetworkConfig, NodeSource,
+    OverlayBackend, OverlayConfig, PathConfig, PodsConfig, ProxyConfig, ProxyMode,
 };
 pub use error::{ConfigError, Mistake};
 pub use key::{KEYS, Key, Kind};
