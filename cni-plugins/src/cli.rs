@@ -1,4 +1,4 @@
-//! The command line of `heddle-cni`, for people: `list`, `install`, `uninstall`.
+//! The command line of `heddle-cni`, for people: `list`, `install`, `uninstall`, `overlay`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use netns_tools::Tap;
 
 use crate::dhcp::daemon;
 use crate::install::{self, InstallError, LinkKind, Report};
+use crate::overlay;
 use crate::suite::{PLUGINS, find};
 use crate::tap::labelled;
 
@@ -56,6 +57,11 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
         bin_dir: PathBuf,
     },
+    /// Look after the pods of the plugin `overlay`
+    Overlay {
+        #[command(subcommand)]
+        command: overlay::cli::Command,
+    },
     /// Get leases for the dhcp plugin and look after them
     DhcpDaemon(daemon::Flags),
 }
@@ -67,6 +73,7 @@ const FAILURE: u8 = 1;
 pub fn run(args: impl Iterator<Item = OsString>) -> u8 {
     let done = match Cli::parse_from(spelled(args)).command {
         Command::DhcpDaemon(flags) => return serve_leases(&flags),
+        Command::Overlay { command } => return told(overlay::cli::run(&command)),
         Command::List => {
             list();
             Ok(())
@@ -118,6 +125,13 @@ fn serve_leases(flags: &daemon::Flags) -> u8 {
             FAILURE
         }
     }
+}
+
+/// A failure of a command for people.
+fn told(done: Result<(), String>) -> u8 {
+    let Err(error) = done else { return SUCCESS };
+    eprintln!("heddle-cni: {error}");
+    FAILURE
 }
 
 fn report(done: Result<(), String>) -> u8 {

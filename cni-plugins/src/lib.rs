@@ -29,6 +29,7 @@ pub mod loopback;
 pub mod macvlan;
 pub mod masquerade;
 mod nft;
+pub mod overlay;
 pub mod portmap;
 pub mod program;
 pub mod ptp;

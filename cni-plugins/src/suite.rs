@@ -12,6 +12,7 @@ use crate::host_local::HostLocal;
 use crate::ipvlan::Ipvlan;
 use crate::loopback::Loopback;
 use crate::macvlan::Macvlan;
+use crate::overlay::Overlay;
 use crate::portmap::Portmap;
 use crate::ptp::Ptp;
 use crate::sbr::Sbr;
@@ -26,6 +27,7 @@ use crate::vrf::Vrf;
 pub static PLUGINS: &[&dyn Plugin] = &[
     &Bridge,
     &Ptp,
+    &Overlay,
     &Macvlan,
     &Ipvlan,
     &Vlan,

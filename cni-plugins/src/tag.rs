@@ -41,7 +41,7 @@ fn of_network(network: &str) -> String {
 }
 
 /// `#` is in no name of the protocol, so a digest is no other name.
-fn word(name: &str) -> String {
+pub(crate) fn word(name: &str) -> String {
     if name.len() <= LONGEST {
         return name.to_owned();
     }
@@ -75,13 +75,18 @@ pub fn is_garbage(call: &Call<'_>, link: &Link) -> bool {
     link.alias.as_deref().is_some_and(is_stale)
 }
 
+/// Whether an alias is the text of an attachment of a network.
+pub fn is_of_network(alias: &str, network: &str) -> bool {
+    alias.starts_with(&of_network(network))
+}
+
 /// Whether an alias is such a text, whosoever.
 pub fn is_tag(alias: &str) -> bool {
     alias.strip_prefix(MARK).is_some_and(|rest| rest.split(':').count() == 3)
 }
 
 fn is_stale(tag: &str, network: &str, valid: &[ValidAttachment]) -> bool {
-    tag.starts_with(&of_network(network))
+    is_of_network(tag, network)
         && !valid.iter().any(|one| tag == of(network, &one.container_id, &one.ifname))
 }
 

@@ -3,17 +3,34 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::answer;
 use crate::args::Command;
+use crate::config::{PluginConf, Previous};
 use crate::error::{Error, ErrorCode};
 use crate::exec::{self, ExecError};
 use crate::lookup::{find_plugin, is_own_program};
 use crate::plugin::Call;
 use crate::result::CniResult;
+use crate::version::Version;
 
 impl Call<'_> {
+    /// The same call with another configuration: for a plugin that writes its delegate's. Keys that the delegate needs of the
+    /// runtime (`runtimeConfig`, `prevResult`, …) are to be in it.
+    pub fn with_configuration(&self, raw: Map<String, Value>) -> Result<Call<'_>, Error> {
+        let previous = match self.command {
+            Command::Add | Command::Check => Previous::Needed,
+            _ => Previous::IfReadable,
+        };
+        let stdin = serde_json::to_vec(&raw).map_err(|error| {
+            Error::new(ErrorCode::Decode, "cannot write the delegate's configuration")
+                .with_details(error.to_string())
+        })?;
+        let conf = PluginConf::from_object(raw, Version::ALL, previous)?;
+        Ok(Call { conf, stdin, ..self.with_command(self.command) })
+    }
+
     /// ADD of another plugin.
     pub fn delegate_add(&self, plugin_type: &str) -> Result<CniResult, Error> {
         let document = self.delegate(plugin_type, Command::Add)?.ok_or_else(|| {

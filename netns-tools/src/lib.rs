@@ -18,6 +18,7 @@
 //! ```
 
 pub mod address;
+pub mod announce;
 pub mod cause;
 pub mod conntrack;
 pub mod fdb;

@@ -1,0 +1,136 @@
+//! ADD of `overlay`: what is remembered comes first, so that whatever the delegate leaves behind can be undone by its own DEL.
+
+use cni::plugin::Call;
+use cni::{CniResult, Error};
+use conf::lease::Lease;
+use netns_tools::cause::one_line;
+use netns_tools::{Netlink, announce};
+use serde_json::{Map, Value};
+
+use super::conf::{self as overlay, BRIDGE, Conf};
+use super::record::{Record, Records};
+use super::{flows, mtu, plan};
+use crate::interface::kernel_error;
+use crate::sandbox;
+use crate::step::step;
+use crate::undo::Undo;
+
+/// Adds the container to this node's part of the overlay.
+pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
+    let conf = Conf::parse(call)?;
+    let lease = overlay::lease(&conf.subnet_file)?;
+    let mut delegate = plan::delegate(&call.conf.raw, &conf, Some(&lease));
+    if conf.plugin == BRIDGE && !conf.delegate.contains_key("forceAddress") && is_idle(&delegate)? {
+        delegate.insert("forceAddress".into(), true.into());
+    }
+    let inner = call.with_configuration(delegate)?;
+    let mut undo = Undo::default();
+    let outcome = Add { call, conf: &conf, lease: &lease, inner: &inner }.run(&mut undo);
+    undo.settle(outcome)
+}
+
+/// One ADD under way.
+struct Add<'a> {
+    call: &'a Call<'a>,
+    conf: &'a Conf,
+    lease: &'a Lease,
+    /// The delegate's call.
+    inner: &'a Call<'a>,
+}
+
+impl<'a> Add<'a> {
+    fn run(&self, undo: &mut Undo<'a>) -> Result<CniResult, Error> {
+        let (call, inner, plugin) = (self.call, self.inner, &self.conf.plugin);
+        let result = self.remember(undo).and_then(|()| {
+            step("delegate", || {
+                let result = inner.delegate_add(plugin)?;
+                undo.push("what was delegated", move || inner.delegate_del(plugin));
+                Ok(result)
+            })
+        })?;
+        let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address.ip()).collect();
+        step("forget connections of who had the address before", || {
+            flows::forget(&addresses);
+            Ok(())
+        })?;
+        step("announce the addresses", || {
+            if self.conf.plugin == BRIDGE {
+                tell("the neighbours were not told of the addresses", self.announce(&addresses));
+            }
+            Ok(())
+        })?;
+        step("give the lease's MTU to the others", || {
+            self.others_follow();
+            Ok(())
+        })?;
+        // A result that this version cannot express is an error now, not after everything is done.
+        result.to_json(call.conf.cni_version)?;
+        Ok(result)
+    }
+
+    fn remember(&self, undo: &mut Undo<'a>) -> Result<(), Error> {
+        let call = self.call;
+        let records = Records::new(&self.conf.data_dir);
+        let mut delegate = self.inner.conf.raw.clone();
+        // that of DEL is another one
+        delegate.remove("prevResult");
+        let record = Record::new(call, self.conf.follows_mtu(), delegate);
+        step("remember what is delegated", || {
+            // an ADD of what is attached already fails, and must not forget it
+            let before = records.content(call);
+            records.write(&record)?;
+            undo.push("what is remembered", move || records.restore(call, before.as_deref()));
+            Ok(())
+        })
+    }
+
+    /// Neighbours on the bridge may know the addresses at another container's Ethernet address. (`arp_notify`, which `bridge` sets,
+    /// speaks before the bridge forwards, and there is nothing like it for addresses of IPv6 that are not tested.)
+    fn announce(&self, addresses: &[std::net::IpAddr]) -> Result<(), Error> {
+        let ns = sandbox::open(self.call)?;
+        let failed = |e| kernel_error("cannot look up the container's interface", &e);
+        let link = Netlink::open_in(&ns).and_then(|mut net| net.link(&self.call.ifname));
+        let Some((link, mac)) =
+            link.map_err(failed)?.and_then(|link| Some((link.index, link.mac?)))
+        else {
+            return Ok(());
+        };
+        announce::announce(&ns, link, mac, addresses)
+            .map_err(|e| Error::from_source(crate::code::KERNEL, &e))
+    }
+
+    /// The lease may have changed while we worked: whoever ends last looks at the newest one.
+    fn others_follow(&self) {
+        if !self.conf.follows_mtu() {
+            return;
+        }
+        let newest = Lease::read(&self.conf.subnet_file);
+        let mtu = newest.as_ref().unwrap_or(self.lease).mtu();
+        let records = Records::new(&self.conf.data_dir);
+        for outcome in mtu::follow(&records, &self.call.conf.name, mtu) {
+            eprintln!("{outcome}");
+        }
+    }
+}
+
+fn tell(what: &str, done: Result<(), Error>) {
+    if let Err(error) = done {
+        eprintln!("{what}: {}", one_line(&error));
+    }
+}
+
+/// Whether a bridge is there and nobody is on it: the node had another lease before, and the gateway's address of that one must
+/// not be in the way for ever.
+fn is_idle(delegate: &Map<String, Value>) -> Result<bool, Error> {
+    let name = delegate.get("bridge").and_then(Value::as_str).unwrap_or("cni0");
+    let failed = |e| kernel_error(&format!("cannot look at bridge {name:?}"), &e);
+    let mut net = Netlink::open().map_err(failed)?;
+    // a name that cannot be one is told by the delegate
+    let Ok(Some(bridge)) = net.link(name) else { return Ok(false) };
+    let addresses = net.addresses(Some(bridge.index)).map_err(failed)?;
+    if addresses.iter().all(|address| !address.net.is_ipv4()) {
+        return Ok(false);
+    }
+    let links = net.links().map_err(failed)?;
+    Ok(!links.iter().any(|link| link.master == Some(bridge.index)))
+}
