@@ -46,7 +46,7 @@ impl<'a> Add<'a> {
         let (call, conf) = (self.call, self.conf);
         let lease = lease::get(call, &conf.ipam, undo)?;
         let plan = Plan::new(&conf.ipam, lease)?;
-        let pair = step("make the veth pair", || self.connect(undo))?;
+        let pair = step("make the veth pair", || self.connect(&plan, undo))?;
         step("give the container its addresses and routes", || {
             self.configure_inside(&pair, &plan)
         })?;
@@ -62,13 +62,18 @@ impl<'a> Add<'a> {
         Ok(result)
     }
 
-    fn connect(&mut self, undo: &mut Undo<'a>) -> Result<Pair, Error> {
+    fn connect(&mut self, plan: &Plan, undo: &mut Undo<'a>) -> Result<Pair, Error> {
         let ifname = &self.call.ifname;
         let wanted = veth::Wanted { ns: self.ns, ifname, mtu: self.conf.mtu, mac: None };
         let pair = wanted.make(&mut self.host, &mut self.inside)?;
         let index = pair.host.index;
         undo.push("the veth pair", move || veth::remove(index));
         tag::put(&mut self.host, self.call, &pair.host)?;
+        if plan.ips.iter().any(|ip| ip.address.is_ipv6()) {
+            // As long as its link-local address is tentative, the host cannot ask who has the container's (`ndisc_send_ns` in
+            // net/ipv6/ndisc.c), and what others send there waits for a second or two. Fails only without IPv6.
+            let _ = sysctl::ensure(&format!("net/ipv6/conf/{}/accept_dad", pair.host.name), "0");
+        }
         veth::set_up(&mut self.host, &pair.host)?;
         Ok(pair)
     }
