@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use cni::plugin::Call;
 use cni::{CniResult, Error, Interface};
 use ipnetwork::IpNetwork;
-use netns_tools::{Link, NetNs, Netlink, sysctl};
+use netns_tools::cause::one_line;
+use netns_tools::{Link, NetNs, Netlink, announce, sysctl};
 
 use super::conf::Conf;
 use super::plan::{self, AddressChange, Layer3};
@@ -140,6 +141,10 @@ impl<'a> Add<'a> {
             })?;
         }
         step("forget who had the address before", || self.forget_neighbours(bridge, &plan))?;
+        step("tell the neighbours", || {
+            self.announce(pair, &plan);
+            Ok(())
+        })?;
         if let Some(backend) = self.conf.masquerade {
             let addresses: Vec<IpNetwork> = plan.ips.iter().map(|ip| ip.address).collect();
             let of = addresses.clone();
@@ -193,6 +198,17 @@ impl<'a> Add<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Other containers may know the address at the Ethernet address of who had it before. (`arp_notify` makes the kernel say so too
+    /// early, before the bridge's port forwards, and only of IPv4.) That it failed is no reason to refuse the container: the
+    /// others find out by themselves, later.
+    fn announce(&self, pair: &Pair, plan: &Layer3) {
+        let Some(mac) = pair.container.mac else { return };
+        let addresses: Vec<_> = plan.ips.iter().map(|ip| ip.address.ip()).collect();
+        if let Err(error) = announce::announce(self.ns, pair.container.index, mac, &addresses) {
+            eprintln!("the neighbours were not told of the addresses: {}", one_line(&error));
+        }
     }
 
     /// Gives the bridge, or the interface of its VLAN, the gateways' addresses, and turns on forwarding.

@@ -3,15 +3,13 @@
 use cni::plugin::Call;
 use cni::{CniResult, Error};
 use conf::lease::Lease;
-use netns_tools::cause::one_line;
-use netns_tools::{Netlink, announce};
+use netns_tools::Netlink;
 use serde_json::{Map, Value};
 
 use super::conf::{self as overlay, BRIDGE, Conf};
 use super::record::{Record, Records};
 use super::{flows, mtu, plan};
 use crate::interface::kernel_error;
-use crate::sandbox;
 use crate::step::step;
 use crate::undo::Undo;
 
@@ -53,12 +51,6 @@ impl<'a> Add<'a> {
             flows::forget(&addresses);
             Ok(())
         })?;
-        step("announce the addresses", || {
-            if self.conf.plugin == BRIDGE {
-                tell("the neighbours were not told of the addresses", self.announce(&addresses));
-            }
-            Ok(())
-        })?;
         step("give the lease's MTU to the others", || {
             self.others_follow();
             Ok(())
@@ -84,21 +76,6 @@ impl<'a> Add<'a> {
         })
     }
 
-    /// Neighbours on the bridge may know the addresses at another container's Ethernet address. (`arp_notify`, which `bridge` sets,
-    /// speaks before the bridge forwards, and there is nothing like it for addresses of IPv6 that are not tested.)
-    fn announce(&self, addresses: &[std::net::IpAddr]) -> Result<(), Error> {
-        let ns = sandbox::open(self.call)?;
-        let failed = |e| kernel_error("cannot look up the container's interface", &e);
-        let link = Netlink::open_in(&ns).and_then(|mut net| net.link(&self.call.ifname));
-        let Some((link, mac)) =
-            link.map_err(failed)?.and_then(|link| Some((link.index, link.mac?)))
-        else {
-            return Ok(());
-        };
-        announce::announce(&ns, link, mac, addresses)
-            .map_err(|e| Error::from_source(crate::code::KERNEL, &e))
-    }
-
     /// The lease may have changed while we worked: whoever ends last looks at the newest one.
     fn others_follow(&self) {
         if !self.conf.follows_mtu() {
@@ -110,12 +87,6 @@ impl<'a> Add<'a> {
         for outcome in mtu::follow(&records, &self.call.conf.name, mtu) {
             eprintln!("{outcome}");
         }
-    }
-}
-
-fn tell(what: &str, done: Result<(), Error>) {
-    if let Err(error) = done {
-        eprintln!("{what}: {}", one_line(&error));
     }
 }
 
