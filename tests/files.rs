@@ -77,14 +77,17 @@ fn the_units_are_valid() {
 
 #[test]
 fn the_network_list_is_what_the_plugins_take() {
-    let text = fs::read_to_string(project().join("conf/10-heddle.conflist")).expect("the list");
-    let list: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let known = run(Command::new(bin_dir().join("heddle-cni")).arg("list"));
-    let plugins = list["plugins"].as_array().expect("plugins");
-    assert!(plugins.iter().all(|plugin| plugin["type"].is_string()));
-    let types = plugins.iter().flat_map(|plugin| [&plugin["type"], &plugin["ipam"]["type"]]);
-    for name in types.filter_map(|name| name.as_str()) {
-        assert!(known.lines().any(|line| line.starts_with(name)), "{name} is not among: {known}");
+    for file in ["conf/10-heddle.conflist", "conf/20-heddle-overlay.conflist"] {
+        let text = fs::read_to_string(project().join(file)).expect("the list");
+        let list: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let plugins = list["plugins"].as_array().expect("plugins");
+        assert!(plugins.iter().all(|plugin| plugin["type"].is_string()));
+        let types = plugins.iter().flat_map(|plugin| [&plugin["type"], &plugin["ipam"]["type"]]);
+        for name in types.filter_map(|name| name.as_str()) {
+            let is_known = known.lines().any(|line| line.starts_with(name));
+            assert!(is_known, "{file}: {name} is not among: {known}");
+        }
     }
     assert!(Path::new(&project()).join("conf/systemd").exists());
 }

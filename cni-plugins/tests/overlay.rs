@@ -214,11 +214,7 @@ fn status_is_the_delegates_too() {
 /// flannel's file, as it is, and a lease of IPv6 alone.
 #[test]
 fn leases_of_other_kinds() {
-    let v6: String = LEASE
-        .lines()
-        .filter(|line| !line.contains("10.244"))
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let v6 = LEASE.lines().filter(|line| !line.contains("10.244")).collect::<Vec<_>>().join("\n");
     for (lease, expected) in [
         (LEASE.replace("HEDDLE_", "FLANNEL_"), vec!["10.244.1.2/24", "fd00:244:0:1::2/64"]),
         (v6, vec!["fd00:244:0:1::2/64"]),
@@ -795,4 +791,25 @@ fn nothing_is_left_of_a_life() {
         }
         assert!(start.elapsed() < PATIENCE, "{found:#?}");
     }
+}
+
+/// The list that is shipped, with the places of this test.
+#[test]
+fn the_shipped_list() {
+    let node = leased();
+    let file =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf/20-heddle-overlay.conflist");
+    let list: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let mut conf = list["plugins"][0].clone();
+    for key in ["name", "cniVersion"] {
+        conf[key] = list[key].clone();
+    }
+    conf["subnetFile"] = json!(lease_file(&node));
+    conf["dataDir"] = json!(data_dir(&node));
+    conf["ipam"]["dataDir"] = json!(node.data_dir());
+    let pod = node.pod("a");
+    let result = node.add("overlay", &pod, &conf);
+    assert!(check(&node, &pod, &conf, &result).ok);
+    node.del("overlay", &pod, &with_prev(&conf, &result));
+    assert_eq!((node.leases("heddle-overlay"), remembered(&node)), (vec![], vec![]));
 }

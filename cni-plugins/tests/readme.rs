@@ -18,9 +18,13 @@ const KINDS: [(&str, &str); 4] = [
     ("vrf", "this kernel has no VRF devices"),
 ];
 
+fn readme() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+}
+
 /// The lists of the README, in order.
 fn lists() -> Vec<Value> {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let text = readme();
     let fences = text.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let parsed = fences.map(|fence| {
         serde_json::from_str::<Value>(fence).unwrap_or_else(|error| panic!("{error}: {fence}"))
@@ -43,10 +47,24 @@ fn keep_here(list: &mut Value, folder: &Path) {
         if matches!(plugin["type"].as_str(), Some("tuning" | "firewall")) {
             plugin["dataDir"] = json!(folder.join("data"));
         }
+        if plugin["type"] == "overlay" {
+            let lease = folder.join("subnet.env");
+            fs::write(&lease, lease_of_the_readme()).unwrap();
+            plugin["subnetFile"] = json!(lease);
+            plugin["dataDir"] = json!(folder.join("overlay"));
+            plugin["ipam"]["dataDir"] = json!(folder.join("leases"));
+        }
         if plugin["ipam"]["type"] == "host-local" {
             plugin["ipam"]["dataDir"] = json!(folder.join("leases"));
         }
     }
+}
+
+/// The lease of the section about `overlay`, with its comments.
+fn lease_of_the_readme() -> String {
+    let fences = readme();
+    let lease = fences.split("```\n").find(|text| text.starts_with("HEDDLE_NETWORK="));
+    lease.expect("a lease").to_owned()
 }
 
 fn types(list: &Value) -> Vec<String> {

@@ -70,7 +70,7 @@ impl Conf {
         Self::parse(call).unwrap_or_else(|_| {
             let keys = &call.conf;
             let mut delegate: Map<_, _> = keys.get("delegate").ok().flatten().unwrap_or_default();
-            ["name", "ipam", "type"].iter().for_each(|key| drop(delegate.remove(*key)));
+            delegate.retain(|key, _| !["name", "ipam", "type"].contains(&key.as_str()));
             Self {
                 subnet_file: path(keys, "subnetFile", LEASE_FILE)
                     .unwrap_or_else(|_| LEASE_FILE.into()),

@@ -38,8 +38,12 @@ fn forget_family(family: Family, addresses: &[&IpAddr]) -> Result<(), NetlinkErr
         ends.iter().flatten().any(|end| addresses.contains(&&end.ip()))
     };
     let stale = conntrack.list_where(&Filter::new(family), is_of)?;
+    let mut outcome = Ok(());
     // each even if another fails
-    stale.iter().fold(Ok(()), |done, flow| done.and(conntrack.delete(flow).map(drop)))
+    for flow in &stale {
+        outcome = outcome.and(conntrack.delete(flow).map(drop));
+    }
+    outcome
 }
 
 /// The addresses of a call's attachment: those that ADD answered, or else those that its interface has.

@@ -187,7 +187,11 @@ impl Records {
 
     /// Forgets the attachments of a network that are not valid any more. What cannot be understood is nobody's: DEL does without.
     pub fn collect_garbage(&self, network: &str, valid: &[ValidAttachment]) -> Result<(), Error> {
-        self.stale_files(network, valid)?.iter().fold(Ok(()), |done, file| done.and(remove(file)))
+        let mut outcome = Ok(());
+        for file in self.stale_files(network, valid)? {
+            outcome = outcome.and(remove(&file));
+        }
+        outcome
     }
 
     fn stale_files(&self, network: &str, valid: &[ValidAttachment]) -> Result<Vec<PathBuf>, Error> {
