@@ -15,6 +15,7 @@
 //! - [`http`]: the wire: TLS, routes, negotiation, watches
 //! - [`controllers`]: what goes on without anybody asking: namespaces, accounts, garbage
 //! - [`server`]: all of it in one process
+//! - [`memory`]: what it holds of the machine's memory
 //! - [`command`]: what the program does when it is called
 
 pub mod admission;
@@ -25,6 +26,7 @@ pub mod auth;
 pub mod command;
 pub mod controllers;
 pub mod http;
+pub mod memory;
 pub mod meta;
 pub mod patch;
 pub mod pki;

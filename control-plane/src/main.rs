@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use heddle_server::command::Command;
+use heddle_server::memory;
 use tracing_subscriber::EnvFilter;
 
 /// A small Kubernetes API server: one process, one file, stock clients.
@@ -15,8 +16,13 @@ struct Arguments {
     command: Command,
 }
 
+fn main() -> ExitCode {
+    memory::economise();
+    run()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     let filter = EnvFilter::try_from_env("HEDDLE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match Arguments::parse().command.run().await {

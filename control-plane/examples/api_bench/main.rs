@@ -1,21 +1,25 @@
-//! How quick the server is, as clients see it: the real program on a file in a directory of its own, over HTTP/1.1 on a loopback port.
+//! How quick the server is, as clients see it: the real program with files in a directory of its own, on a loopback port.
 //!
-//! `api_bench SERVER [--dir D] [--seconds S] [--pods N] [--watchers W]` prints a Markdown table. The floor of creates is the least that
-//! any server could do on the same disk: bytes appended to a file by one writer, with `fdatasync` after each.
+//! `api_bench SERVER [OPTION...]` prints a Markdown table. It speaks HTTP/1.1 without TLS (`--insecure-loopback`), so that the server is
+//! measured and not the client's ciphers; the part `tls` speaks as clients do, with certificates, over HTTP/1.1 and HTTP/2. The floor of
+//! creates is the least that any server could do on the same disk: bytes appended to a file by one writer, with `fdatasync` after each.
+//! The part `etcd` has puts of etcd itself beside creates of a server on it. There is no kube-apiserver to be had here; etcd's own puts
+//! are what it could reach at best.
 
 mod client;
+mod creates;
+mod many;
 mod server;
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use serde_json::json;
 
-use client::Client;
-use server::Server;
+use client::Protocol;
+use server::{Server, Setup};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -39,16 +43,55 @@ struct Arguments {
     /// How many watch.
     #[arg(long, default_value_t = 200)]
     watchers: usize,
+    /// How many objects a large store has.
+    #[arg(long, default_value_t = 100_000)]
+    objects: usize,
+    /// What is measured.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::value_variants().to_vec())]
+    parts: Vec<Part>,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Start, idleness, creates, watches and tables of one server on a file.
+    Server,
+    /// Creates over TLS.
+    Tls,
+    /// Creates beside etcd.
+    Etcd,
+    /// A large store.
+    Many,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     let place = tempfile::tempdir_in(&arguments.dir)?;
+    let limit = Duration::from_secs(arguments.seconds);
+    let setup = Setup {
+        program: arguments.server.clone(),
+        place: place.path().to_owned(),
+        etcd: None,
+        tls: false,
+    };
     println!("| what | measured | target |\n|---|---|---|");
-    let server = start(&arguments, place.path()).await?;
+    for part in &arguments.parts {
+        match part {
+            Part::Server => one_server(&arguments, &setup).await?,
+            Part::Tls => creates::with_tls(&setup, limit).await?,
+            Part::Etcd => creates::beside_etcd(&setup, limit).await?,
+            Part::Many => many::objects(&setup, arguments.objects).await?,
+        }
+    }
+    Ok(())
+}
+
+async fn one_server(arguments: &Arguments, setup: &Setup) -> Result<(), Failure> {
+    let server = start(setup).await?;
     idle(&server, arguments.seconds).await?;
-    creates(&server, place.path(), arguments.seconds).await?;
+    let limit = Duration::from_secs(arguments.seconds);
+    creates::on_a_file(&server, &setup.place, limit).await?;
     watches(&server, arguments.watchers).await?;
     tables(&server, arguments.pods).await
 }
@@ -58,15 +101,15 @@ fn row(what: &str, measured: &str, target: &str) {
 }
 
 /// The first start makes certificates and roles; the median of five more is what counts.
-async fn start(arguments: &Arguments, place: &Path) -> Result<Server, Failure> {
+async fn start(setup: &Setup) -> Result<Server, Failure> {
     let begun = Instant::now();
-    let mut server = Server::run(&arguments.server, place).await?;
+    let mut server = Server::run(setup).await?;
     row("first start to readyz", &ms(begun.elapsed()), "");
     let mut times = Vec::new();
     for _ in 0..5 {
         drop(server);
         let begun = Instant::now();
-        server = Server::run(&arguments.server, place).await?;
+        server = Server::run(setup).await?;
         times.push(begun.elapsed());
     }
     row("start to readyz", &ms(share(&mut times, 50)), "< 500 ms");
@@ -83,52 +126,6 @@ async fn idle(server: &Server, seconds: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn creates(server: &Server, place: &Path, seconds: u64) -> Result<(), Failure> {
-    let limit = Duration::from_secs(seconds);
-    let (count, took) = floor(&place.join("floor"), limit)?;
-    row("append + fdatasync, 1 writer", &rate(count, took), "the floor");
-    for clients in [1, 8, 64] {
-        let begun = Instant::now();
-        let tasks: Vec<_> = (0..clients)
-            .map(|one| tokio::spawn(create(server.port, format!("c{clients}-{one}"), begun, limit)))
-            .collect();
-        let mut count = 0;
-        for task in tasks {
-            count += task.await??;
-        }
-        let target = if clients == 64 { "≥ 2000/s" } else { "" };
-        row(&format!("durable creates, clients: {clients}"), &rate(count, begun.elapsed()), target);
-    }
-    Ok(())
-}
-
-async fn create(
-    port: u16,
-    prefix: String,
-    begun: Instant,
-    limit: Duration,
-) -> Result<usize, Failure> {
-    let mut client = Client::connect(port).await?;
-    let mut count = 0;
-    while begun.elapsed() < limit {
-        let object = json!({"metadata": {"name": format!("{prefix}-{count}")}, "data": {"k": "x".repeat(512)}});
-        client.made(MAPS, &object).await?;
-        count += 1;
-    }
-    Ok(count)
-}
-
-fn floor(path: &Path, limit: Duration) -> Result<(usize, Duration), Failure> {
-    let mut file = std::fs::File::create(path)?;
-    let (begun, mut count) = (Instant::now(), 0);
-    while begun.elapsed() < limit {
-        file.write_all(&[b'x'; 1024])?;
-        file.sync_data()?;
-        count += 1;
-    }
-    Ok((count, begun.elapsed()))
-}
-
 /// From the moment at which a write begins until each watcher has its line.
 async fn watches(server: &Server, watchers: usize) -> Result<(), Failure> {
     const ROUNDS: usize = 50;
@@ -137,9 +134,9 @@ async fn watches(server: &Server, watchers: usize) -> Result<(), Failure> {
     let ready = Arc::new(tokio::sync::Barrier::new(watchers + 1));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..watchers {
-        let (told, ready, port) = (told.clone(), ready.clone(), server.port);
+        let (told, ready, door) = (told.clone(), ready.clone(), server.door.clone());
         tasks.spawn(async move {
-            let client = Client::connect(port).await?;
+            let client = door.connect(Protocol::Http1).await?;
             let path = format!("{MAPS}?watch=true&labelSelector=bench%3Dwatch&resourceVersion=");
             let mut lines = client.watch(&path).await?;
             ready.wait().await;
@@ -151,7 +148,7 @@ async fn watches(server: &Server, watchers: usize) -> Result<(), Failure> {
         });
     }
     ready.wait().await;
-    let mut client = Client::connect(server.port).await?;
+    let mut client = server.door.connect(Protocol::Http1).await?;
     let mut times = Vec::new();
     for round in 0..ROUNDS {
         let object =
@@ -171,7 +168,7 @@ async fn watches(server: &Server, watchers: usize) -> Result<(), Failure> {
 }
 
 async fn tables(server: &Server, pods: usize) -> Result<(), Failure> {
-    let mut client = Client::connect(server.port).await?;
+    let mut client = server.door.connect(Protocol::Http1).await?;
     for index in 0..pods {
         let pod = json!({
             "metadata": {"name": format!("pod-{index}"), "labels": {"app": "bench"}},
@@ -190,6 +187,9 @@ async fn tables(server: &Server, pods: usize) -> Result<(), Failure> {
     }
     row(&format!("{pods} pods as a Table"), &ms(share(&mut times, 50)), "< 300 ms");
     row("resident afterwards", &format!("{:.1} MB", server.resident_mb()?), "");
+    // longer than the server waits until it gives memory back
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    row("resident a moment later", &format!("{:.1} MB", server.resident_mb()?), "");
     Ok(())
 }
 
@@ -201,9 +201,4 @@ fn share(times: &mut [Duration], percent: usize) -> Duration {
 
 fn ms(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
-}
-
-fn rate(count: usize, took: Duration) -> String {
-    let count = u32::try_from(count).unwrap_or(u32::MAX);
-    format!("{:.0}/s", f64::from(count) / took.as_secs_f64())
 }

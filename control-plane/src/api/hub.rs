@@ -365,3 +365,55 @@ impl Changes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::configmap;
+    use crate::store::memory::MemoryStore;
+    use crate::store::{Condition, Operation, Write};
+
+    async fn write(store: &MemoryStore, kind: &Kind, name: &str, bytes: usize) -> Revision {
+        let value = format!(r#"{{"data":{{"k":"{}"}}}}"#, "x".repeat(bytes));
+        let key = kind.key("d", name);
+        let write = Write::Put(value.into());
+        let operation = Operation { key, condition: Condition::Absent, write };
+        match store.commit(vec![operation]).await.expect("it is written") {
+            crate::store::Outcome::Committed(revision) => revision,
+            refused @ crate::store::Outcome::Refused(..) => panic!("{refused:?}"),
+        }
+    }
+
+    async fn until_told(changes: &Changes, revision: Revision) {
+        while changes.feed.window().head < revision {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Bytes and numbers both move the window on; who keeps up sees everything, who does not is cut off and may come back.
+    #[tokio::test]
+    async fn who_falls_out_of_the_window_is_cut_off() {
+        for (count, bytes) in [(WINDOW_CHANGES + 1, 1), (10, WINDOW_BYTES / 9)] {
+            let store = Arc::new(MemoryStore::default());
+            let (hub, kind) = (Hub::new(store.clone()), configmap::kind());
+            let start = store.revision().await.expect("a revision");
+            let mut slow = hub.changes(&kind, start).await.expect("changes");
+            let mut quick = hub.changes(&kind, start).await.expect("changes");
+            let (mut told, mut last) = (0, start);
+            for index in 0..count {
+                last = write(&store, &kind, &format!("c{index}"), bytes).await;
+                told += quick.next().await.expect("who keeps up is told").len();
+            }
+            until_told(&slow, last).await;
+            assert_eq!(told, count);
+            assert!(matches!(slow.next().await, Err(End::CutOff)));
+            // it comes back with what it knew, and is served from the store until the window has the rest
+            let mut again = hub.changes(&kind, start).await.expect("changes");
+            let mut seen = 0;
+            while seen < count {
+                seen += again.next().await.expect("the history is there").len();
+            }
+            assert_eq!((seen, again.seen()), (count, last));
+        }
+    }
+}

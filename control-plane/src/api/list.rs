@@ -6,10 +6,13 @@ use super::options::{At, ListOptions};
 use super::status::Status;
 use super::token::Token;
 use super::{Api, Place, decode};
-use crate::store::{Range, Revision, StoreError};
+use crate::store::{Page, Range, Record, Revision, StoreError};
 
-/// How many records are read at a time when a selector drops some of them.
-const CHUNK: usize = 500;
+/// How many records are read first, when nobody knows how large they are.
+const FIRST: usize = 500;
+/// About how many bytes of records are read at a time, and how many records at most: a list is never in memory as a whole.
+const PART_BYTES: usize = 2 << 20;
+const PART: usize = 4000;
 
 /// What a list found.
 #[derive(Debug)]
@@ -24,45 +27,56 @@ pub struct Listed {
     pub remaining: Option<u64>,
 }
 
+/// What is known of a list when all of it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The revision: a watch from here misses nothing.
+    pub revision: u64,
+    /// Where it goes on; `None`: this is the end.
+    pub token: Option<String>,
+    /// How many more there are, when that is known.
+    pub remaining: Option<u64>,
+}
+
+/// A list that is read a part at a time, all of it at one revision.
+pub struct Parts<'a> {
+    api: &'a Api,
+    place: &'a Place,
+    options: &'a ListOptions,
+    prefix: String,
+    range: Range,
+    /// How many objects were given out.
+    given: usize,
+    /// How many records come after those that were read, where that is known.
+    left: Option<u64>,
+    end: Option<End>,
+}
+
 impl Api {
     /// The objects of a place.
     pub async fn list(&self, place: &Place, options: &ListOptions) -> Result<Listed, Status> {
-        let prefix = place.kind.prefix(if place.kind.namespaced { &place.namespace } else { "" });
-        let mut range = self.start(&prefix, place, options).await?;
+        let mut parts = self.parts(place, options).await?;
         let mut objects = Vec::new();
-        loop {
-            let page =
-                self.store.list(range.clone()).await.map_err(|error| read_error(error, options))?;
-            let last = page.records.last().map(|record| record.key.clone());
-            for (index, record) in page.records.iter().enumerate() {
-                let object = decode(&place.kind, record)?;
-                if !options.filter.matches(&place.kind, &object) {
-                    continue;
-                }
-                objects.push(object);
-                let unread = page.remaining + (page.records.len() - index - 1) as u64;
-                if objects.len() == options.limit && unread > 0 {
-                    let after = record.key[prefix.len()..].to_owned();
-                    let token = Token { revision: page.revision.0, after }.write();
-                    let remaining = options.filter.is_everything().then_some(unread);
-                    return Ok(Listed {
-                        objects,
-                        revision: page.revision.0,
-                        token: Some(token),
-                        remaining,
-                    });
-                }
+        let End { revision, token, remaining } = loop {
+            objects.append(&mut parts.next().await?);
+            if let Some(end) = parts.end() {
+                break end;
             }
-            if page.remaining == 0 || last.is_none() {
-                return Ok(Listed {
-                    objects,
-                    revision: page.revision.0,
-                    token: None,
-                    remaining: None,
-                });
-            }
-            range = Range { after: last, at: Some(page.revision), ..range };
-        }
+        };
+        Ok(Listed { objects, revision, token, remaining })
+    }
+
+    /// The same, a part at a time.
+    pub async fn parts<'a>(
+        &'a self,
+        place: &'a Place,
+        options: &'a ListOptions,
+    ) -> Result<Parts<'a>, Status> {
+        let prefix = place.kind.prefix(if place.kind.namespaced { &place.namespace } else { "" });
+        let range = self.start(&prefix, place, options).await?;
+        // counted once: what comes after a later page follows from what came after the one before
+        let left = options.token.as_ref().and_then(|token| token.left);
+        Ok(Parts { api: self, place, options, prefix, range, given: 0, left, end: None })
     }
 
     async fn start(
@@ -71,10 +85,12 @@ impl Api {
         place: &Place,
         options: &ListOptions,
     ) -> Result<Range, Status> {
-        // what a selector drops is not held, however many objects there are
-        let uncounted = !options.filter.is_everything();
-        let limit = if uncounted { CHUNK } else { options.limit };
-        let mut range = Range { prefix: prefix.to_owned(), limit, uncounted, ..Range::default() };
+        let everything = options.filter.is_everything();
+        let counted = everything && options.limit > 0 && options.token.is_none();
+        let limit = most(options, 0).min(FIRST);
+        let prefix_of_range = prefix.to_owned();
+        let mut range =
+            Range { prefix: prefix_of_range, limit, uncounted: !counted, ..Range::default() };
         // one object by its name is read by its key: other keys that begin like it are dropped by the filter
         let all = place.kind.namespaced && place.namespace.is_empty();
         if let Some(name) = options.filter.fields.exact("metadata.name").filter(|_| !all) {
@@ -98,6 +114,72 @@ impl Api {
     }
 }
 
+impl Parts<'_> {
+    /// The objects of the next part; what a selector drops is not held. There is a part for every call until there is an [`Parts::end`].
+    pub async fn next(&mut self) -> Result<Vec<Value>, Status> {
+        let page = self.api.store.list(self.range.clone()).await;
+        let page = page.map_err(|error| read_error(error, self.options))?;
+        let read = page.records.len() as u64;
+        self.left = match self.left {
+            Some(left) => Some(left.saturating_sub(read)),
+            None => (!self.range.uncounted).then_some(page.remaining),
+        };
+        let mut objects = Vec::new();
+        for (index, record) in page.records.iter().enumerate() {
+            let object = decode(&self.place.kind, record)?;
+            if !self.options.filter.matches(&self.place.kind, &object) {
+                continue;
+            }
+            objects.push(object);
+            let unread = (page.records.len() - index - 1) as u64;
+            if self.given + objects.len() == self.options.limit && unread + page.remaining > 0 {
+                self.end = Some(self.goes_on_after(record, unread, page.revision));
+                return Ok(objects);
+            }
+        }
+        self.given += objects.len();
+        self.read_on(page);
+        Ok(objects)
+    }
+
+    /// What is known when all was read; `None` before that.
+    pub fn end(&self) -> Option<End> {
+        self.end.clone()
+    }
+
+    /// The limit is reached, and there is more.
+    fn goes_on_after(&self, record: &Record, unread: u64, revision: Revision) -> End {
+        let everything = self.options.filter.is_everything();
+        let left = self.left.filter(|_| everything).map(|left| left + unread);
+        let after = record.key[self.prefix.len()..].to_owned();
+        let token = Token { revision: revision.0, after, left };
+        End { revision: revision.0, token: Some(token.write()), remaining: left }
+    }
+
+    fn read_on(&mut self, page: Page) {
+        let revision = page.revision;
+        let Some(last) = page.records.last().filter(|_| page.remaining > 0) else {
+            self.end = Some(End { revision: revision.0, token: None, remaining: None });
+            return;
+        };
+        let bytes: usize = page.records.iter().map(|record| record.value.len()).sum();
+        let each = (bytes / page.records.len()).max(1);
+        self.range = Range {
+            prefix: std::mem::take(&mut self.range.prefix),
+            after: Some(last.key.clone()),
+            at: Some(revision),
+            limit: most(self.options, self.given).min((PART_BYTES / each).clamp(1, PART)),
+            uncounted: true,
+        };
+    }
+}
+
+/// How many records more are worth reading: where every object is wanted, what the limit leaves.
+fn most(options: &ListOptions, given: usize) -> usize {
+    let limited = options.limit > 0 && options.filter.is_everything();
+    if limited { (options.limit - given).max(1) } else { PART }
+}
+
 fn read_error(error: StoreError, options: &ListOptions) -> Status {
     match (&error, &options.token) {
         (StoreError::Compacted { .. }, Some(_)) => Status::expired(
@@ -107,5 +189,132 @@ fn read_error(error: StoreError, options: &ListOptions) -> Status {
             Status::bad_request("continue key is not valid: its revision has not happened yet")
         }
         _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::options::{DeleteOptions, Query, WriteOptions};
+    use crate::meta::object::Meta;
+    use crate::registry::{Registry, configmap, namespace};
+    use crate::store::memory::MemoryStore;
+
+    /// More than two first parts of configmaps; every third has a label.
+    const ALL: usize = 1200;
+
+    struct Many {
+        api: Api,
+        place: Place,
+    }
+
+    impl Many {
+        async fn new() -> Self {
+            let registry = Registry::default();
+            registry.add(namespace::kind());
+            registry.add(configmap::kind());
+            let api = Api::new(Arc::new(MemoryStore::default()), Arc::new(registry));
+            let place = |plural, namespace: &str| {
+                let kind = api.registry.at("", "v1", plural).expect("a kind");
+                Place { kind, namespace: namespace.to_owned(), name: String::new() }
+            };
+            let (spaces, place) = (place("namespaces", ""), place("configmaps", "d"));
+            let many = Self { api, place };
+            many.make(&spaces, json!({"metadata": {"name": "d"}})).await;
+            for index in 0..ALL {
+                let labels = json!({"third": (index % 3 == 0).to_string()});
+                let metadata = json!({"name": format!("c{index:04}"), "labels": labels});
+                many.make(&many.place, json!({"metadata": metadata})).await;
+            }
+            many
+        }
+
+        async fn make(&self, place: &Place, object: Value) {
+            let made = self.api.create(place, object, &WriteOptions::default()).await;
+            made.expect("it is made");
+        }
+
+        async fn list(&self, query: &[(&str, &str)]) -> Listed {
+            let query = query.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+            let query = Query::new(query.collect());
+            let options = ListOptions::of(&self.place.kind, &query).expect("options");
+            self.api.list(&self.place, &options).await.expect("a list")
+        }
+    }
+
+    fn names(objects: &[Value]) -> Vec<&str> {
+        objects.iter().map(|object| Meta::of(object).name()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_list_without_a_limit_is_read_in_parts_of_one_state() {
+        let many = Many::new().await;
+        let options = ListOptions::default();
+        let mut parts = many.api.parts(&many.place, &options).await.expect("parts");
+        let mut objects = parts.next().await.expect("a part");
+        assert_eq!((objects.len(), parts.end()), (FIRST, None));
+        // what comes and goes meanwhile is not seen
+        let gone = Place { name: "c1100".to_owned(), ..many.place.clone() };
+        many.api.delete(&gone, &DeleteOptions::default()).await.expect("deleted");
+        many.make(&many.place, json!({"metadata": {"name": "c1199a"}})).await;
+        let end = loop {
+            objects.extend(parts.next().await.expect("a part"));
+            if let Some(end) = parts.end() {
+                break end;
+            }
+        };
+        let expected: Vec<_> = (0..ALL).map(|index| format!("c{index:04}")).collect();
+        assert_eq!(names(&objects), expected);
+        assert_eq!((end.token, end.remaining), (None, None));
+        let now = many.list(&[]).await;
+        assert_eq!((now.objects.len(), now.revision), (ALL, end.revision + 2));
+    }
+
+    #[tokio::test]
+    async fn each_page_knows_how_many_come_after_it() {
+        let many = Many::new().await;
+        let (mut token, mut seen) = (String::new(), Vec::new());
+        for (count, left) in [(550, Some(650)), (550, Some(100)), (100, None)] {
+            let page = many.list(&[("limit", "550"), ("continue", &token)]).await;
+            assert_eq!((page.objects.len(), page.remaining), (count, left));
+            seen.extend(page.objects);
+            token = page.token.unwrap_or_default();
+        }
+        assert_eq!((token, seen.len()), (String::new(), ALL));
+        let all = many.list(&[("limit", "1200")]).await;
+        assert_eq!((all.objects.len(), all.token, all.remaining), (ALL, None, None));
+    }
+
+    #[tokio::test]
+    async fn a_selection_has_full_pages_and_is_not_counted() {
+        let many = Many::new().await;
+        let (mut token, mut seen) = (String::new(), Vec::new());
+        for (count, last) in [(300, false), (100, true)] {
+            let query = [("limit", "300"), ("continue", &*token), ("labelSelector", "third=true")];
+            let page = many.list(&query).await;
+            assert_eq!((page.objects.len(), page.remaining), (count, None));
+            assert_eq!(page.token.is_none(), last);
+            seen.extend(page.objects);
+            token = page.token.unwrap_or_default();
+        }
+        let expected: Vec<_> = (0..ALL).step_by(3).map(|index| format!("c{index:04}")).collect();
+        assert_eq!(names(&seen), expected);
+    }
+
+    /// Whoever makes up a token is told what follows from it, and gets nothing else than before.
+    #[tokio::test]
+    async fn a_made_up_count_changes_only_what_is_told() {
+        let many = Many::new().await;
+        let revision = many.list(&[("limit", "1")]).await.revision;
+        for (left, told) in [(None, None), (Some(0), Some(0)), (Some(u64::MAX), Some(u64::MAX - 1))]
+        {
+            let token = Token { revision, after: "c0000".to_owned(), left }.write();
+            let page = many.list(&[("limit", "1"), ("continue", &token)]).await;
+            assert_eq!((names(&page.objects), page.remaining), (vec!["c0001"], told));
+        }
     }
 }

@@ -20,6 +20,8 @@ pub struct Token {
     pub revision: u64,
     /// What stands after the prefix in the key of the last object.
     pub after: String,
+    /// How many objects come after it, when somebody counted them. Who makes up a number is told one that follows from it.
+    pub left: Option<u64>,
 }
 
 impl Token {
@@ -37,17 +39,21 @@ impl Token {
         let value: Value = serde_json::from_slice(&bytes).map_err(|_| bad())?;
         let revision = value.get("rv").and_then(Value::as_u64).ok_or_else(bad)?;
         let after = value.get("after").and_then(Value::as_str).ok_or_else(bad)?;
+        let left = value.get("left").and_then(Value::as_u64);
         let sound = value.get("v").and_then(Value::as_u64) == Some(VERSION)
             && revision > 0
             && (1..=LONGEST).contains(&after.len())
             && !after.chars().any(char::is_control);
-        if sound { Ok(Self { revision, after: after.to_owned() }) } else { Err(bad()) }
+        if sound { Ok(Self { revision, after: after.to_owned(), left }) } else { Err(bad()) }
     }
 
     /// The token as clients hold it.
     pub fn write(&self) -> String {
-        URL_SAFE_NO_PAD
-            .encode(json!({"v": VERSION, "rv": self.revision, "after": self.after}).to_string())
+        let mut value = json!({"v": VERSION, "rv": self.revision, "after": self.after});
+        if let Some(left) = self.left {
+            value["left"] = json!(left);
+        }
+        URL_SAFE_NO_PAD.encode(value.to_string())
     }
 }
 
@@ -59,8 +65,10 @@ mod tests {
 
     #[test]
     fn a_token_is_read_as_it_was_written() {
-        let token = Token { revision: 7, after: "default/web".to_owned() };
-        assert_eq!(Token::read(&token.write()).unwrap(), token);
+        for left in [None, Some(0), Some(u64::MAX)] {
+            let token = Token { revision: 7, after: "default/web".to_owned(), left };
+            assert_eq!(Token::read(&token.write()).unwrap(), token);
+        }
     }
 
     proptest! {

@@ -231,6 +231,66 @@ mod tests {
     use crate::registry::{Registry, configmap, namespace};
     use crate::store::memory::MemoryStore;
 
+    async fn maps() -> (Arc<Api>, Place) {
+        let registry = Registry::default();
+        registry.add(namespace::kind());
+        registry.add(configmap::kind());
+        let api = Arc::new(Api::new(Arc::new(MemoryStore::default()), Arc::new(registry)));
+        let kind = api.registry.at("", "v1", "namespaces").expect("a kind");
+        let spaces = Place { kind, namespace: String::new(), name: String::new() };
+        let object = json!({"metadata": {"name": "d"}});
+        api.create(&spaces, object, &WriteOptions::default()).await.expect("it is made");
+        let kind = api.registry.at("", "v1", "configmaps").expect("a kind");
+        (api, Place { kind, namespace: "d".to_owned(), name: String::new() })
+    }
+
+    async fn make_map(api: &Api, place: &Place, name: &str) {
+        let object = json!({"metadata": {"name": name}});
+        api.create(place, object, &WriteOptions::default()).await.expect("it is made");
+    }
+
+    fn asked(query: &[(&str, &str)], place: &Place) -> WatchOptions {
+        let query = query.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        let query = crate::api::options::Query::new(query.collect());
+        WatchOptions::of(&place.kind, &query).expect("options")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bookmark_tells_every_minute_how_far_a_quiet_watch_has_come() {
+        let (api, place) = maps().await;
+        let options = asked(&[("allowWatchBookmarks", "true"), ("timeoutSeconds", "150")], &place);
+        let mut watcher = api.watch(&place, options).await.expect("a watch");
+        let begun = Instant::now();
+        make_map(&api, &place, "a").await;
+        assert!(matches!(watcher.next().await, Some(Told::Added(_))));
+        let latest = api.store.revision().await.expect("a revision").0;
+        for minute in [1, 2] {
+            let Some(Told::Bookmark(revision, false)) = watcher.next().await else {
+                panic!("no bookmark in minute {minute}");
+            };
+            assert_eq!((revision, begun.elapsed().as_secs()), (latest, minute * 60));
+        }
+        // from there a watch goes on without what it knows
+        let after = latest.to_string();
+        let again = asked(&[("resourceVersion", &after)], &place);
+        let mut again = api.watch(&place, again).await.expect("a watch");
+        make_map(&api, &place, "b").await;
+        let Some(Told::Added(seen)) = again.next().await else { panic!("no change") };
+        assert_eq!(seen.change.key, place.kind.key("d", "b"));
+        // and the first ends in its own time
+        assert!(matches!(watcher.next().await, Some(Told::Added(_))));
+        assert!(watcher.next().await.is_none());
+        assert_eq!(begun.elapsed().as_secs(), 150);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_gets_a_bookmark_unasked() {
+        let (api, place) = maps().await;
+        let options = asked(&[("timeoutSeconds", "200")], &place);
+        let mut watcher = api.watch(&place, options).await.expect("a watch");
+        assert!(watcher.next().await.is_none());
+    }
+
     /// More than a page of objects, and changes while the first page is told: each object once, then the changes.
     #[tokio::test]
     async fn a_large_state_is_told_in_pages_and_once() {

@@ -20,7 +20,7 @@ pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub type Answer = Response<Body>;
 
 /// Bodies below this size are sent as they are: packing costs more than it saves.
-const WORTH_PACKING: usize = 128 * 1024;
+pub const WORTH_PACKING: usize = 128 * 1024;
 /// Clients cut longer warnings, and headers have limits.
 const LONGEST_WARNING: usize = 256;
 const MOST_WARNINGS: usize = 16;
@@ -86,6 +86,14 @@ pub fn takes_gzip(asked: &HeaderMap) -> bool {
         })
 }
 
+/// Bytes of a type that were packed with gzip.
+pub fn gzip(code: u16, content_type: &str, packed: Vec<u8>) -> Answer {
+    let mut answer = bytes(code, content_type, packed);
+    answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    answer
+}
+
 /// Bytes of a type, packed if that is worth it and the client takes it.
 pub async fn packed(asked: &HeaderMap, code: u16, content_type: &str, body: Vec<u8>) -> Answer {
     if !takes_gzip(asked) || body.len() < WORTH_PACKING {
@@ -96,12 +104,7 @@ pub async fn packed(asked: &HeaderMap, code: u16, content_type: &str, body: Vec<
         encoder.write_all(&body).and_then(|()| encoder.finish())
     };
     match tokio::task::spawn_blocking(pack).await {
-        Ok(Ok(packed)) => {
-            let mut answer = bytes(code, content_type, packed);
-            answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-            answer
-        }
+        Ok(Ok(packed)) => gzip(code, content_type, packed),
         failed => {
             tracing::error!(?failed, "an answer could not be packed");
             status(&Status::internal("the answer could not be packed"))

@@ -153,3 +153,55 @@ pub fn patch(headers: &HeaderMap, body: &[u8]) -> Result<Patch, Status> {
         _ => Err(Status::unsupported_media_type(&PATCHES)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    type Piece = Result<Frame<Bytes>, std::io::Error>;
+
+    /// What a client sends: pieces, each after so many seconds.
+    fn sent(
+        pieces: Vec<(u64, Piece)>,
+    ) -> impl hyper::body::Body<Data = Bytes, Error = std::io::Error> {
+        let pieces = futures::stream::unfold(pieces.into_iter(), |mut pieces| async move {
+            let (pause, piece) = pieces.next()?;
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            Some((piece, pieces))
+        });
+        StreamBody::new(Box::pin(pieces))
+    }
+
+    fn piece(text: &'static str) -> Frame<Bytes> {
+        Frame::data(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_arrives_in_its_time_or_not_at_all() {
+        let whole = read(sent(vec![(10, Ok(piece("{"))), (10, Ok(piece("}")))])).await.unwrap();
+        assert_eq!(whole, "{}");
+        let begun = Instant::now();
+        let slow = read(sent(vec![(1, Ok(piece("{"))), (3600, Ok(piece("}")))])).await.unwrap_err();
+        assert_eq!((slow.code(), slow.reason()), (504, "Timeout"));
+        assert_eq!(begun.elapsed(), PATIENCE, "and nobody waits any longer");
+        // a byte from time to time does not buy more
+        let drops = (0..100).map(|_| (1, Ok(piece("x")))).collect();
+        assert_eq!(read(sent(drops)).await.unwrap_err().reason(), "Timeout");
+    }
+
+    #[tokio::test]
+    async fn too_large_and_broken_bodies_are_told_apart() {
+        let most = read(Full::new(Bytes::from(vec![b' '; MOST_BYTES]))).await.unwrap();
+        assert_eq!(most.len(), MOST_BYTES);
+        let large = read(Full::new(Bytes::from(vec![b' '; MOST_BYTES + 1]))).await.unwrap_err();
+        assert_eq!(large.code(), 413);
+        let gone = Err(std::io::Error::other("the client went away"));
+        let broken = read(sent(vec![(0, Ok(piece("{"))), (0, gone)])).await.unwrap_err();
+        assert_eq!(broken.code(), 400);
+        assert!(broken.message().contains("the client went away"), "{broken}");
+    }
+}

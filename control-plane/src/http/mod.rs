@@ -19,6 +19,7 @@ pub mod body;
 pub mod discovery;
 pub mod health;
 pub mod limits;
+pub mod list;
 pub mod listen;
 pub mod metrics;
 pub mod negotiate;

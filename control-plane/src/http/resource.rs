@@ -13,9 +13,9 @@ use super::negotiate::{self, Encoding, Form};
 use super::route::Path;
 use super::stream::Stream;
 use super::table::{self, Include};
-use super::{Server, body, review};
+use super::{Server, body, list, review};
 use crate::api::Place;
-use crate::api::list::Listed;
+use crate::api::list::{End, Listed};
 use crate::api::options::{DeleteOptions, ListOptions, Query, WatchOptions, WriteOptions};
 use crate::api::status::Status;
 use crate::api::update::Part;
@@ -114,16 +114,14 @@ impl Server {
             (Some(part), _) => self.part(&place, part, verb, &request).await?,
             (None, "list") => {
                 let options = ListOptions::of(kind, request.query)?;
+                if encoding == Encoding::Json {
+                    let parts = self.api.parts(&place, &options).await?;
+                    return list::json(request.headers, kind, (form, include), parts).await;
+                }
                 let listed = self.api.list(&place, &options).await?;
-                let value = list_in(form, kind, listed, include);
-                let text = encode(encoding, &value)?;
-                return Ok(answer::packed(
-                    request.headers,
-                    200,
-                    negotiate::content_type(encoding),
-                    text,
-                )
-                .await);
+                let text = encode(encoding, &list_in(form, kind, listed, include))?;
+                let media = negotiate::content_type(encoding);
+                return Ok(answer::packed(request.headers, 200, media, text).await);
             }
             (None, _) => self.whole(&place, verb, &request).await?,
         };
@@ -297,17 +295,12 @@ fn list_value(kind: &Kind, metadata: Value, items: Vec<Value>) -> Value {
 }
 
 fn list_in(form: Form, kind: &Kind, listed: Listed, include: Include) -> Value {
-    let mut metadata = json!({"resourceVersion": listed.revision.to_string()});
-    if let Some(token) = listed.token {
-        metadata["continue"] = json!(token);
-    }
-    if let Some(remaining) = listed.remaining {
-        metadata["remainingItemCount"] = json!(remaining);
-    }
+    let Listed { objects, revision, token, remaining } = listed;
+    let metadata = list::metadata(End { revision, token, remaining });
     match form {
-        Form::Object => list_value(kind, metadata, listed.objects),
-        Form::Partial => table::partial_list(metadata, &listed.objects),
-        Form::Table => table::table(kind, metadata, &listed.objects, include, true),
+        Form::Object => list_value(kind, metadata, objects),
+        Form::Partial => table::partial_list(metadata, &objects),
+        Form::Table => table::table(kind, metadata, &objects, include, true),
     }
 }
 

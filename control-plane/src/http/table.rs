@@ -58,9 +58,13 @@ pub fn table(
 ) -> Value {
     let now = Timestamp::now();
     let rows: Vec<Value> = objects.iter().map(|object| row(kind, object, include, now)).collect();
-    let columns: Value =
-        if heading { kind.columns.iter().map(Column::to_value).collect() } else { Value::Null };
+    let columns = if heading { self::heading(kind) } else { Value::Null };
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows})
+}
+
+/// The definitions of the columns of a kind.
+pub fn heading(kind: &Kind) -> Value {
+    kind.columns.iter().map(Column::to_value).collect()
 }
 
 /// A table of one `autoscaling/v1 Scale`.
@@ -77,7 +81,8 @@ pub fn of_scale(scale: &Value, include: Include) -> Value {
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": revision_of(scale), "columnDefinitions": columns, "rows": rows})
 }
 
-fn row(kind: &Kind, object: &Value, include: Include, now: Timestamp) -> Value {
+/// A row of a table.
+pub fn row(kind: &Kind, object: &Value, include: Include, now: Timestamp) -> Value {
     row_of(kind.strategy.row(object, now), object, include)
 }
 

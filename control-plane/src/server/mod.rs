@@ -132,6 +132,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     let address = SocketAddr::new(config.bind_address, config.secure_port);
     let running = start(Parts { store, config, limits: LimitsConfig::default() }, address).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Signals)?;
+    let lean = tokio::spawn(crate::memory::stay_lean());
     // nobody may be there to be told
     sd_notify::notify(&[NotifyState::Ready]).ok();
     tokio::select! {
@@ -139,6 +140,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
         ended = tokio::signal::ctrl_c() => ended.map_err(ServerError::Signals)?,
     }
     tracing::info!("ending");
+    lean.abort();
     sd_notify::notify(&[NotifyState::Stopping]).ok();
     running.end().await;
     Ok(())

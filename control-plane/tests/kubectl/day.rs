@@ -169,7 +169,7 @@ pub struct Started {
 }
 
 /// kubectl with the words of a line as a shell reads them, in a directory of its own.
-fn kubectl_command(kubectl: &Path, home: &Path, kubeconfig: &Path, line: &str) -> Command {
+pub fn kubectl_command(kubectl: &Path, home: &Path, kubeconfig: &Path, line: &str) -> Command {
     let mut command = Command::new("sh");
     command
         .args(["-c", &format!("exec \"$KUBECTL\" {line}")])
@@ -186,7 +186,7 @@ fn kubectl_command(kubectl: &Path, home: &Path, kubeconfig: &Path, line: &str) -
 }
 
 /// The kubectl to use, which must be of the version that the server is measured against.
-fn find_kubectl() -> PathBuf {
+pub fn find_kubectl() -> PathBuf {
     let path =
         PathBuf::from(std::env::var_os("HEDDLE_KUBECTL").unwrap_or_else(|| "kubectl".into()));
     let ask = "let HEDDLE_KUBECTL name a kubectl 1.32 (ci/test fetches one), or put one on PATH";

@@ -7,6 +7,7 @@
 mod chapters;
 mod day;
 mod etcd;
+mod pair;
 mod process;
 mod server;
 mod transcript;

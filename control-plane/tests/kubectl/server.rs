@@ -14,13 +14,13 @@ pub enum Store {
     Etcd,
 }
 
-/// A running server.
+/// A running server, on a store of its own.
 pub struct Server {
     pub url: String,
     pub kubeconfig: std::path::PathBuf,
     // Ended before its store.
     process: Process,
-    _etcd: Option<Etcd>,
+    etcd: Option<Etcd>,
 }
 
 impl Server {
@@ -30,13 +30,20 @@ impl Server {
             Store::Redb => None,
             Store::Etcd => Some(Etcd::start(home)),
         };
+        let mut server = Self::start_on(home, etcd.as_ref(), ready);
+        server.etcd = etcd;
+        server
+    }
+
+    /// Starts one on an etcd that runs.
+    pub fn start_on(home: &Path, etcd: Option<&Etcd>, ready: impl Fn(&Path) -> bool) -> Self {
         let data = home.join("data");
         let kubeconfig = data.join("pki/admin.kubeconfig");
         // Between the choice of a port and its use somebody else may take it: then once more with another.
         for _ in 0..5 {
             let port = free_port();
             let mut command = command(home, port);
-            if let Some(etcd) = &etcd {
+            if let Some(etcd) = etcd {
                 command.arg("--store").arg(format!("etcd://{}", etcd.client));
             }
             let mut process = Process::start(&mut command, "nothing, it should have been built");
@@ -46,7 +53,7 @@ impl Server {
             if until(|| process.has_ended() || (current() && ready(&kubeconfig)))
                 && !process.has_ended()
             {
-                return Self { url, kubeconfig, process, _etcd: etcd };
+                return Self { url, kubeconfig, process, etcd: None };
             }
         }
         panic!("the server does not get ready; the logs:\n{}", logs(home));

@@ -5,6 +5,7 @@ mod custom;
 mod events;
 mod hostile;
 mod informer;
+mod packed;
 mod restart;
 mod secure;
 mod verbs;

@@ -155,3 +155,29 @@ async fn the_end_of_the_server_ends_watches() {
     server.running.end().await;
     assert!(watch.next().await.is_none());
 }
+
+/// Three times what a window holds, in objects so large that no socket's buffer swallows them.
+#[tokio::test]
+async fn a_watcher_that_does_not_read_is_cut_off_and_holds_up_nobody() {
+    const COUNT: usize = 30;
+    let server = Fixture::new().await;
+    let query = "watch=true&resourceVersion=";
+    let start = make(&server, "a", json!({})).await;
+    let mut slow = server.watch(&format!("{MAPS}?{query}{start}")).await;
+    let mut quick = server.watch(&format!("{MAPS}?{query}{start}")).await;
+    let value = "x".repeat(900 * 1024);
+    for index in 0..COUNT {
+        let name = format!("c{index:02}");
+        let object = json!({"metadata": {"name": name}, "data": {"k": value}});
+        assert_eq!(server.post(MAPS, object).await.code, 201);
+        assert_eq!(quick.short().await.1, name, "who reads is told at once");
+    }
+    let mut told = Vec::new();
+    while let Some(event) = slow.next().await {
+        assert_eq!(event["type"], "ADDED");
+        told.push(event["object"]["metadata"]["name"].as_str().unwrap().to_owned());
+    }
+    assert!(told.len() < COUNT, "it was told all {COUNT} of them");
+    let expected: Vec<_> = (0..told.len()).map(|index| format!("c{index:02}")).collect();
+    assert_eq!(told, expected, "what it was told before has no gap");
+}
