@@ -202,7 +202,9 @@ fn two_servers_are_one() {
         token.trim()
     );
     other.file("review.json", &review);
-    let user = other.types("create -f review.json -o jsonpath={.status.user.username}");
+    // kubectl looks for a question's schema in /openapi/v2, which is not there
+    let asked = "create --validate=false -f review.json -o jsonpath={.status.user.username}";
+    let user = other.types(asked);
     assert_eq!(user, "system:serviceaccount:default:default");
 
     // one leads; when it is killed the other takes over, and goes on with what is to be done
