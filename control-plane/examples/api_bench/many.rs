@@ -93,7 +93,7 @@ async fn whole(server: &Server, count: usize, coding: &str) -> Result<(), Failur
     let begun = Instant::now();
     let bytes = client.measured(MAPS, coding).await?;
     let took = begun.elapsed();
-    let size = mb(f64::from(u32::try_from(bytes)?) / 1048_576.0);
+    let size = mb(f64::from(u32::try_from(bytes)?) / 1_048_576.0);
     row(&format!("all {count} at once, {coding}"), &format!("{} in {}", size, ms(took)), "");
     row("... the most resident", &mb(server.peak_mb()?), "");
     Ok(())

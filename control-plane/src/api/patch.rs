@@ -7,9 +7,9 @@ use super::status::Status;
 use super::typed::typed;
 use super::update::Part;
 use super::{Api, Place};
+use crate::meta::field_error::{FieldError, FieldPath};
 use crate::patch::{PatchError, json, merge, strategic};
 use crate::registry::Kind;
-use crate::registry::check::{invalid, path};
 use crate::schema::Shape;
 use crate::schema::definitions::Definitions;
 
@@ -63,7 +63,8 @@ impl Patch {
             },
             Self::Strategic(patch) => patch.to_string(),
         };
-        let error = invalid(&path("/patch"), &Value::String(quoted), status.message());
+        let at = FieldPath::root("patch");
+        let error = FieldError::invalid(at, &Value::String(quoted), status.message());
         Status::invalid(&Kind::new("", "", "", ""), "", &[error])
     }
 }

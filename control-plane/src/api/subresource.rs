@@ -7,10 +7,10 @@ use super::patch::Patch;
 use super::status::Status;
 use super::update::Part;
 use super::{Api, Place, carried_revision, of_kind};
+use crate::meta::field_error::{FieldError, FieldPath, Mistake};
 use crate::meta::object::{Meta, MetaMut};
 use crate::meta::time::Time;
 use crate::registry::Kind;
-use crate::registry::check::{invalid, path, required};
 use crate::registry::column::{items, number, selector, text};
 use crate::registry::defaults::child;
 
@@ -77,11 +77,12 @@ impl Api {
             return Err(Status::invalid(
                 &place.kind,
                 &place.name,
-                &[required(&path("/target/name"), "")],
+                &[FieldError::new(FieldPath::of_pointer("/target/name"), Mistake::Required, "")],
             ));
         }
         if !matches!(text(&body, "/target/kind"), "" | "Node") {
-            let error = invalid(&path("/target/kind"), &body["target"]["kind"], "must be Node");
+            let at = FieldPath::of_pointer("/target/kind");
+            let error = FieldError::invalid(at, &body["target"]["kind"], "must be Node");
             return Err(Status::invalid(&place.kind, &place.name, &[error]));
         }
         self.modify(place, Part::Binding, None, options, |pod| bound(place, pod, &body, &node))
@@ -186,7 +187,8 @@ fn scaled(of: &Kind, old: &Value, scale: &Value) -> Result<Value, Status> {
             count.ok_or_else(|| {
                 let kind = Kind::new("autoscaling", "v1", "Scale", "scales");
                 let why = "must be greater than or equal to 0";
-                let error = invalid(&path("/spec/replicas"), value, why);
+                let error =
+                    FieldError::invalid(FieldPath::of_pointer("/spec/replicas"), value, why);
                 Status::invalid(&kind, Meta::of(old).name(), &[error])
             })?
         }

@@ -9,6 +9,7 @@ use super::{
     set_resource_version,
 };
 use crate::auth::User;
+use crate::meta::field_error::{FieldError, FieldPath};
 use crate::meta::object::{self, Meta, MetaMut};
 use crate::registry::column::items;
 use crate::registry::{Kind, Subresource};
@@ -71,12 +72,8 @@ impl Api {
             return Ok((self.create(place, body, options).await?, true));
         }
         if expected.is_none() && !place.kind.unconditional_update {
-            let path = crate::registry::check::path("/metadata/resourceVersion");
-            let error = crate::registry::check::invalid(
-                &path,
-                &json!(""),
-                "must be specified for an update",
-            );
+            let at = FieldPath::of_pointer("/metadata/resourceVersion");
+            let error = FieldError::invalid(at, &json!(""), "must be specified for an update");
             return Err(Status::invalid(&place.kind, &place.name, &[error]));
         }
         let object = self.modify(place, part, expected, options, |_| Ok(body.clone())).await?;

@@ -15,6 +15,12 @@ impl FieldPath {
         Self(name.to_owned())
     }
 
+    /// The path of a JSON pointer's value, for a pointer that names fields only.
+    pub fn of_pointer(pointer: &str) -> Self {
+        let parts = pointer.split('/').filter(|part| !part.is_empty());
+        parts.fold(Self::default(), |path, part| path.field(part))
+    }
+
     /// A field of the value at this path.
     #[must_use]
     pub fn field(&self, name: &str) -> Self {
@@ -98,6 +104,11 @@ impl FieldError {
     /// A mistake at a path.
     pub fn new(path: FieldPath, mistake: Mistake, detail: impl Into<String>) -> Self {
         Self { path, mistake, detail: detail.into() }
+    }
+
+    /// A value that cannot be.
+    pub fn invalid(path: FieldPath, value: &Value, detail: impl Into<String>) -> Self {
+        Self::new(path, Mistake::Invalid(value.clone()), detail)
     }
 
     /// The sentence without the path, as it stands in `status.details.causes[].message`.

@@ -4,6 +4,8 @@
 //! `null`, and what is not of the type that was asked for counts as absent. [`Findings`] collects, because all the mistakes of an
 //! object are told at once.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::field_error::{FieldError, FieldPath, Mistake};
@@ -34,6 +36,13 @@ impl<'a> Spot<'a> {
     #[must_use]
     pub fn field(&self, name: &str) -> Self {
         Self { value: self.value.get(name).unwrap_or(&NOTHING), path: self.path.field(name) }
+    }
+
+    /// What a JSON pointer leads to that names fields only.
+    #[must_use]
+    pub fn pointer(&self, pointer: &str) -> Self {
+        let parts = pointer.split('/').filter(|part| !part.is_empty());
+        parts.fold(self.clone(), |spot, part| spot.field(part))
     }
 
     /// The items of this list; none when it is absent.
@@ -165,6 +174,13 @@ impl Findings {
         }
     }
 
+    /// A text that is one of these, if it is there and not empty.
+    pub fn one_of_if_set(&mut self, spot: &Spot<'_>, allowed: &[&str]) {
+        if !spot.text().is_empty() {
+            self.one_of(spot, allowed);
+        }
+    }
+
     /// A text that must be there and be one of these.
     pub fn required_one_of(&mut self, spot: &Spot<'_>, allowed: &[&str]) {
         match spot.text() {
@@ -177,6 +193,38 @@ impl Findings {
     pub fn not_negative(&mut self, spot: &Spot<'_>) {
         if spot.integer().is_some_and(|number| number < 0) {
             self.invalid(spot, "must be greater than or equal to 0");
+        }
+    }
+
+    /// A port, which must be there.
+    pub fn port(&mut self, spot: &Spot<'_>) {
+        if !spot.integer().is_some_and(|port| (1..=65535).contains(&port)) {
+            self.invalid(spot, "must be between 1 and 65535, inclusive");
+        }
+    }
+
+    /// No two items of a list have the same text in a field.
+    pub fn unique(&mut self, list: &Spot<'_>, field: &str) {
+        let mut seen = BTreeSet::new();
+        for spot in list.items().map(|item| item.field(field)) {
+            if !spot.text().is_empty() && !seen.insert(spot.text()) {
+                self.duplicate(&spot);
+            }
+        }
+    }
+
+    /// It is what it was.
+    pub fn immutable(&mut self, spot: &Spot<'_>, before: &Spot<'_>) {
+        if spot.value != before.value {
+            self.invalid(spot, "field is immutable");
+        }
+    }
+
+    /// More items than may be.
+    pub fn at_most(&mut self, spot: &Spot<'_>, most: usize) {
+        if spot.len() > most {
+            let mistake = Mistake::TooMany(spot.len(), most);
+            self.add(FieldError::new(spot.path.clone(), mistake, ""));
         }
     }
 

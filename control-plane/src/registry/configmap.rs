@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, invalid, path};
 use super::column::{age, columns, map, name};
 use super::kind::Kind;
 use super::strategy::Strategy;
-use crate::meta::field_error::{FieldError, Mistake};
+use crate::meta::field_error::{FieldError, FieldPath, Mistake};
+use crate::meta::findings::Findings;
 use crate::meta::name::config_key;
 
 /// The most bytes that the values of a `ConfigMap` or a `Secret` may have together.
@@ -24,25 +24,24 @@ pub fn kind() -> Kind {
 struct ConfigMap;
 
 impl Strategy for ConfigMap {
-    fn validate(&self, object: &Value) -> Errors {
-        let mut errors = keys(object, "/data");
-        errors.extend(keys(object, "/binaryData"));
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        findings.extend(keys(object, "/data"));
+        findings.extend(keys(object, "/binaryData"));
         for key in map(object, "/data").into_iter().flatten().map(|(key, _)| key) {
             if map(object, "/binaryData").is_some_and(|binary| binary.contains_key(key)) {
-                errors.push(invalid(
-                    &path("/data").key(key),
-                    &json!(key),
-                    "duplicate of key present in binaryData",
-                ));
+                let at = FieldPath::root("data").key(key);
+                let why = "duplicate of key present in binaryData";
+                findings.add(FieldError::invalid(at, &json!(key), why));
             }
         }
         if size(object, "/data") + size(object, "/binaryData") > DATA_MAX {
-            errors.push(FieldError::new(path(""), Mistake::TooLong(DATA_MAX), ""));
+            findings.add(FieldError::new(FieldPath::default(), Mistake::TooLong(DATA_MAX), ""));
         }
-        errors
+        findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         immutable_data(object, old, &["data", "binaryData"])
     }
 
@@ -68,21 +67,21 @@ pub fn size(object: &Value, pointer: &str) -> usize {
 }
 
 /// Keys must be file names.
-pub fn keys(object: &Value, pointer: &str) -> Errors {
-    let at = path(pointer);
+pub fn keys(object: &Value, pointer: &str) -> Vec<FieldError> {
+    let at = FieldPath::of_pointer(pointer);
     map(object, pointer)
         .into_iter()
         .flatten()
         .flat_map(|(key, _)| config_key(key).into_iter().map(move |why| (key, why)))
-        .map(|(key, why)| invalid(&at.key(key), &json!(key), why))
+        .map(|(key, why)| FieldError::invalid(at.key(key), &json!(key), why))
         .collect()
 }
 
 /// With `immutable: true`, neither that nor the data changes any more.
-pub fn immutable_data(object: &Value, old: &Value, fields: &[&str]) -> Errors {
+pub fn immutable_data(object: &Value, old: &Value, fields: &[&str]) -> Vec<FieldError> {
     const WHY: &str = "field is immutable when `immutable` is set";
     if old["immutable"] != json!(true) {
-        return Errors::new();
+        return Vec::new();
     }
     let same = |field: &str| {
         object.get(field).unwrap_or(&Value::Null) == old.get(field).unwrap_or(&Value::Null)
@@ -90,7 +89,7 @@ pub fn immutable_data(object: &Value, old: &Value, fields: &[&str]) -> Errors {
     std::iter::once(&"immutable")
         .chain(fields)
         .filter(|field| !same(field))
-        .map(|field| FieldError::new(path(field), Mistake::Forbidden, WHY))
+        .map(|field| FieldError::new(FieldPath::root(field), Mistake::Forbidden, WHY))
         .collect()
 }
 

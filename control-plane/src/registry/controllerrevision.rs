@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, immutable, not_negative};
 use super::column::{age, columns, items, name, number, text};
 use super::kind::Kind;
 use super::strategy::Strategy;
+use crate::meta::field_error::FieldError;
+use crate::meta::findings::{Findings, Spot};
 
 /// `apps/v1 ControllerRevision`.
 pub fn kind() -> Kind {
@@ -18,16 +19,18 @@ pub fn kind() -> Kind {
 struct ControllerRevision;
 
 impl Strategy for ControllerRevision {
-    fn validate(&self, object: &Value) -> Errors {
-        let mut errors = Errors::new();
-        not_negative(object, "/revision", &mut errors);
-        errors
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let root = Spot::root(object);
+        findings.not_negative(&root.pointer("/revision"));
+        findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
-        let mut errors = Errors::new();
-        immutable(object, old, "/data", &mut errors);
-        errors
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let (root, before) = (Spot::root(object), Spot::root(old));
+        findings.immutable(&root.pointer("/data"), &before.pointer("/data"));
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

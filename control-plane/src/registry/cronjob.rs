@@ -3,12 +3,13 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, invalid, not_negative, one_of, path, required};
 use super::column::{age, columns, containers, items, name, or_none, since, text};
 use super::defaults::{child, default};
 use super::job;
 use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
+use crate::meta::field_error::FieldError;
+use crate::meta::findings::{Findings, Spot};
 
 /// `batch/v1 CronJob`.
 pub fn kind() -> Kind {
@@ -37,29 +38,24 @@ impl Strategy for CronJob {
         }
     }
 
-    fn validate(&self, object: &Value) -> Errors {
-        let mut errors = Errors::new();
-        let at = path("/spec/schedule");
-        match text(object, "/spec/schedule") {
-            "" => errors.push(required(&at, "")),
-            schedule => errors
-                .extend(schedule_mistake(schedule).map(|why| invalid(&at, &json!(schedule), why))),
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let root = Spot::root(object);
+        let schedule = root.pointer("/spec/schedule");
+        if schedule.text().is_empty() {
+            findings.required(&schedule, "");
+        } else if let Some(why) = schedule_mistake(schedule.text()) {
+            findings.invalid(&schedule, why);
         }
         let policies = ["Allow", "Forbid", "Replace"];
-        one_of(
-            object,
-            "/spec/concurrencyPolicy",
-            &path("/spec/concurrencyPolicy"),
-            &policies,
-            &mut errors,
-        );
+        findings.one_of_if_set(&root.pointer("/spec/concurrencyPolicy"), &policies);
         for field in
             ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"]
         {
-            not_negative(object, &format!("/spec/{field}"), &mut errors);
+            findings.not_negative(&root.pointer(&format!("/spec/{field}")));
         }
-        job::validate_spec(object, "/spec/jobTemplate/spec", &mut errors);
-        errors
+        job::validate_spec(object, "/spec/jobTemplate/spec", &mut findings);
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

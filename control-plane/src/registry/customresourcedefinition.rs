@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, immutable};
 use super::column::{columns, items, name, text};
 use super::custom::{schema_of, storage_version};
 use super::defaults::{child, default};
 use super::jsonpath::JsonPath;
 use super::kind::{Kind, Subresource, Text};
 use super::strategy::Strategy;
+use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::name as names;
 use crate::meta::object::{Meta, MetaMut};
@@ -91,7 +91,7 @@ impl Strategy for Definition {
         object["status"]["storedVersions"] = stored_versions(object);
     }
 
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let root = Spot::root(object);
         let spec = root.field("spec");
@@ -113,19 +113,22 @@ impl Strategy for Definition {
         findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
-        let mut errors = Errors::new();
-        immutable(object, old, "/spec/group", &mut errors);
-        immutable(object, old, "/spec/names/plural", &mut errors);
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let (root, before) = (Spot::root(object), Spot::root(old));
+        findings.immutable(&root.pointer("/spec/group"), &before.pointer("/spec/group"));
+        findings
+            .immutable(&root.pointer("/spec/names/plural"), &before.pointer("/spec/names/plural"));
         if is(old, "Established") {
-            immutable(object, old, "/spec/scope", &mut errors);
-            immutable(object, old, "/spec/names/kind", &mut errors);
+            findings.immutable(&root.pointer("/spec/scope"), &before.pointer("/spec/scope"));
+            findings
+                .immutable(&root.pointer("/spec/names/kind"), &before.pointer("/spec/names/kind"));
         }
-        errors.extend(self.validate_status(object, old));
-        errors
+        findings.extend(self.validate_status(object, old));
+        findings.into_vec()
     }
 
-    fn validate_status(&self, object: &Value, _: &Value) -> Errors {
+    fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let known: Vec<&str> =
             items(object, "/spec/versions").iter().map(|version| text(version, "/name")).collect();

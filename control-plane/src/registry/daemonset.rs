@@ -3,12 +3,14 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, immutable, not_negative, one_of, path, selector_of_template};
 use super::column::{age, columns, containers, labels, map, name, number, selector, text};
 use super::defaults::{child, default};
 use super::kind::{Kind, Subresource};
 use super::podspec::{Whose, default_template, template_mistakes};
 use super::strategy::Strategy;
+use super::template::selector_of_template;
+use crate::meta::field_error::FieldError;
+use crate::meta::findings::{Findings, Spot};
 
 /// `apps/v1 DaemonSet`.
 pub fn kind() -> Kind {
@@ -55,28 +57,24 @@ impl Strategy for DaemonSet {
         )
     }
 
-    fn validate(&self, object: &Value) -> Errors {
-        let mut errors = Errors::new();
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let root = Spot::root(object);
         for field in ["/spec/minReadySeconds", "/spec/revisionHistoryLimit"] {
-            not_negative(object, field, &mut errors);
+            findings.not_negative(&root.pointer(field));
         }
-        selector_of_template(object, &mut errors);
-        errors.extend(template_mistakes(object, "/spec/template", Whose::Keeper("DaemonSet")));
-        let at = path("/spec/updateStrategy/type");
-        one_of(
-            object,
-            "/spec/updateStrategy/type",
-            &at,
-            &["OnDelete", "RollingUpdate"],
-            &mut errors,
-        );
-        errors
+        selector_of_template(object, &mut findings);
+        findings.extend(template_mistakes(object, "/spec/template", Whose::Keeper("DaemonSet")));
+        let strategy = root.pointer("/spec/updateStrategy/type");
+        findings.one_of_if_set(&strategy, &["OnDelete", "RollingUpdate"]);
+        findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
-        let mut errors = Errors::new();
-        immutable(object, old, "/spec/selector", &mut errors);
-        errors
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let (root, before) = (Spot::root(object), Spot::root(old));
+        findings.immutable(&root.pointer("/spec/selector"), &before.pointer("/spec/selector"));
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

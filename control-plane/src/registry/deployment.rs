@@ -3,12 +3,14 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, immutable, invalid, not_negative, one_of, path, selector_of_template};
 use super::column::{age, columns, containers, name, number, selector, text};
 use super::defaults::{child, default};
 use super::kind::{Kind, Subresource};
 use super::podspec::{Whose, default_template, template_mistakes};
 use super::strategy::Strategy;
+use super::template::selector_of_template;
+use crate::meta::field_error::{FieldError, FieldPath};
+use crate::meta::findings::{Findings, Spot};
 
 /// `apps/v1 Deployment`.
 pub fn kind() -> Kind {
@@ -40,32 +42,32 @@ impl Strategy for Deployment {
         }
     }
 
-    fn validate(&self, object: &Value) -> Errors {
-        let mut errors = Errors::new();
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let root = Spot::root(object);
         for field in ["/spec/replicas", "/spec/minReadySeconds", "/spec/revisionHistoryLimit"] {
-            not_negative(object, field, &mut errors);
+            findings.not_negative(&root.pointer(field));
         }
-        selector_of_template(object, &mut errors);
-        errors.extend(template_mistakes(object, "/spec/template", Whose::Keeper("Deployment")));
-        let at = path("/spec/strategy/type");
-        one_of(object, "/spec/strategy/type", &at, &["Recreate", "RollingUpdate"], &mut errors);
+        selector_of_template(object, &mut findings);
+        findings.extend(template_mistakes(object, "/spec/template", Whose::Keeper("Deployment")));
+        let strategy = root.pointer("/spec/strategy/type");
+        findings.one_of_if_set(&strategy, &["Recreate", "RollingUpdate"]);
         if number(object, "/spec/progressDeadlineSeconds")
             <= number(object, "/spec/minReadySeconds")
         {
             let value = json!(number(object, "/spec/progressDeadlineSeconds"));
-            errors.push(invalid(
-                &path("/spec/progressDeadlineSeconds"),
-                &value,
-                "must be greater than minReadySeconds",
-            ));
+            let at = FieldPath::of_pointer("/spec/progressDeadlineSeconds");
+            let why = "must be greater than minReadySeconds";
+            findings.add(FieldError::invalid(at, &value, why));
         }
-        errors
+        findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
-        let mut errors = Errors::new();
-        immutable(object, old, "/spec/selector", &mut errors);
-        errors
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let (root, before) = (Spot::root(object), Spot::root(old));
+        findings.immutable(&root.pointer("/spec/selector"), &before.pointer("/spec/selector"));
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

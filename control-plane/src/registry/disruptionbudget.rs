@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::Errors;
 use super::column::{age, columns, name, number};
 use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
+use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::selector;
 
@@ -29,7 +29,7 @@ impl Strategy for Budget {
         )
     }
 
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let spec = Spot::root(object).field("spec");
         let (least, most) = (spec.field("minAvailable"), spec.field("maxUnavailable"));

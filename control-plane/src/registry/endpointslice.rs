@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, immutable, invalid, one_of, path, required};
 use super::column::{age, columns, items, name, text};
 use super::defaults::{default, each};
 use super::endpoints::first_three;
 use super::kind::Kind;
 use super::strategy::Strategy;
-use crate::meta::field_error::{FieldError, Mistake};
+use crate::meta::field_error::FieldError;
+use crate::meta::findings::{Findings, Spot};
 
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_PORTS: usize = 20_000;
@@ -33,42 +33,26 @@ impl Strategy for EndpointSlice {
         }
     }
 
-    fn validate(&self, object: &Value) -> Errors {
-        let mut errors = Errors::new();
-        match text(object, "/addressType") {
-            "" => errors.push(required(&path("/addressType"), "")),
-            _ => one_of(
-                object,
-                "/addressType",
-                &path("/addressType"),
-                &["FQDN", "IPv4", "IPv6"],
-                &mut errors,
-            ),
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let root = Spot::root(object);
+        let family = root.field("addressType");
+        findings.required_one_of(&family, &["FQDN", "IPv4", "IPv6"]);
+        let (endpoints, ports) = (root.field("endpoints"), root.field("ports"));
+        findings.at_most(&endpoints, MAX_ENDPOINTS);
+        findings.at_most(&ports, MAX_PORTS);
+        for endpoint in endpoints.items().take(MAX_ENDPOINTS) {
+            check_addresses(&endpoint.field("addresses"), family.text(), &mut findings);
         }
-        let (endpoints, ports) = (items(object, "/endpoints"), items(object, "/ports"));
-        for (list, most, field) in
-            [(endpoints, MAX_ENDPOINTS, "/endpoints"), (ports, MAX_PORTS, "/ports")]
-        {
-            if list.len() > most {
-                errors.push(FieldError::new(path(field), Mistake::TooMany(list.len(), most), ""));
-            }
-        }
-        for (index, endpoint) in endpoints.iter().enumerate().take(MAX_ENDPOINTS) {
-            addresses(
-                endpoint,
-                text(object, "/addressType"),
-                &path("/endpoints").index(index).field("addresses"),
-                &mut errors,
-            );
-        }
-        super::check::unique(ports, "/name", &path("/ports"), &mut errors);
-        errors
+        findings.unique(&ports, "name");
+        findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
-        let mut errors = Errors::new();
-        immutable(object, old, "/addressType", &mut errors);
-        errors
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let (root, before) = (Spot::root(object), Spot::root(old));
+        findings.immutable(&root.pointer("/addressType"), &before.pointer("/addressType"));
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -88,25 +72,13 @@ impl Strategy for EndpointSlice {
     }
 }
 
-fn addresses(
-    endpoint: &Value,
-    family: &str,
-    at: &crate::meta::field_error::FieldPath,
-    errors: &mut Errors,
-) {
-    let addresses = items(endpoint, "/addresses");
+fn check_addresses(addresses: &Spot<'_>, family: &str, findings: &mut Findings) {
     if addresses.is_empty() {
-        errors.push(required(at, "must contain at least 1 address"));
+        findings.required(addresses, "must contain at least 1 address");
     }
-    if addresses.len() > MAX_ADDRESSES {
-        errors.push(FieldError::new(
-            at.clone(),
-            Mistake::TooMany(addresses.len(), MAX_ADDRESSES),
-            "",
-        ));
-    }
-    for (index, address) in addresses.iter().enumerate() {
-        let text = address.as_str().unwrap_or_default();
+    findings.at_most(addresses, MAX_ADDRESSES);
+    for address in addresses.items() {
+        let text = address.text();
         let wrong = match family {
             "IPv4" => text
                 .parse::<std::net::Ipv4Addr>()
@@ -118,7 +90,9 @@ fn addresses(
                 .then_some("must be a valid IPv6 address"),
             _ => None,
         };
-        errors.extend(wrong.map(|why| invalid(&at.index(index), address, why)));
+        if let Some(why) = wrong {
+            findings.invalid(&address, why);
+        }
     }
 }
 

@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, immutable, invalid, path, required};
 use super::column::{columns, name, number, since, text};
 use super::kind::{Form, Kind, Selectable};
 use super::strategy::Strategy;
+use crate::meta::field_error::{FieldError, FieldPath};
+use crate::meta::findings::{Findings, Spot};
 
 /// `v1 Event`.
 pub fn kind() -> Kind {
@@ -123,54 +124,60 @@ const FIXED: [&str; 12] = [
 struct Regarding;
 
 impl Strategy for Regarding {
-    fn validate(&self, object: &Value) -> Errors {
-        let Some(series) = object.get("series").filter(|series| series.is_object()) else {
-            return misplaced(object, "/regarding/namespace");
-        };
-        let mut errors = misplaced(object, "/regarding/namespace");
-        if number(series, "/count") < 2 {
-            errors.push(invalid(&path("/series/count"), &series["count"], "should be at least 2"));
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let root = Spot::root(object);
+        findings.extend(misplaced(object, "/regarding/namespace"));
+        let series = root.field("series");
+        if !series.value.is_object() {
+            return findings.into_vec();
         }
-        if text(series, "/lastObservedTime").is_empty() {
-            errors.push(required(&path("/series/lastObservedTime"), ""));
+        if number(series.value, "/count") < 2 {
+            findings.invalid(&series.field("count"), "should be at least 2");
         }
-        errors
+        if series.field("lastObservedTime").text().is_empty() {
+            findings.required(&series.field("lastObservedTime"), "");
+        }
+        findings.into_vec()
     }
 
-    fn validate_create(&self, object: &Value) -> Errors {
-        let mut errors = Errors::new();
+    fn validate_create(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let root = Spot::root(object);
         for pointer in
             ["/eventTime", "/reportingController", "/reportingInstance", "/action", "/reason"]
         {
-            if text(object, pointer).is_empty() {
-                errors.push(required(&path(pointer), ""));
+            if root.pointer(pointer).text().is_empty() {
+                findings.required(&root.pointer(pointer), "");
             }
         }
         for (pointer, most) in LONGEST {
-            if text(object, pointer).len() > most {
+            if root.pointer(pointer).text().len() > most {
                 let why = format!("can have at most {most} characters");
-                errors.push(invalid(&path(pointer), &json!(text(object, pointer)), why));
+                findings.invalid(&root.pointer(pointer), why);
             }
         }
         if !matches!(text(object, "/type"), "Normal" | "Warning") {
             let why = format!("has invalid value: {}", text(object, "/type"));
-            errors.push(invalid(&path("/type"), &json!(""), why));
+            findings.add(FieldError::invalid(FieldPath::root("type"), &json!(""), why));
         }
         let used = |value: &Value| !value.is_null() && *value != json!(0) && *value != json!({});
         for pointer in OLD {
             if object.pointer(pointer).is_some_and(used) {
-                errors.push(invalid(&path(pointer), &json!(""), "needs to be unset"));
+                let at = FieldPath::of_pointer(pointer);
+                findings.add(FieldError::invalid(at, &json!(""), "needs to be unset"));
             }
         }
-        errors
+        findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
-        let mut errors = Errors::new();
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let (root, before) = (Spot::root(object), Spot::root(old));
         for pointer in FIXED {
-            immutable(object, old, pointer, &mut errors);
+            findings.immutable(&root.pointer(pointer), &before.pointer(pointer));
         }
-        errors
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -181,7 +188,7 @@ impl Strategy for Regarding {
 struct Event;
 
 impl Strategy for Event {
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         misplaced(object, "/involvedObject/namespace")
     }
 
@@ -213,12 +220,13 @@ impl Strategy for Event {
 }
 
 /// An event is where that is which it is about; what is in no namespace has its events in `default`.
-fn misplaced(object: &Value, pointer: &str) -> Errors {
+fn misplaced(object: &Value, pointer: &str) -> Vec<FieldError> {
     let (own, of) = (text(object, "/metadata/namespace"), text(object, pointer));
     if of == own || (of.is_empty() && own == "default") {
-        return Errors::new();
+        return Vec::new();
     }
-    vec![invalid(&path(pointer), &json!(of), "does not match event.namespace")]
+    let at = FieldPath::of_pointer(pointer);
+    vec![FieldError::invalid(at, &json!(of), "does not match event.namespace")]
 }
 
 fn target(object: &Value) -> String {

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, immutable};
 use super::column::{age, columns, items, name, or_none, text};
 use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
+use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::name as names;
 
@@ -36,7 +36,7 @@ impl Strategy for Ingress {
         Some(json!({"loadBalancer": {}}))
     }
 
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let spec = Spot::root(object).field("spec");
         let (rules, fallback) = (spec.field("rules"), spec.field("defaultBackend"));
@@ -167,7 +167,7 @@ fn check_service(service: &Spot<'_>, findings: &mut Findings) {
 struct Class;
 
 impl Strategy for Class {
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let spec = Spot::root(object).field("spec");
         let controller = spec.field("controller");
@@ -180,10 +180,11 @@ impl Strategy for Class {
         findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
-        let mut errors = Errors::new();
-        immutable(object, old, "/spec/controller", &mut errors);
-        errors
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let (root, before) = (Spot::root(object), Spot::root(old));
+        findings.immutable(&root.pointer("/spec/controller"), &before.pointer("/spec/controller"));
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -211,7 +212,7 @@ fn is_domain_path(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn told(errors: &Errors) -> Vec<String> {
+    fn told(errors: &[FieldError]) -> Vec<String> {
         errors.iter().map(ToString::to_string).collect()
     }
 

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, immutable, not_negative, one_of, path, selector_of_template};
 use super::column::{
     age, between, columns, containers, human, items, name, number, selector, text,
 };
@@ -11,6 +10,9 @@ use super::defaults::{child, default};
 use super::kind::{Kind, Subresource};
 use super::podspec::{Whose, default_template, template_mistakes};
 use super::strategy::Strategy;
+use super::template::selector_of_template;
+use crate::meta::field_error::FieldError;
+use crate::meta::findings::{Findings, Spot};
 
 /// `batch/v1 Job`.
 pub fn kind() -> Kind {
@@ -43,7 +45,8 @@ pub fn default_spec(spec: &mut Value) {
 }
 
 /// What is wrong with a job's spec.
-pub fn validate_spec(object: &Value, pointer: &str, errors: &mut Errors) {
+pub fn validate_spec(object: &Value, pointer: &str, findings: &mut Findings) {
+    let spec = Spot::root(object).pointer(pointer);
     for field in [
         "parallelism",
         "completions",
@@ -51,11 +54,10 @@ pub fn validate_spec(object: &Value, pointer: &str, errors: &mut Errors) {
         "activeDeadlineSeconds",
         "ttlSecondsAfterFinished",
     ] {
-        not_negative(object, &format!("{pointer}/{field}"), errors);
+        findings.not_negative(&spec.field(field));
     }
-    let mode = format!("{pointer}/completionMode");
-    one_of(object, &mode, &path(&mode), &["Indexed", "NonIndexed"], errors);
-    errors.extend(template_mistakes(object, &format!("{pointer}/template"), Whose::Job));
+    findings.one_of_if_set(&spec.field("completionMode"), &["Indexed", "NonIndexed"]);
+    findings.extend(template_mistakes(object, &format!("{pointer}/template"), Whose::Job));
 }
 
 impl Strategy for Job {
@@ -83,27 +85,31 @@ impl Strategy for Job {
         }
     }
 
-    fn validate(&self, object: &Value) -> Errors {
-        let mut errors = Errors::new();
-        selector_of_template(object, &mut errors);
-        validate_spec(object, "/spec", &mut errors);
-        errors
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        selector_of_template(object, &mut findings);
+        validate_spec(object, "/spec", &mut findings);
+        findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
-        let mut errors = Errors::new();
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let (root, before) = (Spot::root(object), Spot::root(old));
         for field in ["/spec/selector", "/spec/completionMode", "/spec/podFailurePolicy"] {
-            immutable(object, old, field, &mut errors);
+            findings.immutable(&root.pointer(field), &before.pointer(field));
         }
         if object.pointer("/spec/completionMode") != Some(&json!("Indexed")) {
-            immutable(object, old, "/spec/completions", &mut errors);
+            findings.immutable(
+                &root.pointer("/spec/completions"),
+                &before.pointer("/spec/completions"),
+            );
         }
         let suspended = old.pointer("/spec/suspend") == Some(&json!(true))
             && old.pointer("/status/startTime").is_none();
         if !suspended {
-            immutable(object, old, "/spec/template", &mut errors);
+            findings.immutable(&root.pointer("/spec/template"), &before.pointer("/spec/template"));
         }
-        errors
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

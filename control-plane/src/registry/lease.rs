@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, invalid, path};
 use super::column::{age, columns, name, text};
 use super::kind::Kind;
 use super::strategy::Strategy;
+use crate::meta::field_error::FieldError;
+use crate::meta::findings::{Findings, Spot};
 
 /// `coordination.k8s.io/v1 Lease`.
 pub fn kind() -> Kind {
@@ -21,19 +22,15 @@ pub fn kind() -> Kind {
 struct Lease;
 
 impl Strategy for Lease {
-    fn validate(&self, object: &Value) -> Errors {
-        let mut errors = Errors::new();
-        if let Some(value) = object.pointer("/spec/leaseDurationSeconds")
-            && value.as_i64().is_some_and(|seconds| seconds <= 0)
-        {
-            errors.push(invalid(
-                &path("/spec/leaseDurationSeconds"),
-                value,
-                "must be greater than 0",
-            ));
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let root = Spot::root(object);
+        let duration = root.pointer("/spec/leaseDurationSeconds");
+        if duration.integer().is_some_and(|seconds| seconds <= 0) {
+            findings.invalid(&duration, "must be greater than 0");
         }
-        super::check::not_negative(object, "/spec/leaseTransitions", &mut errors);
-        errors
+        findings.not_negative(&root.pointer("/spec/leaseTransitions"));
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
-pub mod check;
 pub mod column;
 pub mod configmap;
 pub mod controllerrevision;
@@ -41,6 +40,7 @@ pub mod servicecidr;
 pub mod statefulset;
 pub mod storage;
 pub mod strategy;
+mod template;
 
 pub use kind::{Kind, Selectable, Subresource};
 pub use strategy::Strategy;

@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::Errors;
 use super::column::{age, columns, name, selector as shown};
 use super::defaults::{child, default, each};
 use super::kind::Kind;
 use super::strategy::Strategy;
+use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::{name as names, selector};
 
@@ -42,7 +42,7 @@ impl Strategy for Policy {
         }
     }
 
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let spec = Spot::root(object).field("spec");
         let pods = spec.field("podSelector");

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, invalid, path};
 use super::column::{age, columns, items, map, name, or_none, text};
 use super::defaults::child;
 use super::kind::{Kind, Selectable, Subresource};
 use super::strategy::Strategy;
+use crate::meta::field_error::{FieldError, FieldPath};
+use crate::meta::findings::Findings;
 
 /// `v1 Node`.
 pub fn kind() -> Kind {
@@ -38,19 +39,16 @@ impl Strategy for Node {
         object.get("status").cloned()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
-        let mut errors = Errors::new();
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
         for field in ["/spec/podCIDR", "/spec/providerID"] {
             let (now, before) = (text(object, field), text(old, field));
             if !before.is_empty() && now != before {
-                errors.push(invalid(
-                    &path(field),
-                    &json!(now),
-                    "node updates may not change it except from \"\" to valid",
-                ));
+                let why = "node updates may not change it except from \"\" to valid";
+                findings.add(FieldError::invalid(FieldPath::of_pointer(field), &json!(now), why));
             }
         }
-        errors
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, path};
 use super::column::{columns, number, text};
 use super::defaults::child;
 use super::kind::{Kind, Subresource};
@@ -12,6 +11,8 @@ use super::podspec::{
     Whose, creation_mistakes, mistakes, quality_of_service, set_pod_defaults, update_mistakes,
 };
 use super::strategy::Strategy;
+use crate::meta::field_error::FieldError;
+use crate::meta::findings::{Findings, Spot};
 
 /// `v1 Pod`.
 pub fn kind() -> Kind {
@@ -47,24 +48,25 @@ impl Strategy for Pod {
         Some(json!({"phase": "Pending", "qosClass": quality_of_service(&object["spec"])}))
     }
 
-    fn validate_create(&self, object: &Value) -> Errors {
+    fn validate_create(&self, object: &Value) -> Vec<FieldError> {
         creation_mistakes(object)
     }
 
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         mistakes(object, Whose::Pod)
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         update_mistakes(object, old)
     }
 
     /// The node is set by `/binding`; a status cannot take it away.
-    fn validate_status(&self, object: &Value, _: &Value) -> Errors {
-        let mut errors = Errors::new();
+    fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let root = Spot::root(object);
         let phases = ["Pending", "Running", "Succeeded", "Failed", "Unknown"];
-        super::check::one_of(object, "/status/phase", &path("/status/phase"), &phases, &mut errors);
-        errors
+        findings.one_of_if_set(&root.pointer("/status/phase"), &phases);
+        findings.into_vec()
     }
 
     /// A pod that runs on a node stays until the node has stopped it; others go at once.

@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::Errors;
 use super::column::{age, columns, name, number, text};
 use super::defaults::default;
 use super::kind::Kind;
 use super::strategy::Strategy;
+use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 
 /// What users may give; above it are the classes of the system.
@@ -29,7 +29,7 @@ impl Strategy for Class {
         default(object, "preemptionPolicy", "PreemptLowerPriority");
     }
 
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let root = Spot::root(object);
         let (class_name, value) = (root.field("metadata").field("name"), root.field("value"));
@@ -55,7 +55,7 @@ impl Strategy for Class {
         findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let root = Spot::root(object);
         for field in ["value", "preemptionPolicy"] {

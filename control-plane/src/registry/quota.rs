@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::Errors;
 use super::column::{age, columns, map, name, text};
 use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
+use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::name as names;
 use crate::meta::quantity::Quantity;
@@ -56,7 +56,7 @@ impl Strategy for Quota {
         Some(json!({}))
     }
 
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let spec = Spot::root(object).field("spec");
         check_amounts(&spec.field("hard"), &mut findings);
@@ -74,7 +74,7 @@ impl Strategy for Quota {
         findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let (new, before) = (object.pointer("/spec/scopes"), old.pointer("/spec/scopes"));
         if new != before {
@@ -122,7 +122,7 @@ impl Strategy for Limits {
         }
     }
 
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let mut kinds = Vec::new();
         for limit in Spot::root(object).field("spec").field("limits").items() {
@@ -202,7 +202,7 @@ fn check_order(limit: &Spot<'_>, low: &str, high: &str, findings: &mut Findings)
 mod tests {
     use super::*;
 
-    fn told(errors: &Errors) -> Vec<String> {
+    fn told(errors: &[FieldError]) -> Vec<String> {
         errors.iter().map(ToString::to_string).collect()
     }
 

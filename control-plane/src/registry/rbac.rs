@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::Errors;
 use super::column::{age, columns, items, name, text};
 use super::defaults::{default, each};
 use super::kind::Kind;
 use super::strategy::Strategy;
+use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::{name as names, selector};
 
@@ -38,7 +38,7 @@ struct Role {
 }
 
 impl Strategy for Role {
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let root = Spot::root(object);
         for rule in root.field("rules").items() {
@@ -113,7 +113,7 @@ impl Strategy for Binding {
         }
     }
 
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let root = Spot::root(object);
         let role = root.field("roleRef");
@@ -135,7 +135,7 @@ impl Strategy for Binding {
         findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         if object.get("roleRef") != old.get("roleRef") {
             findings.invalid(&Spot::root(object).field("roleRef"), "cannot change roleRef");
@@ -192,7 +192,7 @@ fn subjects(object: &Value, kind: &str) -> String {
 
 /// A list of mistakes as text, for tests of kinds.
 #[cfg(test)]
-fn told(errors: &Errors) -> Vec<String> {
+fn told(errors: &[FieldError]) -> Vec<String> {
     errors.iter().map(ToString::to_string).collect()
 }
 

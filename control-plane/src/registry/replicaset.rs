@@ -3,12 +3,14 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, immutable, not_negative, selector_of_template};
 use super::column::{age, columns, containers, name, number, selector};
 use super::defaults::{child, default};
 use super::kind::{Kind, Subresource};
 use super::podspec::{Whose, default_template, template_mistakes};
 use super::strategy::Strategy;
+use super::template::selector_of_template;
+use crate::meta::field_error::FieldError;
+use crate::meta::findings::{Findings, Spot};
 
 /// `apps/v1 ReplicaSet`.
 pub fn kind() -> Kind {
@@ -35,20 +37,22 @@ impl Strategy for ReplicaSet {
         Some(json!({"replicas": 0}))
     }
 
-    fn validate(&self, object: &Value) -> Errors {
-        let mut errors = Errors::new();
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let root = Spot::root(object);
         for field in ["/spec/replicas", "/spec/minReadySeconds"] {
-            not_negative(object, field, &mut errors);
+            findings.not_negative(&root.pointer(field));
         }
-        selector_of_template(object, &mut errors);
-        errors.extend(template_mistakes(object, "/spec/template", Whose::Keeper("ReplicaSet")));
-        errors
+        selector_of_template(object, &mut findings);
+        findings.extend(template_mistakes(object, "/spec/template", Whose::Keeper("ReplicaSet")));
+        findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
-        let mut errors = Errors::new();
-        immutable(object, old, "/spec/selector", &mut errors);
-        errors
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let (root, before) = (Spot::root(object), Spot::root(old));
+        findings.immutable(&root.pointer("/spec/selector"), &before.pointer("/spec/selector"));
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

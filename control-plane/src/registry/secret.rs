@@ -5,13 +5,13 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, immutable, invalid, path, required};
 use super::column::{age, columns, map, name, text};
 use super::configmap::{DATA_MAX, entries, immutable_data, keys, size};
 use super::defaults::{child, default};
 use super::kind::Kind;
 use super::strategy::Strategy;
-use crate::meta::field_error::{FieldError, Mistake};
+use crate::meta::field_error::{FieldError, FieldPath, Mistake};
+use crate::meta::findings::{Findings, Spot};
 
 /// `v1 Secret`.
 pub fn kind() -> Kind {
@@ -39,34 +39,40 @@ impl Strategy for Secret {
         }
     }
 
-    fn validate(&self, object: &Value) -> Errors {
-        let mut errors = keys(object, "/data");
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        findings.extend(keys(object, "/data"));
         for (key, value) in map(object, "/data").into_iter().flatten() {
             if value.as_str().is_some_and(|value| STANDARD.decode(value).is_err()) {
-                errors.push(invalid(&path("/data").key(key), &json!("<hidden>"), "must be base64"));
+                let at = FieldPath::root("data").key(key);
+                findings.add(FieldError::invalid(at, &json!("<hidden>"), "must be base64"));
             }
         }
         if size(object, "/data") / 4 * 3 > DATA_MAX {
-            errors.push(FieldError::new(path("/data"), Mistake::TooLong(DATA_MAX), ""));
+            findings.add(FieldError::new(FieldPath::root("data"), Mistake::TooLong(DATA_MAX), ""));
         }
         for key in needed_keys(text(object, "/type")) {
             if object.pointer("/data").is_none_or(|data| data.get(key).is_none()) {
-                errors.push(required(&path("/data").key(key), ""));
+                let at = FieldPath::root("data").key(key);
+                findings.add(FieldError::new(at, Mistake::Required, ""));
             }
         }
         if text(object, "/type") == "kubernetes.io/service-account-token"
             && object.pointer("/metadata/annotations/kubernetes.io~1service-account.name").is_none()
         {
-            let at = path("/metadata/annotations").key("kubernetes.io/service-account.name");
-            errors.push(required(&at, ""));
+            let at = FieldPath::of_pointer("/metadata/annotations")
+                .key("kubernetes.io/service-account.name");
+            findings.add(FieldError::new(at, Mistake::Required, ""));
         }
-        errors
+        findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
-        let mut errors = immutable_data(object, old, &["data"]);
-        immutable(object, old, "/type", &mut errors);
-        errors
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let (root, before) = (Spot::root(object), Spot::root(old));
+        findings.extend(immutable_data(object, old, &["data"]));
+        findings.immutable(&root.pointer("/type"), &before.pointer("/type"));
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

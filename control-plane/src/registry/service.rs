@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, invalid, one_of, path, port, required, unique};
 use super::column::{age, columns, items, labels, map, name, number, or_none, text};
 use super::defaults::{child, default, each};
 use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
-use crate::meta::field_error::{FieldError, Mistake};
+use crate::meta::field_error::{FieldError, FieldPath, Mistake};
+use crate::meta::findings::{Findings, Spot};
 use crate::meta::name::{dns_1035_label, dns_label, dns_subdomain};
 
 /// `v1 Service`.
@@ -81,52 +81,44 @@ impl Strategy for Service {
         }
     }
 
-    fn validate(&self, object: &Value) -> Errors {
-        let mut errors = Errors::new();
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
         let of = text(object, "/spec/type");
         let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-        one_of(object, "/spec/type", &path("/spec/type"), &types, &mut errors);
-        one_of(
-            object,
-            "/spec/sessionAffinity",
-            &path("/spec/sessionAffinity"),
-            &["ClientIP", "None"],
-            &mut errors,
-        );
-        for policy in ["/spec/internalTrafficPolicy", "/spec/externalTrafficPolicy"] {
-            one_of(object, policy, &path(policy), &["Cluster", "Local"], &mut errors);
+        let spec = Spot::root(object).field("spec");
+        findings.one_of_if_set(&spec.field("type"), &types);
+        findings.one_of_if_set(&spec.field("sessionAffinity"), &["ClientIP", "None"]);
+        for policy in ["internalTrafficPolicy", "externalTrafficPolicy"] {
+            findings.one_of_if_set(&spec.field(policy), &["Cluster", "Local"]);
         }
         let headless = text(object, "/spec/clusterIP") == "None";
-        let ports = items(object, "/spec/ports");
+        let ports = spec.field("ports");
         if ports.is_empty() && !headless && of != "ExternalName" {
-            errors.push(required(&path("/spec/ports"), ""));
+            findings.required(&ports, "");
         }
-        validate_ports(ports, &mut errors);
+        check_ports(&ports, &mut findings);
         if of == "ExternalName" {
-            match text(object, "/spec/externalName") {
-                "" => errors.push(required(&path("/spec/externalName"), "")),
-                name => errors.extend(
-                    dns_subdomain(name.trim_end_matches('.'))
-                        .into_iter()
-                        .map(|why| invalid(&path("/spec/externalName"), &json!(name), why)),
-                ),
+            let name = spec.field("externalName");
+            match name.text() {
+                "" => findings.required(&name, ""),
+                text => findings.sentences(&name, dns_subdomain(text.trim_end_matches('.'))),
             }
         }
         let address = text(object, "/spec/clusterIP");
         if !address.is_empty() && !headless && address.parse::<std::net::IpAddr>().is_err() {
             let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            errors.push(invalid(&path("/spec/clusterIPs").index(0), &json!(address), why));
+            findings.add(FieldError::invalid(first_address(), &json!(address), why));
         }
-        errors
+        findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let (now, before) = (text(object, "/spec/clusterIP"), text(old, "/spec/clusterIP"));
         let external = |object| text(object, "/spec/type") == "ExternalName";
         if before.is_empty() || now == before || external(object) || external(old) {
-            return Errors::new();
+            return Vec::new();
         }
-        vec![invalid(&path("/spec/clusterIPs").index(0), &json!(now), "may not change once set")]
+        vec![FieldError::invalid(first_address(), &json!(now), "may not change once set")]
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -144,41 +136,37 @@ impl Strategy for Service {
     }
 }
 
-fn validate_ports(ports: &[Value], errors: &mut Errors) {
-    let at = path("/spec/ports");
-    for (index, one) in ports.iter().enumerate() {
-        let at = at.index(index);
-        port(one.get("port").unwrap_or(&Value::Null), &at.field("port"), errors);
-        one_of(one, "/protocol", &at.field("protocol"), &["SCTP", "TCP", "UDP"], errors);
-        match text(one, "/name") {
-            "" if ports.len() > 1 => errors.push(required(&at.field("name"), "")),
+/// Where Kubernetes shows a mistake in the address of a service.
+fn first_address() -> FieldPath {
+    FieldPath::of_pointer("/spec/clusterIPs").index(0)
+}
+
+fn check_ports(ports: &Spot<'_>, findings: &mut Findings) {
+    let mut before: Vec<(&Value, &Value)> = Vec::new();
+    for one in ports.items() {
+        let (port, protocol) = (one.field("port"), one.field("protocol"));
+        findings.port(&port);
+        findings.one_of_if_set(&protocol, &["SCTP", "TCP", "UDP"]);
+        let name = one.field("name");
+        match name.text() {
+            "" if ports.len() > 1 => findings.required(&name, ""),
             "" => {}
-            name => errors.extend(
-                dns_label(name)
-                    .into_iter()
-                    .map(|why| invalid(&at.field("name"), &json!(name), why)),
-            ),
+            text => findings.sentences(&name, dns_label(text)),
         }
-        match one.get("targetPort") {
-            Some(target @ Value::Number(_)) => port(target, &at.field("targetPort"), errors),
-            Some(Value::String(name)) => {
-                errors.extend(
-                    crate::meta::name::port(name)
-                        .into_iter()
-                        .map(|why| invalid(&at.field("targetPort"), &json!(name), why)),
-                );
-            }
+        let target = one.field("targetPort");
+        match target.value {
+            Value::Number(_) => findings.port(&target),
+            Value::String(text) => findings.sentences(&target, crate::meta::name::port(text)),
             _ => {}
         }
-        let same = |other: &&Value| {
-            other.get("port") == one.get("port") && other.get("protocol") == one.get("protocol")
-        };
-        if ports[..index].iter().any(|other| same(&other)) {
-            let value = json!({"port": one.get("port"), "protocol": one.get("protocol")});
-            errors.push(FieldError::new(at, Mistake::Duplicate(value), ""));
+        let own = (port.value, protocol.value);
+        if before.contains(&own) {
+            let value = json!({"port": own.0, "protocol": own.1});
+            findings.add(FieldError::new(one.path.clone(), Mistake::Duplicate(value), ""));
         }
+        before.push(own);
     }
-    unique(ports, "/name", &at, errors);
+    findings.unique(ports, "name");
 }
 
 fn external(object: &Value) -> String {

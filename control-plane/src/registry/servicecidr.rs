@@ -6,7 +6,6 @@ use ipnetwork::IpNetwork;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, immutable};
 use super::column::{age, columns, items, name, text};
 use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
@@ -50,7 +49,7 @@ impl Strategy for Range {
         Some(json!({}))
     }
 
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let ranges = Spot::root(object).field("spec").field("cidrs");
         match ranges.len() {
@@ -82,10 +81,11 @@ impl Strategy for Range {
         findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
-        let mut errors = Errors::new();
-        immutable(object, old, "/spec/cidrs", &mut errors);
-        errors
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let (root, before) = (Spot::root(object), Spot::root(old));
+        findings.immutable(&root.pointer("/spec/cidrs"), &before.pointer("/spec/cidrs"));
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -98,7 +98,7 @@ impl Strategy for Range {
 struct Address;
 
 impl Strategy for Address {
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let parent = Spot::root(object).field("spec").field("parentRef");
         if parent.is_absent() {
@@ -113,9 +113,9 @@ impl Strategy for Address {
         findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         if object.get("spec") == old.get("spec") {
-            return Errors::new();
+            return Vec::new();
         }
         let path = Spot::root(object).field("spec").path;
         vec![FieldError::new(path, Mistake::Invalid(object["spec"].clone()), "field is immutable")]

@@ -3,13 +3,14 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, not_negative, one_of, path, selector_of_template};
 use super::column::{age, columns, containers, name, number, text};
 use super::defaults::{child, default, each};
 use super::kind::{Kind, Subresource};
 use super::podspec::{Whose, default_template, template_mistakes};
 use super::strategy::Strategy;
-use crate::meta::field_error::{FieldError, Mistake};
+use super::template::selector_of_template;
+use crate::meta::field_error::{FieldError, FieldPath, Mistake};
+use crate::meta::findings::{Findings, Spot};
 
 /// `apps/v1 StatefulSet`.
 pub fn kind() -> Kind {
@@ -57,33 +58,22 @@ impl Strategy for StatefulSet {
         Some(json!({"replicas": 0, "availableReplicas": 0}))
     }
 
-    fn validate(&self, object: &Value) -> Errors {
-        let mut errors = Errors::new();
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let root = Spot::root(object);
         for field in ["/spec/replicas", "/spec/minReadySeconds", "/spec/revisionHistoryLimit"] {
-            not_negative(object, field, &mut errors);
+            findings.not_negative(&root.pointer(field));
         }
-        selector_of_template(object, &mut errors);
-        errors.extend(template_mistakes(object, "/spec/template", Whose::Keeper("StatefulSet")));
-        let at = path("/spec/podManagementPolicy");
-        one_of(
-            object,
-            "/spec/podManagementPolicy",
-            &at,
-            &["OrderedReady", "Parallel"],
-            &mut errors,
-        );
-        let at = path("/spec/updateStrategy/type");
-        one_of(
-            object,
-            "/spec/updateStrategy/type",
-            &at,
-            &["OnDelete", "RollingUpdate"],
-            &mut errors,
-        );
-        errors
+        selector_of_template(object, &mut findings);
+        findings.extend(template_mistakes(object, "/spec/template", Whose::Keeper("StatefulSet")));
+        let policy = root.pointer("/spec/podManagementPolicy");
+        findings.one_of_if_set(&policy, &["OrderedReady", "Parallel"]);
+        let strategy = root.pointer("/spec/updateStrategy/type");
+        findings.one_of_if_set(&strategy, &["OnDelete", "RollingUpdate"]);
+        findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         const MAY_CHANGE: [&str; 8] = [
             "replicas",
             "ordinals",
@@ -103,9 +93,9 @@ impl Strategy for StatefulSet {
             spec
         };
         if rest(object) == rest(old) {
-            return Errors::new();
+            return Vec::new();
         }
-        vec![FieldError::new(path("/spec"), Mistake::Forbidden, WHY)]
+        vec![FieldError::new(FieldPath::root("spec"), Mistake::Forbidden, WHY)]
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::check::{Errors, immutable};
 use super::column::{age, columns, items, name, text};
 use super::defaults::{child, default};
 use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
+use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::name as names;
 
@@ -97,7 +97,7 @@ impl Strategy for Volume {
         Some(json!({"phase": "Pending"}))
     }
 
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let spec = Spot::root(object).field("spec");
         check_modes(&spec, "", &mut findings);
@@ -121,10 +121,10 @@ impl Strategy for Volume {
         findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
-        let mut errors = Errors::new();
-        immutable(object, old, "/spec/volumeMode", &mut errors);
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
+        let mode = "/spec/volumeMode";
+        findings.immutable(&Spot::root(object).pointer(mode), &Spot::root(old).pointer(mode));
         let (spec, before) =
             (Spot::root(object).field("spec"), old.get("spec").unwrap_or(&Value::Null));
         let sources = source_fields(&Spot::root(before));
@@ -136,8 +136,7 @@ impl Strategy for Volume {
                 "spec.persistentvolumesource is immutable after creation",
             );
         }
-        errors.extend(findings.into_vec());
-        errors
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -202,7 +201,7 @@ impl Strategy for Claim {
         Some(json!({"phase": "Pending"}))
     }
 
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let spec = Spot::root(object).field("spec");
         check_modes(&spec, "at least 1 access mode is required", &mut findings);
@@ -214,7 +213,7 @@ impl Strategy for Claim {
         findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let mut rest = object.get("spec").cloned().unwrap_or_default();
         let before = old.get("spec").cloned().unwrap_or_default();
@@ -263,7 +262,7 @@ impl Strategy for Class {
         default(object, "volumeBindingMode", "Immediate");
     }
 
-    fn validate(&self, object: &Value) -> Errors {
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let root = Spot::root(object);
         let provisioner = root.field("provisioner");
@@ -279,7 +278,7 @@ impl Strategy for Class {
         findings.into_vec()
     }
 
-    fn validate_update(&self, object: &Value, old: &Value) -> Errors {
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let root = Spot::root(object);
         for field in ["parameters", "provisioner", "reclaimPolicy"] {
@@ -288,9 +287,9 @@ impl Strategy for Class {
                     .forbidden(&root.field(field), format!("updates to {field} are forbidden."));
             }
         }
-        let mut errors = findings.into_vec();
-        immutable(object, old, "/volumeBindingMode", &mut errors);
-        errors
+        let mode = "volumeBindingMode";
+        findings.immutable(&root.field(mode), &Spot::root(old).field(mode));
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -316,7 +315,7 @@ impl Strategy for Class {
 mod tests {
     use super::*;
 
-    fn told(errors: &Errors) -> Vec<String> {
+    fn told(errors: &[FieldError]) -> Vec<String> {
         errors.iter().map(ToString::to_string).collect()
     }
 
