@@ -20,6 +20,7 @@
 pub mod address;
 pub mod announce;
 pub mod cause;
+pub mod complete_checksum;
 pub mod conntrack;
 pub mod fdb;
 pub mod iptables;

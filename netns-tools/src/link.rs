@@ -115,6 +115,8 @@ pub struct Link {
     pub oper_state: OperState,
     /// Whether its driver sees a carrier (`IFF_LOWER_UP`); `oper_state` follows a little later.
     pub carrier: bool,
+    /// How often the carrier came or went: a cable that was out for a moment only is seen by it. 0: this kernel does not count.
+    pub carrier_changes: u32,
     /// The bridge (or other master) whose port it is.
     pub master: Option<u32>,
     /// `IFLA_LINK`: the other end of a veth pair, the link below a macvlan (that of a VXLAN device is in `vxlan`). Counts in the namespace that
@@ -186,6 +188,9 @@ impl Link {
             libc::IFLA_ADDRESS => self.mac = <[u8; 6]>::try_from(value).ok().map(MacAddr),
             libc::IFLA_OPERSTATE => {
                 self.oper_state = value.first().copied().unwrap_or_default().into();
+            }
+            libc::IFLA_CARRIER_CHANGES => {
+                self.carrier_changes = parse_u32(value).unwrap_or_default();
             }
             libc::IFLA_MASTER => self.master = index(value),
             libc::IFLA_LINK => self.peer_index = index(value),

@@ -1,5 +1,5 @@
-//! Notifications of what changes in a namespace: links, addresses, routes, neighbours, forwarding entries, nexthops (rtnetlink(7),
-//! groups `RTNLGRP_*`).
+//! Notifications of what changes in a namespace: links, addresses, routes, neighbours, forwarding entries, nexthops, parameters of links
+//! (rtnetlink(7), groups `RTNLGRP_*`).
 
 mod filter;
 
@@ -21,7 +21,12 @@ const IPV4_IFADDR: u32 = 5;
 const IPV4_ROUTE: u32 = 7;
 const IPV6_IFADDR: u32 = 9;
 const IPV6_ROUTE: u32 = 11;
+const IPV4_NETCONF: u32 = 24;
+const IPV6_NETCONF: u32 = 25;
 const NEXTHOP: u32 = 32;
+/// `RTM_*NETCONF` (`linux/rtnetlink.h`).
+const RTM_NEWNETCONF: u16 = 80;
+const RTM_DELNETCONF: u16 = 81;
 /// More than the kernel puts in one datagram of these.
 const DATAGRAM: usize = 32 * 1024;
 /// Room for what is told while nobody reads, in bytes as the kernel counts them; it doubles the number. Some thousand messages.
@@ -48,6 +53,9 @@ pub struct Kinds {
     pub fdb: bool,
     /// Nexthop objects.
     pub nexthops: bool,
+    /// Kernel parameters of links, and those for all: forwarding, `rp_filter` and `proxy_arp`, whoever writes them (`NETCONFA_*` in
+    /// `linux/netconf.h`). IPv6's `forwarding` is among them, its `accept_ra` and `accept_dad` are not.
+    pub parameters: bool,
 }
 
 impl Kinds {
@@ -59,6 +67,7 @@ impl Kinds {
         neighbours: false,
         fdb: false,
         nexthops: false,
+        parameters: false,
     };
 
     /// Whether there is any.
@@ -76,6 +85,7 @@ impl Kinds {
             neighbours: self.neighbours || other.neighbours,
             fdb: self.fdb || other.fdb,
             nexthops: self.nexthops || other.nexthops,
+            parameters: self.parameters || other.parameters,
         }
     }
 
@@ -88,6 +98,8 @@ impl Kinds {
             (self.routes, IPV6_ROUTE),
             (self.neighbours || self.fdb, NEIGH),
             (self.nexthops, NEXTHOP),
+            (self.parameters, IPV4_NETCONF),
+            (self.parameters, IPV6_NETCONF),
         ];
         wanted.into_iter().filter(|(wanted, _)| *wanted).map(|(_, group)| group)
     }
@@ -102,6 +114,7 @@ impl Kinds {
             libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH if family == AF_BRIDGE => kinds.fdb = true,
             libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => kinds.neighbours = true,
             RTM_NEWNEXTHOP | RTM_DELNEXTHOP => kinds.nexthops = true,
+            RTM_NEWNETCONF | RTM_DELNETCONF => kinds.parameters = true,
             _ => {}
         }
         kinds

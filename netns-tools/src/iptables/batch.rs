@@ -49,6 +49,11 @@ impl Batch {
         self.command(table, format!("-I {chain} {rule}"));
     }
 
+    /// Puts a rule at a position of a chain, counted from 1. Commands before it in the batch count.
+    pub fn insert_at(&mut self, table: &str, chain: &str, position: usize, rule: &str) {
+        self.command(table, format!("-I {chain} {position} {rule}"));
+    }
+
     /// Deletes the first rule that is equal.
     pub fn delete(&mut self, table: &str, chain: &str, rule: &str) {
         self.command(table, format!("-D {chain} {rule}"));

@@ -137,6 +137,20 @@ fn apply(table: &mut Table, part: &Part) -> Result<(), IptablesError> {
     Ok(())
 }
 
+/// A number in front of a rule is its position, counted from 1.
+fn insert(chain: &mut Chain, mut rule: Vec<String>) -> Result<(), String> {
+    let position = rule.first().and_then(|word| word.parse::<usize>().ok());
+    if position.is_some() {
+        rule.remove(0);
+    }
+    let index = position.unwrap_or(1).wrapping_sub(1);
+    if index > chain.rules.len() {
+        return Err("Index of insertion too big".to_owned());
+    }
+    chain.rules.insert(index, rule);
+    Ok(())
+}
+
 fn run(
     chains: &mut BTreeMap<String, Chain>,
     verb: &str,
@@ -161,7 +175,7 @@ fn run(
     let chain = chains.get_mut(name).ok_or_else(|| format!("no chain {name}"))?;
     match verb {
         "-A" => chain.rules.push(rule),
-        "-I" => chain.rules.insert(0, rule),
+        "-I" => insert(chain, rule)?,
         "-D" => {
             let position =
                 chain.rules.iter().position(|known| *known == rule).ok_or("no such rule")?;

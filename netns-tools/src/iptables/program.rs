@@ -116,11 +116,7 @@ impl Iptables {
             Backend::Nft => in_nft,
             Backend::Legacy => in_legacy,
         };
-        let named = [Backend::Nft, Backend::Legacy].map(|backend| Self::variant(family, backend));
-        let mut all: Vec<_> = named.into_iter().flatten().collect();
-        if all.is_empty() {
-            all.extend(Self::plain(family));
-        }
+        let mut all = Self::installed(family);
         all.retain(|variant| wanted(variant.backend));
         all
     }
@@ -171,6 +167,29 @@ impl Iptables {
     /// The backend in use.
     pub fn backend(&self) -> Backend {
         self.backend
+    }
+
+    /// Whether the kernel has a table of this variant, without which there is no rule and no policy. Starts no process, and makes
+    /// no table: to look at one with a program makes it in the legacy variant.
+    pub fn has_table(&self, table: &str) -> bool {
+        match self.backend {
+            Backend::Legacy => legacy_tables(self.family).lines().any(|name| name == table),
+            Backend::Nft => Nftables::open()
+                .and_then(|mut nft| {
+                    nft.has_table(nftables::Table::new(nft_family(self.family), table))
+                })
+                .unwrap_or(false),
+        }
+    }
+
+    /// Every variant that is installed.
+    pub fn installed(family: Family) -> Vec<Self> {
+        let named = [Backend::Nft, Backend::Legacy].map(|backend| Self::variant(family, backend));
+        let mut all: Vec<_> = named.into_iter().flatten().collect();
+        if all.is_empty() {
+            all.extend(Self::plain(family));
+        }
+        all
     }
 
     /// Whether both backends hold rules, so that one of them decides without the other's knowledge.
@@ -369,9 +388,16 @@ fn default_backend(family: Family) -> Option<Backend> {
 
 /// Whether the kernel has made any legacy table in this namespace.
 fn legacy_tables_exist() -> bool {
-    ["/proc/thread-self/net/ip_tables_names", "/proc/thread-self/net/ip6_tables_names"]
-        .iter()
-        .any(|path| std::fs::read_to_string(path).is_ok_and(|names| !names.trim().is_empty()))
+    [Family::V4, Family::V6].into_iter().any(|family| !legacy_tables(family).trim().is_empty())
+}
+
+/// The legacy tables that the kernel has made in this namespace, one a line.
+fn legacy_tables(family: Family) -> String {
+    let path = match family {
+        Family::V4 => "/proc/thread-self/net/ip_tables_names",
+        Family::V6 => "/proc/thread-self/net/ip6_tables_names",
+    };
+    std::fs::read_to_string(path).unwrap_or_default()
 }
 
 /// Whether `iptables-nft` has made any of its tables in this namespace.
@@ -554,6 +580,43 @@ mod tests {
                 );
             });
         }
+    }
+
+    #[test]
+    fn a_table_is_looked_for_without_being_made() {
+        for backend in [Backend::Nft, Backend::Legacy] {
+            let ns = TestNetns::new("ipt");
+            ns.run(|| {
+                let mut variant = Iptables::variant(Family::V4, backend).unwrap();
+                assert!(!variant.has_table("filter") && !variant.has_table("filter"));
+                let mut batch = Batch::new();
+                batch.append("nat", "POSTROUTING", "-j RETURN");
+                variant.commit(&batch).unwrap();
+                assert!(variant.has_table("nat") && !variant.has_table("filter"), "{backend:?}");
+                assert!(!Iptables::variant(Family::V6, backend).unwrap().has_table("nat"));
+            });
+        }
+    }
+
+    #[test]
+    fn a_rule_is_put_where_it_is_wanted() {
+        in_both(|iptables| {
+            let mut fake = super::super::FakeRules::new(Family::V4);
+            let mut batch = Batch::new();
+            for rule in ["-s 10.0.0.1/32 -j DROP", "-s 10.0.0.3/32 -j DROP"] {
+                batch.append("filter", "FORWARD", rule);
+            }
+            batch.insert_at("filter", "FORWARD", 2, "-s 10.0.0.2/32 -j DROP");
+            batch.insert_at("filter", "FORWARD", 4, "-s 10.0.0.4/32 -j DROP");
+            let want = [1, 2, 3, 4].map(|number| format!("-s 10.0.0.{number}/32 -j DROP"));
+            for rules in [iptables as &mut dyn Rules, &mut fake] {
+                rules.commit(&batch).unwrap();
+                assert_eq!(rules.save("filter").unwrap().rules("FORWARD"), want);
+                let mut beyond = Batch::new();
+                beyond.insert_at("filter", "FORWARD", 6, "-j DROP");
+                rules.commit(&beyond).unwrap_err();
+            }
+        });
     }
 
     #[test]

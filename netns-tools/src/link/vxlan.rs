@@ -132,7 +132,9 @@ impl Netlink {
     pub fn add_vxlan(&mut self, link: &NewLink<'_>, vxlan: &Vxlan) -> Result<()> {
         let kind = InfoKind::Vxlan;
         let made = self.add_link(link, None, kind, Some(vxlan.data()));
-        made.map_err(|error| self.name_owner(error, vxlan.vni, vxlan.port, None))
+        made.map_err(|error| {
+            self.name_owner(error, (vxlan.vni, vxlan.port, Some(vxlan.local)), None)
+        })
     }
 
     /// Changes a VXLAN device in place; it keeps its forwarding entries, and routes that go by it. See [`Changes`] for what can be
@@ -180,7 +182,7 @@ impl Netlink {
     pub(super) fn explain_port(&mut self, error: NetlinkError, index: u32) -> NetlinkError {
         let own = self.link_by_index(index).ok().flatten().and_then(|link| link.vxlan);
         match own {
-            Some(own) => self.name_owner(error, own.vni, own.port, Some(index)),
+            Some(own) => self.name_owner(error, (own.vni, own.port, own.local), Some(index)),
             None => error,
         }
     }
@@ -189,8 +191,7 @@ impl Netlink {
     fn name_owner(
         &mut self,
         error: NetlinkError,
-        vni: u32,
-        port: u16,
+        (vni, port, local): (u32, u16, Option<IpAddr>),
         own: Option<u32>,
     ) -> NetlinkError {
         let NetlinkError::Refused { action, errno, text } = error else { return error };
@@ -198,11 +199,17 @@ impl Netlink {
         // Only the text tells a taken identifier from a taken name.
         let about_vni = text.as_deref().is_some_and(|text| text.contains("VNI"));
         let links = if in_use || errno == libc::EEXIST { self.links() } else { Ok(Vec::new()) };
-        let owner = links.unwrap_or_default().into_iter().find(|link| {
-            let excludes =
-                |other: Details| other.excludes(vni, port) || (in_use && other.port == port);
-            Some(link.index) != own && link.vxlan.is_some_and(excludes)
-        });
+        let excludes = |other: Details| other.excludes(vni, port) || (in_use && other.port == port);
+        let others = links
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|link| Some(link.index) != own && link.vxlan.is_some_and(excludes));
+        // Those over IPv4 and over IPv6 have identifiers of their own. Of a device without an address that is not known.
+        let of_other_family = |link: &Link| {
+            let theirs = link.vxlan.and_then(|other| other.local);
+            theirs.zip(local).is_some_and(|(one, other)| one.is_ipv4() != other.is_ipv4())
+        };
+        let owner = others.into_iter().find(|link| !of_other_family(link));
         let taken_name = errno == libc::EEXIST && !about_vni && text.is_some();
         match owner.as_ref().map(describe).or_else(|| unseen(in_use, about_vni)) {
             Some(owner) if !taken_name => {

@@ -16,6 +16,7 @@ const ALL: Kinds = Kinds {
     neighbours: true,
     fdb: true,
     nexthops: true,
+    parameters: true,
 };
 
 /// A namespace with a VXLAN device and another link, both up.
@@ -109,6 +110,29 @@ fn each_kind_is_told_and_no_other() {
     apply(&mut elsewhere, Change::add(neighbour(link)));
     assert!(!all.drain().unwrap().any());
     assert!(leftovers().len() >= 2);
+}
+
+#[test]
+fn parameters_are_told_when_they_become_others() {
+    let (ns, _net, _) = namespace();
+    let parameters = Kinds { parameters: true, ..Kinds::NONE };
+    let mut monitor = Monitor::open_in(ns.ns(), parameters, &Filter::default()).unwrap();
+    quiet(&mut monitor);
+    let mut write = |key: &str, value: &str| {
+        ns.run(|| crate::sysctl::write(key, value)).unwrap();
+        monitor.drain().unwrap()
+    };
+    for (key, on, off) in [
+        ("net/ipv4/ip_forward", "1", "0"),
+        ("net/ipv6/conf/all/forwarding", "1", "0"),
+        ("net/ipv4/conf/v1/rp_filter", "1", "2"),
+    ] {
+        // what it was is not known
+        write(key, off);
+        assert_eq!(write(key, on), parameters, "{key}");
+        assert_eq!(write(key, off), parameters, "{key}");
+        assert_eq!(write(key, off), Kinds::NONE, "{key} is what it was");
+    }
 }
 
 #[test]

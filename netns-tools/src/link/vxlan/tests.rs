@@ -218,6 +218,11 @@ fn who_has_the_identifier_is_named() {
              (link {index}); remove that, or use another VNI or port"
         )
     );
+    // Over IPv6 it is another device's.
+    let over_v6 = Vxlan::new(1, ip("2001:db8::1"));
+    net.add_vxlan(&NewLink::new("six"), &over_v6).unwrap();
+    let again = net.add_vxlan(&NewLink::new("second"), &over_v6).unwrap_err();
+    assert!(again.to_string().contains("the VXLAN device six (link"), "{again}");
     // Taken is the name only.
     let name = net.add_vxlan(&NewLink::new("heddle.1"), &Vxlan { vni: 2, ..vxlan }).unwrap_err();
     assert!(name.to_string().contains("the name is taken"), "{name}");
