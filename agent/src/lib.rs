@@ -5,6 +5,8 @@ pub mod cgroup;
 pub mod cli;
 pub mod daemon;
 pub mod image;
+pub mod kube;
+pub mod lock;
 pub mod log;
 pub mod memory;
 pub mod network;

@@ -3,6 +3,7 @@
 //! The rest of the agent sees a set of objects and knows nothing of files, so that an API server can take the folder's place.
 
 mod directory;
+pub mod folder;
 mod manifest;
 mod watch;
 

@@ -23,11 +23,12 @@ use arguments::{Arguments, Task};
 use super::backend::BackendError;
 use super::config::{ConfigError, Loaded, LogSettings};
 use super::host::{AddressError, HostConfig, prepare};
-use super::kube::ConnectError;
-use super::manifests::FolderError;
 use super::model::FAMILIES;
 use super::ops::ListenError;
-use super::run::{LockError, backends};
+use super::run::backends;
+use crate::kube::ConnectError;
+use crate::lock::LockError;
+use crate::source::folder::FolderError;
 
 /// Why the proxy cannot do what it was told.
 #[derive(Debug, thiserror::Error)]

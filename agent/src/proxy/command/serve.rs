@@ -11,12 +11,13 @@ use tokio::sync::{mpsc, watch};
 
 use super::arguments::Arguments;
 use super::{CommandError, host_config, io_error, objects, tell};
+use crate::lock::{Lock, Role};
 use crate::proxy::config::{DetectLocal, Loaded, ProxyConfig};
 use crate::proxy::host::{Prepared, blind_spots, prepare, watch_addresses};
 use crate::proxy::model::{Event, Node};
 use crate::proxy::ops::{Listeners, Ops, SettingNames, Settings};
 use crate::proxy::options::RuleOptions;
-use crate::proxy::run::{Alarm, Lock, Observer, Observers, Parts, Runner, backends};
+use crate::proxy::run::{Alarm, Observer, Observers, Parts, Runner, backends};
 
 /// Runs until SIGTERM or SIGINT. The rules stay.
 pub async fn serve(arguments: &Arguments, loaded: &Loaded) -> Result<(), CommandError> {
@@ -24,7 +25,7 @@ pub async fn serve(arguments: &Arguments, loaded: &Loaded) -> Result<(), Command
     let listen = |kind| signal(kind).map_err(io_error("listen for signals"));
     let (mut terminate, mut interrupt) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let _lock = Lock::take()?;
+    let _lock = Lock::take(Role::ServiceProxy)?;
     set_oom_score(config.oom_score_adj);
     let (families, problems) =
         backends::open(config.mode, &config.required(), arguments.take_over)?;

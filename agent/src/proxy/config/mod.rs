@@ -23,6 +23,8 @@ pub use conf::{ConfigError, Mistake};
 pub use field::{FIELDS, Field, Kind, Use};
 pub use layer::{API_VERSION, KIND};
 
+pub use crate::kube::ApiAccess;
+
 use super::host::ConntrackConfig;
 pub use super::ops::Mode;
 use super::options::Pace;
@@ -49,15 +51,6 @@ pub struct NodePortSelection {
     pub primary: bool,
     /// At its addresses in these ranges. A family of which no range is given counts as all of it, as in kube-proxy.
     pub ranges: Vec<IpNetwork>,
-}
-
-/// How to reach the API server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ApiAccess {
-    /// The kubeconfig. Without one: the service account of the pod that this runs in.
-    pub kubeconfig: Option<PathBuf>,
-    /// The server's URL, whatever the kubeconfig says.
-    pub master: Option<String>,
 }
 
 /// What is logged, and how.

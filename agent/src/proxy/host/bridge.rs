@@ -4,7 +4,7 @@
 use netns_tools::Link;
 use netns_tools::iptables::Family;
 
-use super::{HostConfig, Kernel};
+use super::{HostConfig, Kernel, ThisNamespace};
 
 /// Shows bridged packets to rules where that is ours to do, and says what is wrong with the bridges, in words. Where there is no bridge
 /// nothing is wrong, but it is set all the same: the first pod brings one.
@@ -16,6 +16,11 @@ pub(super) fn look(config: &HostConfig, links: &[Link], kernel: &mut dyn Kernel)
         problems.extend(wrong.zip(bridge).map(|(wrong, bridge)| wrong.told(&bridge.name)));
     }
     problems
+}
+
+/// Shows the packets that stay on a bridge of pods to the rules of a family; answers what is wrong if it cannot be done, in words.
+pub fn show_bridged(family: Family, bridge: &str) -> Option<String> {
+    ensure(family, true, &mut ThisNamespace).err().map(|wrong| wrong.told(bridge))
 }
 
 /// What is not as it should be, and what to do.

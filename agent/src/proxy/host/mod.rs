@@ -24,6 +24,7 @@ use netns_tools::netlink::Netlink;
 use netns_tools::sysctl::{self, SysctlError};
 
 pub use addresses::{AddressError, addresses, watch_addresses};
+pub use bridge::show_bridged;
 pub use local::blind_spots;
 pub use parameters::{ConntrackConfig, HostConfig};
 

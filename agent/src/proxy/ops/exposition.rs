@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// The content type of what [`prometheus`] makes.
-pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[derive(Default)]
 struct Metric<'a> {
@@ -18,7 +18,7 @@ struct Metric<'a> {
 }
 
 /// Rewrites it, in order of name.
-pub(super) fn prometheus(open_metrics: &str) -> String {
+pub(crate) fn prometheus(open_metrics: &str) -> String {
     let mut metrics: BTreeMap<&str, Metric<'_>> = BTreeMap::new();
     let mut current = "";
     for line in open_metrics.lines() {

@@ -15,7 +15,7 @@
 
 mod checks;
 mod clock;
-mod exposition;
+pub(crate) mod exposition;
 mod health;
 mod listen;
 mod metrics;

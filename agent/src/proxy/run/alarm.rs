@@ -15,6 +15,7 @@ use super::worker::THREAD_NAME;
 ///
 /// While much is written the socket leaves the group: with a listener the kernel writes a message for each rule of a transaction,
 /// which costs more than the transaction. When it is back it rings once, so that nothing is missed in between.
+#[derive(Debug)]
 pub struct Alarm {
     rang: Arc<Notify>,
     listen: watch::Sender<bool>,
@@ -54,15 +55,16 @@ impl Alarm {
         (alarm, rang, is_listening, alive)
     }
 
-    /// Waits until somebody changed rules. `None`: it cannot be told any more.
-    pub(super) async fn rang(&mut self) -> Option<()> {
+    /// Waits until somebody changed rules, while it listens. `None`: it cannot be told any more.
+    pub(crate) async fn rang(&mut self) -> Option<()> {
         tokio::select! {
             () = self.rang.notified() => Some(()),
             _ = self.alive.changed() => None,
         }
     }
 
-    pub(super) fn listen(&self, wanted: bool) {
+    /// Whether it listens; it does not at first.
+    pub(crate) fn listen(&self, wanted: bool) {
         self.listen.send_if_modified(|listening| std::mem::replace(listening, wanted) != wanted);
     }
 }

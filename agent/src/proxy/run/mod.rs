@@ -13,7 +13,6 @@
 //! | `backends` | what writes rules, by mode, and clean-up |
 //! | `alarm` | notifications of nf_tables |
 //! | `predecessor`, `ipvs` | rules of another mode or proxy, removed when ours are in force |
-//! | `lock` | one proxy per network namespace |
 
 mod alarm;
 pub mod backends;
@@ -23,7 +22,6 @@ mod ipvs;
 #[cfg(test)]
 mod kernel;
 mod lane;
-mod lock;
 mod observer;
 mod predecessor;
 #[cfg(test)]
@@ -42,7 +40,6 @@ use tokio::time::{Instant, sleep_until};
 
 pub use alarm::Alarm;
 use lane::{Due, Lane};
-pub use lock::{Lock, LockError};
 pub use observer::{Failure, Observer, Observers, Synced};
 pub use predecessor::Predecessor;
 use worker::{Done, Outcome, Worker};

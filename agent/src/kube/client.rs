@@ -12,7 +12,15 @@ use kube::{Client, Config};
 use tower::util::MapRequestLayer;
 
 use super::token::{TokenError, TokenFile};
-use crate::proxy::config::ApiAccess;
+
+/// How to reach the API server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiAccess {
+    /// The kubeconfig. Without one: the service account of the pod that this runs in.
+    pub kubeconfig: Option<PathBuf>,
+    /// The server's URL, whatever the kubeconfig says.
+    pub master: Option<String>,
+}
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -29,7 +37,8 @@ pub enum ConnectError {
     },
     /// There is none, and this is no pod with a service account.
     #[error(
-        "nothing says how to reach the API server: set --kubeconfig (or clientConnection.kubeconfig), or --static-dir for none at all"
+        "nothing says how to reach the API server, as this is no pod with a service account: name a kubeconfig (of the proxy: set --kubeconfig or \
+         clientConnection.kubeconfig, or --static-dir for none at all; of the overlay: set overlay.kubeconfig)"
     )]
     Nowhere(#[source] InClusterError),
     /// The URL is none.

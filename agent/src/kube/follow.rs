@@ -12,10 +12,12 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 
 use super::intake::{Intake, Kind};
-use crate::proxy::model::Event;
 
 /// A watch that lasted so long beyond the pause before it was a good one.
 const HEALTHY: Duration = Duration::from_secs(10);
+
+/// So many failures in a row are told: a watch that ends early is tried again at once, and that nearly always works.
+const TOLD: u32 = 2;
 
 /// Between tries of an API that does not answer.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +45,15 @@ impl Retry {
 
 /// One kind of objects of one server.
 pub struct Follower<K: Kind> {
+    /// The server.
     pub api: Api<K::Object>,
+    /// What of them, in pages of which size, for how long.
     pub config: watcher::Config,
+    /// What is known of them.
     pub intake: Intake<K>,
-    pub events: mpsc::Sender<Event>,
+    /// Who is told.
+    pub events: mpsc::Sender<K::Event>,
+    /// The pauses while it does not answer.
     pub retry: Retry,
 }
 
@@ -65,8 +72,11 @@ where
             let event = match next {
                 Ok(event) => {
                     // the beginning of a list is no answer yet
-                    if !matches!(event, watcher::Event::Init) {
-                        outage.over(K::NAME);
+                    if !matches!(event, watcher::Event::Init)
+                        && outage.over(K::NAME)
+                        && let Some(back) = self.intake.away(None)
+                    {
+                        self.events.send(back).await.ok();
                     }
                     self.intake.take(event)
                 }
@@ -79,7 +89,13 @@ where
                         told.set(begin());
                         self.retry.pause(1, chance())
                     } else {
-                        self.retry.pause(outage.failed(K::NAME, &error), chance())
+                        let failures = outage.failed::<K>(&error);
+                        let away =
+                            (failures == TOLD).then(|| self.intake.away(Some(&one_line(&error))));
+                        if let Some(away) = away.flatten() {
+                            self.events.send(away).await.ok();
+                        }
+                        self.retry.pause(failures, chance())
                     };
                     outage.quiet_until = Some(Instant::now() + pause + HEALTHY);
                     if is_forbidden(&error)
@@ -114,18 +130,19 @@ struct Outage {
 
 impl Outage {
     /// Counts a failure, and tells of it once, and again now and then.
-    fn failed(&mut self, kind: &str, error: &watcher::Error) -> u32 {
+    fn failed<K: Kind>(&mut self, error: &watcher::Error) -> u32 {
+        let kind = K::NAME;
         if self.quiet_until.is_some_and(|until| Instant::now() > until) {
             *self = Self::default();
         }
         self.failures = self.failures.saturating_add(1);
         let away = self.since.get_or_insert_with(Instant::now).elapsed().as_secs();
         let reason = one_line(error);
-        // a watch that ends early is tried again at once, and that nearly always works
         match self.failures {
             1 => tracing::debug!(kind, reason, "the API does not answer"),
-            2 => {
-                tracing::warn!(kind, reason, "the API does not answer; the rules stay as they are");
+            TOLD => {
+                let stays = K::STAYS;
+                tracing::warn!(kind, reason, "the API does not answer; what stays: {stays}");
             }
             more if more % 10 == 0 => {
                 tracing::warn!(kind, reason, away_s = away, "the API still does not answer");
@@ -135,12 +152,15 @@ impl Outage {
         self.failures
     }
 
-    fn over(&mut self, kind: &str) {
-        if self.failures > 1 {
+    /// It answers; whether it was told that it did not.
+    fn over(&mut self, kind: &str) -> bool {
+        let told = self.failures >= TOLD;
+        if told {
             let away = self.since.map(|since| since.elapsed().as_secs());
             tracing::info!(kind, away_s = away, "the API answers again");
         }
         *self = Self::default();
+        told
     }
 }
 
@@ -163,7 +183,7 @@ fn is_forbidden(error: &watcher::Error) -> bool {
 }
 
 /// A number from 0 to 1 that differs between hosts and moments; nothing secret hangs on it.
-fn chance() -> f64 {
+pub fn chance() -> f64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let drawn = RandomState::new().build_hasher().finish();
     f64::from(u32::try_from(drawn >> 32).unwrap_or_default()) / f64::from(u32::MAX)
