@@ -1,6 +1,7 @@
 //! What must hold in the kernel of this node: plain data, made by the plan and compared with the kernel.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use netns_tools::MacAddr;
@@ -32,7 +33,7 @@ pub enum Way {
     /// Through a VXLAN device: a route over the gateway, its neighbour entry, and the entry of the forwarding database.
     Tunnel {
         /// The name of the device.
-        device: String,
+        device: Arc<str>,
         /// The first address of the remote pod CIDR.
         gateway: IpAddr,
         /// The remote device's Ethernet address.
@@ -46,6 +47,8 @@ pub enum Way {
         gateway: IpAddr,
         /// The underlay's link, by index.
         link: u32,
+        /// The address that packets of this host itself get: the one that it announces, by which its peers know it as a node.
+        source: IpAddr,
     },
 }
 
@@ -67,4 +70,23 @@ pub struct Desired {
     pub devices: Vec<Device>,
     /// By destination, each once.
     pub routes: Vec<Route>,
+}
+
+/// One step from one [`Desired`] to the next, where the devices stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The way to its destination is this one now.
+    Put(Route),
+    /// There is no way to this destination any more.
+    Gone(IpNetwork),
+}
+
+impl Change {
+    /// What it is about.
+    pub fn destination(&self) -> IpNetwork {
+        match self {
+            Self::Put(route) => route.destination,
+            Self::Gone(destination) => *destination,
+        }
+    }
 }
