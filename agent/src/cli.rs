@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use conf::{AgentConfig, ConfigError, KEYS, Key, Kind, Layer};
 
-use crate::{api, daemon, proxy};
+use crate::{api, daemon, overlay, proxy};
 
 /// Something failed.
 const FAILURE: u8 = 1;
@@ -39,6 +39,7 @@ fn command() -> Command {
                 .arg(Arg::new("output").long("output").short('o').value_parser(["table", "json"]).default_value("table").help("form of the output")),
         )
         .subcommand(proxy::command::command())
+        .subcommand(with_keys(overlay::command::command()))
         .subcommand(
             with_keys(Command::new("cleanup").about("Remove the service rules of a proxy from this host; pods stay")),
         )
@@ -82,6 +83,7 @@ pub fn main() -> ExitCode {
         Some(("check-config", matches)) => with_config(matches, |config| check_manifests(&config)),
         Some(("status", matches)) => status(matches),
         Some(("proxy", matches)) => run_proxy(matches),
+        Some(("overlay", matches)) => run_overlay(matches),
         _ => ExitCode::from(USAGE),
     }
 }
@@ -107,6 +109,17 @@ fn run_proxy(matches: &ArgMatches) -> ExitCode {
     match proxy::command::run(matches, &host_name()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(if error.is_usage() { USAGE } else { FAILURE }, &error),
+    }
+}
+
+fn run_overlay(matches: &ArgMatches) -> ExitCode {
+    let config = match load(matches) {
+        Ok(config) => config,
+        Err(error) => return complain(USAGE, &error),
+    };
+    match overlay::command::run(matches, &config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(FAILURE, &error),
     }
 }
 

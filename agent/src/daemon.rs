@@ -15,14 +15,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{self, Boards};
+use crate::lock::LockError;
 use crate::network::CniNetwork;
 use crate::node::{ErrorBoard, Node, ServiceBoard, Services, Signals, manifest_memory};
+use crate::overlay;
 use crate::pod::context::Context;
 use crate::pod::record::boot_id;
 use crate::proxy::allocate::{AllocateError, ServiceAllocator};
 use crate::proxy::backend::BackendError;
 use crate::proxy::ops::ListenError;
-use crate::proxy::run::{self, LockError};
+use crate::proxy::run;
 use crate::runtime::containerd::ContainerdOptions;
 use crate::runtime::{Containerd, RuntimeError};
 use crate::source::{self, Directory};
@@ -66,15 +68,18 @@ pub enum DaemonError {
     /// Rules for services cannot be removed.
     #[error("cannot remove the rules of services")]
     Cleanup(#[source] BackendError),
-    /// Another proxy writes rules here.
+    /// Another proxy or overlay is at work here.
     #[error(transparent)]
-    OtherProxy(#[from] LockError),
+    Other(#[from] LockError),
     /// A port of the proxy is taken, and that is to be fatal.
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// What the agent is told cannot be told its proxy.
     #[error("the proxy cannot be set up as the configuration says")]
     ProxyConfig(#[source] ConfigError),
+    /// Pods of different nodes cannot be connected.
+    #[error("the overlay cannot be set up; correct what is wrong, or set overlay.enabled to false")]
+    Overlay(#[from] overlay::run::StartError),
     /// Manifests are not right.
     #[error("{0}")]
     Manifests(String),
@@ -101,7 +106,7 @@ pub fn run(config: AgentConfig) -> Result<(), DaemonError> {
     outcome
 }
 
-fn start_log(config: &AgentConfig) {
+pub(crate) fn start_log(config: &AgentConfig) {
     let filter = format!(
         "{level},hyper=warn,h2=warn,tonic=warn,tower=warn",
         level = config.log_level.as_str()
@@ -163,6 +168,11 @@ async fn serve(config: AgentConfig) -> Result<(), DaemonError> {
         config.network.service_cidrs.clone(),
         config.network.node_ports.clone(),
     )?;
+    let controller = if config.overlay.enabled {
+        Some(overlay::run::Controller::open(&config).await?)
+    } else {
+        None
+    };
     let boards = Boards {
         node_name: config.node_name.clone(),
         started: Instant::now(),
@@ -171,6 +181,7 @@ async fn serve(config: AgentConfig) -> Result<(), DaemonError> {
         errors: errors.clone(),
         ops: writer.ops().cloned(),
         proxy_mode: config.proxy.enabled.then_some(config.proxy.mode.as_str()),
+        overlay: controller.as_ref().map(|controller| controller.board.clone()),
         runtime,
     };
     let socket = &config.paths.socket;
@@ -185,7 +196,9 @@ async fn serve(config: AgentConfig) -> Result<(), DaemonError> {
     let directory =
         Directory::new(manifests, &config.node_name).remembering(manifest_memory(state));
     let node = Node::new(context, directory, services, errors);
-    let signals = listen(source::watch(manifests.clone()))?;
+    let reload = controller.as_ref().map(|controller| controller.reload.clone());
+    let signals = listen(source::watch(manifests.clone()), reload)?;
+    let (stop_overlay, overlay) = run_overlay(controller);
     tracing::info!(
         node = config.node_name,
         version = env!("CARGO_PKG_VERSION"),
@@ -196,13 +209,30 @@ async fn serve(config: AgentConfig) -> Result<(), DaemonError> {
     feed_watchdog();
     node.run(signals).await;
     sd_notify::notify(&[NotifyState::Stopping]).ok();
+    drop(stop_overlay);
+    overlay.await.ok();
     std::fs::remove_file(socket).ok();
     tracing::info!("agent stops; pods and rules stay");
     Ok(())
 }
 
+/// Runs the overlay until the sender is dropped, and to its end.
+fn run_overlay(
+    controller: Option<overlay::run::Controller>,
+) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+    let (stop, stopped) = oneshot::channel();
+    let running = tokio::spawn(async move {
+        let stopped = async { drop(stopped.await) };
+        match controller {
+            Some(controller) => controller.run(stopped).await,
+            None => stopped.await,
+        }
+    });
+    (stop, running)
+}
+
 /// Under systemd with `WatchdogSec`: an agent whose threads are all stuck is started again.
-fn feed_watchdog() {
+pub(crate) fn feed_watchdog() {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     tokio::spawn(async move {
         let mut tick = tokio::time::interval(limit / 2);
@@ -213,8 +243,11 @@ fn feed_watchdog() {
     });
 }
 
-/// SIGTERM and SIGINT end the agent, SIGHUP has it read the manifests.
-fn listen(manifests: mpsc::Receiver<()>) -> Result<Signals, DaemonError> {
+/// SIGTERM and SIGINT end the agent, SIGHUP has it read the manifests, and the overlay compare everything.
+fn listen(
+    manifests: mpsc::Receiver<()>,
+    overlay: Option<overlay::run::Reload>,
+) -> Result<Signals, DaemonError> {
     let on = |kind: SignalKind| signal(kind).map_err(io_error("listen for signals"));
     let (mut terminate, mut interrupt, mut hang_up) =
         (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
@@ -230,6 +263,9 @@ fn listen(manifests: mpsc::Receiver<()>) -> Result<Signals, DaemonError> {
     tokio::spawn(async move {
         while hang_up.recv().await.is_some() {
             reload_sender.try_send(()).ok();
+            if let Some(overlay) = &overlay {
+                overlay.now();
+            }
         }
     });
     Ok(Signals { manifests, reload, stop })

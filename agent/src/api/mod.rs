@@ -22,6 +22,8 @@ pub use client::{ClientError, fetch_status};
 pub use table::render;
 
 use crate::node::{ErrorBoard, ProxyStatus, ServiceBoard, ServiceStatus};
+use crate::overlay;
+use crate::overlay::status::{Board, OverlayStatus};
 use crate::pod::status::{PodStatus, StatusBoard};
 use crate::proxy::ops::Ops;
 use crate::runtime::Runtime;
@@ -45,6 +47,19 @@ pub struct NodeStatus {
     pub problems: Vec<String>,
 }
 
+impl NodeStatus {
+    /// Of this process.
+    fn of_this(name: &str, started: Instant, problems: Vec<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: started.elapsed().as_secs(),
+            problems,
+        }
+    }
+}
+
 /// Everything: the document of `GET /v1/status` and of `heddle-agent status -o json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusDocument {
@@ -53,6 +68,12 @@ pub struct StatusDocument {
     /// The proxy; `None`: services have no rules here.
     #[serde(default)]
     pub proxy: Option<ProxyStatus>,
+    /// The overlay; `None`: this agent does not connect pods of different nodes.
+    #[serde(default)]
+    pub overlay: Option<OverlayStatus>,
+    /// Only the overlay is here (`heddle-agent overlay`), and neither pods nor services.
+    #[serde(default)]
+    pub overlay_alone: bool,
     /// Pods.
     pub pods: Vec<PodStatus>,
     /// Services.
@@ -78,6 +99,8 @@ pub struct Boards<R> {
     pub errors: ErrorBoard,
     /// The proxy's servers, which may not have their ports; `None`: there are none.
     pub ops: Option<Ops>,
+    /// The overlay; `None`: there is none.
+    pub overlay: Option<Board>,
     /// The runtime, asked for health.
     pub runtime: R,
 }
@@ -93,17 +116,13 @@ impl<R: Runtime + Clone> Boards<R> {
         let mut pods: Vec<_> = self.pods.all().into_iter().map(|(_, status)| status).collect();
         pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         StatusDocument {
-            node: NodeStatus {
-                name: self.node_name.clone(),
-                pid: std::process::id(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                uptime_seconds: self.started.elapsed().as_secs(),
-                problems,
-            },
+            node: NodeStatus::of_this(&self.node_name, self.started, problems),
             proxy: self.proxy_mode.map(|mode| ProxyStatus {
                 mode: mode.to_owned(),
                 last_sync: self.services.last_sync(),
             }),
+            overlay: self.overlay.as_ref().map(Board::status),
+            overlay_alone: false,
             pods,
             services: self.services.services(),
             errors,
@@ -112,6 +131,7 @@ impl<R: Runtime + Clone> Boards<R> {
 
     async fn health(&self) -> (StatusCode, String) {
         let mut reasons: Vec<String> = self.services.failure().into_iter().collect();
+        reasons.extend(self.overlay.as_ref().and_then(Board::failure));
         match tokio::time::timeout(HEALTH_LIMIT, self.runtime.version()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => reasons.push(error.to_string()),
@@ -134,6 +154,26 @@ fn health_routes<R: Runtime + Clone>() -> Router<Boards<R>> {
 /// Serves the status socket. A socket that a killed agent left is replaced: the lock on the state folder says that no other
 /// agent lives.
 pub fn serve_socket<R: Runtime + Clone>(path: &Path, boards: Boards<R>) -> io::Result<()> {
+    let status = get(|State(boards): State<Boards<R>>| async move { Json(boards.document()) });
+    serve_at(path, health_routes().route("/v1/status", status).with_state(boards))
+}
+
+/// Serves the status socket of an overlay alone. That no other one lives is what its lock says.
+pub fn serve_overlay(path: &Path, node_name: &str, board: Board) -> io::Result<()> {
+    let (node_name, started, healthy) = (node_name.to_owned(), Instant::now(), board.clone());
+    let status = get(move || async move {
+        Json(StatusDocument {
+            node: NodeStatus::of_this(&node_name, started, Vec::new()),
+            overlay: Some(board.status()),
+            overlay_alone: true,
+            ..StatusDocument::default()
+        })
+    });
+    let health = get(move || async move { overlay::run::health(&healthy) });
+    serve_at(path, Router::new().route("/v1/status", status).route("/healthz", health))
+}
+
+fn serve_at(path: &Path, router: Router) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -143,8 +183,6 @@ pub fn serve_socket<R: Runtime + Clone>(path: &Path, boards: Boards<R>) -> io::R
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    let status = get(|State(boards): State<Boards<R>>| async move { Json(boards.document()) });
-    let router = health_routes().route("/v1/status", status).with_state(boards);
     tokio::spawn(async move { axum::serve(listener, router).await });
     Ok(())
 }

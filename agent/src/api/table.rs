@@ -37,6 +37,12 @@ pub fn render(document: &StatusDocument) -> String {
     for problem in &node.problems {
         text.push_str(&format!("problem: {problem}\n"));
     }
+    if let Some(overlay) = &document.overlay {
+        text.push_str(&crate::overlay::status::render(overlay, columns));
+    }
+    if document.overlay_alone {
+        return text;
+    }
     let mut pods = vec![row(["NAMESPACE", "POD", "READY", "STATUS", "RESTARTS", "IP", "MESSAGE"])];
     pods.extend(document.pods.iter().map(pod_row));
     text.push_str(&format!("\n{}", columns(&pods)));

@@ -19,6 +19,7 @@ fn boards() -> (Boards<FakeRuntime>, FakeRuntime) {
         services: ServiceBoard::default(),
         errors: ErrorBoard::default(),
         ops: None,
+        overlay: None,
         runtime: runtime.clone(),
     };
     (boards, runtime)
@@ -73,6 +74,25 @@ async fn health_has_its_reasons() {
     runtime.fail("version", 1);
     let sick = ask(&path, "/healthz").await;
     assert!(sick.starts_with("HTTP/1.1 500") && sick.contains("told to fail"), "{sick}");
+}
+
+#[tokio::test]
+async fn an_overlay_alone_tells_of_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("overlay.sock");
+    let board = Board::new("vxlan");
+    serve_overlay(&path, "node", board.clone()).unwrap();
+    let document = fetch_status(&path).await.unwrap();
+    assert_eq!(document.overlay.as_ref().map(|overlay| overlay.backend.as_str()), Some("vxlan"));
+    let text = render(&document);
+    assert!(
+        text.contains("overlay vxlan, underlay not found") && !text.contains("NAMESPACE"),
+        "{text}"
+    );
+    let sick = ask(&path, "/healthz").await;
+    assert!(sick.starts_with("HTTP/1.1 500") && sick.contains("not set up yet"), "{sick}");
+    board.facts().status.last_sync = Some("now".to_owned());
+    assert!(ask(&path, "/healthz").await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]

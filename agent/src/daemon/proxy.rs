@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use conf::{AgentConfig, ConfigError};
 use ipnetwork::IpNetwork;
@@ -13,6 +12,7 @@ use netns_tools::iptables::Family;
 use tokio::sync::{mpsc, watch};
 
 use super::{DaemonError, LOCK_PATIENCE};
+use crate::lock::{Lock, Role};
 use crate::node::{Follow, Prepare, ServiceBoard, Services};
 use crate::pod::status::StatusBoard;
 use crate::proxy::allocate::ServiceAllocator;
@@ -20,9 +20,7 @@ use crate::proxy::config::{Given, Loaded, load};
 use crate::proxy::host::{self, HostConfig};
 use crate::proxy::model::{FAMILIES, Node};
 use crate::proxy::ops::{Listeners, Ops, Serving, SettingNames, Settings};
-use crate::proxy::run::{
-    self, Alarm, FamilyParts, Lock, LockError, Observer, Observers, Parts, Runner,
-};
+use crate::proxy::run::{self, Alarm, FamilyParts, Observer, Observers, Parts, Runner};
 
 /// How often the rules are compared with the kernel without being told: somebody may have changed one of them.
 const RESYNC: &str = "1m";
@@ -53,7 +51,7 @@ impl Writer {
         if !config.proxy.enabled {
             return Ok(Self { loaded, families: Vec::new(), held: None });
         }
-        let lock = take_lock()?;
+        let lock = Lock::take_patiently(Role::ServiceProxy, LOCK_PATIENCE)?;
         let wanted = |family: &Family| {
             let is_ours = |cidr: &IpNetwork| cidr.is_ipv4() == (*family == Family::V4);
             config.network.service_cidrs.iter().any(is_ours)
@@ -147,19 +145,6 @@ fn listeners(loaded: &Loaded) -> Listeners {
     }
 }
 
-/// One that was just killed may not be gone yet.
-fn take_lock() -> Result<Lock, LockError> {
-    let start = Instant::now();
-    loop {
-        match Lock::take() {
-            Err(LockError::Held { .. }) if start.elapsed() < LOCK_PATIENCE => {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            taken => return taken,
-        }
-    }
-}
-
 fn prepare(loaded: &Loaded, families: &[FamilyParts]) -> Prepare {
     let host = HostConfig {
         families: families.iter().map(|parts| parts.backend.family()).collect(),
@@ -183,6 +168,8 @@ fn open_alarm() -> Option<Alarm> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use conf::Layer;
 
     use super::*;

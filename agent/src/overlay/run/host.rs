@@ -1,0 +1,83 @@
+//! What the controller asks of this host. The kernel's in earnest; with state and without a kernel in tests.
+
+use netns_tools::{Netlink, NetlinkError};
+
+use crate::overlay::desired::{Change, Desired};
+use crate::overlay::kernel::{Kernel, Report, SyncError};
+use crate::overlay::underlay::{self, UnderlayError, Underlays};
+
+/// Blocking; used by one thread at a time.
+pub trait Host: Send {
+    /// By which link and addresses this host speaks to other nodes.
+    fn underlay(&mut self, wanted: &underlay::Wanted<'_>) -> Result<Underlays, UnderlayError>;
+
+    /// Makes devices, routes, neighbours and forwarding entries what `desired` says, and removes what else is the overlay's.
+    fn sync(&mut self, desired: &Desired) -> Result<Report, SyncError>;
+
+    /// Makes these changes to what the last [`Host::sync`] made.
+    fn update(&mut self, changes: &[Change]) -> Result<Report, SyncError>;
+
+    /// The indexes of the links of these names that are there.
+    fn links(&mut self, names: &[String]) -> Vec<u32>;
+
+    /// Whether a device leaves checksums of what it sends to hardware; `None`: it is not there, or cannot.
+    fn checksum_offload(&mut self, device: &str) -> Option<bool>;
+
+    /// Sets whether a device leaves checksums of what it sends to hardware.
+    fn set_checksum_offload(&mut self, device: &str, on: bool) -> Result<(), NetlinkError>;
+}
+
+/// This host, in the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub struct KernelHost {
+    netlink: Netlink,
+    kernel: Kernel,
+    port: u32,
+}
+
+impl KernelHost {
+    /// Of the calling thread's namespace.
+    pub fn open() -> Result<Self, SyncError> {
+        let open = || Netlink::open().map_err(SyncError::Read);
+        let (netlink, mut writer) = (open()?, open()?);
+        let port = writer.port_id().unwrap_or_default();
+        Ok(Self { netlink, kernel: Kernel::with(writer), port })
+    }
+
+    /// The number of the socket that it writes with ([`netns_tools::monitor::Filter`]); 0 if it cannot be had: then its changes are told.
+    pub fn port_id(&self) -> u32 {
+        self.port
+    }
+}
+
+impl Host for KernelHost {
+    fn underlay(&mut self, wanted: &underlay::Wanted<'_>) -> Result<Underlays, UnderlayError> {
+        underlay::choose(&underlay::Host::read(&mut self.netlink)?, wanted)
+    }
+
+    fn sync(&mut self, desired: &Desired) -> Result<Report, SyncError> {
+        self.kernel.sync(desired)
+    }
+
+    fn update(&mut self, changes: &[Change]) -> Result<Report, SyncError> {
+        self.kernel.update(changes)
+    }
+
+    fn links(&mut self, names: &[String]) -> Vec<u32> {
+        let index = |name: &String| self.netlink.link(name).ok().flatten().map(|link| link.index);
+        names.iter().filter_map(index).collect()
+    }
+
+    fn checksum_offload(&mut self, device: &str) -> Option<bool> {
+        let link = self.netlink.link(device).ok()??;
+        self.netlink.tx_checksum_offload(link.index).ok()?
+    }
+
+    fn set_checksum_offload(&mut self, device: &str, on: bool) -> Result<(), NetlinkError> {
+        match self.netlink.link(device)? {
+            Some(link) => self.netlink.set_tx_checksum_offload(link.index, on),
+            // it is as wanted when it is made again
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! The controller with all that it needs, for `heddle-agent overlay` and for the agent.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::routing::get;
+use conf::{AgentConfig, NodeSource, OverlayBackend};
+use ipnetwork::IpNetwork;
+use kube::Client;
+use netns_tools::cause::one_line;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::{Alarm, KernelHost, Options, Parts, Runner, Worker, probing};
+use crate::kube::{ApiAccess, ConnectError, Retry, connect};
+use crate::lock::{Lock, LockError, Role};
+use crate::overlay::annotation;
+use crate::overlay::kernel::SyncError;
+use crate::overlay::metrics::Metrics;
+use crate::overlay::node::{Announcement, Backend};
+use crate::overlay::plan::Settings;
+use crate::overlay::rules::{RuleError, Rules};
+use crate::overlay::source::{self, Announcer, Event};
+use crate::overlay::state::Store;
+use crate::overlay::status::{Board, Origin};
+use crate::proxy::host::{AddressError, watch_addresses};
+use crate::proxy::ops::{Server, exposition, listen};
+
+/// How long another controller is waited for, which may just have been killed.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// Events that may wait for the loop. What is beyond waits in the server's connection.
+const WAITING: usize = 4096;
+/// How long after credentials that cannot be used they are read again.
+const CONNECT_RETRY: Duration = Duration::from_secs(5);
+/// How long after a port that is taken it is tried again.
+const PORT_RETRY: Duration = Duration::from_secs(5);
+
+/// Why there is no controller.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another one runs here.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// There is no way to the API server.
+    #[error("overlay.kubeconfig cannot be used")]
+    Connect(#[from] ConnectError),
+    /// The kernel's network cannot be had.
+    #[error(transparent)]
+    Kernel(#[from] SyncError),
+    /// Nor its packet filters.
+    #[error(transparent)]
+    Rules(#[from] RuleError),
+    /// Nor its addresses.
+    #[error(transparent)]
+    Addresses(#[from] AddressError),
+}
+
+/// A controller that is about to run.
+pub struct Controller {
+    /// What is told.
+    pub board: Board,
+    /// Whether this node was connected once.
+    pub connected: watch::Receiver<bool>,
+    /// Has everything read and compared.
+    pub reload: Reload,
+    runner: Runner,
+    tasks: JoinSet<()>,
+    _lock: Lock,
+}
+
+/// Has everything read and compared.
+#[derive(Clone, Debug)]
+pub struct Reload {
+    runner: mpsc::Sender<()>,
+    source: mpsc::Sender<()>,
+}
+
+impl Reload {
+    /// Now. It does not block.
+    pub fn now(&self) {
+        self.source.try_send(()).ok();
+        self.runner.try_send(()).ok();
+    }
+}
+
+impl Options {
+    /// Of the agent's configuration.
+    pub fn of(config: &AgentConfig) -> Self {
+        let overlay = &config.overlay;
+        let settings = Settings {
+            backend: backend(overlay.backend),
+            vni: overlay.vni,
+            port: overlay.port,
+            mtu: overlay.mtu.unwrap_or_default(),
+            flannel: overlay.flannel,
+            probe_port: overlay.probe_port,
+        };
+        Self {
+            name: config.node_name.clone(),
+            settings,
+            interface: overlay.interface.clone().unwrap_or_default(),
+            pods: config.network.pod_cidrs.clone(),
+            masquerade: overlay.masquerade,
+            no_masquerade: overlay.no_masquerade.clone(),
+            lease: overlay.lease.clone(),
+            written_down: overlay.nodes == NodeSource::Manifests,
+        }
+    }
+}
+
+fn backend(configured: OverlayBackend) -> Backend {
+    match configured {
+        OverlayBackend::Auto => Backend::Auto,
+        OverlayBackend::Vxlan => Backend::Vxlan,
+        OverlayBackend::HostGw => Backend::HostGw,
+        OverlayBackend::None => Backend::None,
+    }
+}
+
+/// How the API server is reached; `None`: there is none.
+pub fn access(nodes: &NodeSource) -> Option<ApiAccess> {
+    match nodes {
+        NodeSource::Manifests => None,
+        NodeSource::InCluster => Some(ApiAccess::default()),
+        NodeSource::Kubeconfig(path) => {
+            Some(ApiAccess { kubeconfig: Some(path.clone()), master: None })
+        }
+    }
+}
+
+impl Controller {
+    /// Gets everything ready: the lock, the source of nodes, the kernel's notifications, the metrics' server. Nothing is written before
+    /// [`Controller::run`]. All of it is in the network namespace of the process.
+    pub async fn open(config: &AgentConfig) -> Result<Self, StartError> {
+        let lock = Lock::take_patiently(Role::Overlay, LOCK_PATIENCE)?;
+        let options = Options::of(config);
+        let board = Board::new(config.overlay.backend.as_str());
+        let host = KernelHost::open()?;
+        let alarm = match Alarm::open(host.port_id()) {
+            Ok(alarm) => Some(alarm),
+            Err(error) => {
+                tracing::warn!(%error, "changes that others make to links and routes are noticed late");
+                None
+            }
+        };
+        let rules = Box::new(Rules::open()?);
+        let store = Store::new(&config.paths.state, &config.node_name);
+        let (worker, kept) = Worker::new(Box::new(host), rules, store, options, board.clone());
+        let mut tasks = JoinSet::new();
+        let (announcement, announced) = watch::channel(None);
+        let (events, reload_source) = follow_nodes(config, announced, &board, &mut tasks).await?;
+        let ((connected, is_connected), (reload, asked)) =
+            (watch::channel(false), mpsc::channel(1));
+        let metrics = Metrics::new(board.clone());
+        if let Some(address) = config.overlay.metrics_address {
+            tasks.spawn(serve_metrics(address, metrics.clone(), board.clone()));
+        }
+        let probing = probing::start(config, &board, &mut tasks);
+        let runner = Runner::new(Parts {
+            worker,
+            kept,
+            events,
+            probing,
+            reload: asked,
+            alarm,
+            announcement,
+            connected,
+            board: board.clone(),
+            observer: Box::new(metrics),
+        });
+        let reload = Reload { runner: reload, source: reload_source };
+        Ok(Self { board, connected: is_connected, reload, runner, tasks, _lock: lock })
+    }
+
+    /// Runs until `stop` ends. Everything stays in the kernel.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let Self { runner, mut tasks, _lock, .. } = self;
+        runner.run(stop).await;
+        tasks.shutdown().await;
+    }
+}
+
+/// Begins to follow the nodes, and to keep this node's annotations where there are any.
+async fn follow_nodes(
+    config: &AgentConfig,
+    announced: watch::Receiver<Option<Announcement>>,
+    board: &Board,
+    tasks: &mut JoinSet<()>,
+) -> Result<(mpsc::Receiver<Event>, mpsc::Sender<()>), StartError> {
+    let (sender, events) = mpsc::channel(WAITING);
+    let (reload, asked) = mpsc::channel(1);
+    let (name, flannel) = (&config.node_name, config.overlay.flannel);
+    match access(&config.overlay.nodes) {
+        None => {
+            let folder = config.paths.manifests.clone();
+            tracing::info!(node = name, folder = %folder.display(), "nodes come from manifests");
+            tasks.spawn(source::follow_manifests(folder, sender, asked));
+        }
+        Some(access) => {
+            // what is wrong with the files is told now, and not for ever after
+            let client = connect(&access).await?;
+            tracing::info!(node = name, "nodes come from the API server");
+            let (wanted, told) = (watch::channel(None), watch::channel(None));
+            let session = Session {
+                access,
+                name: name.clone(),
+                flannel,
+                events: sender,
+                wanted: wanted.1,
+                told: told.0,
+                addresses: watch_addresses()?,
+                pods: config.network.pod_cidrs.clone(),
+            };
+            tasks.spawn(session.run(client));
+            tasks.spawn(write_announcement(announced, wanted.0, flannel));
+            tasks.spawn(tell_announcement(told.1, board.clone()));
+        }
+    }
+    Ok((events, reload))
+}
+
+/// What is followed and written by one connection. It is made anew when an address of this host is gone: a connection from an address
+/// that is gone hears nothing any more, and is found dead minutes later.
+struct Session {
+    access: ApiAccess,
+    name: String,
+    flannel: bool,
+    events: mpsc::Sender<Event>,
+    wanted: watch::Receiver<Option<source::Wanted>>,
+    told: watch::Sender<source::Told>,
+    addresses: watch::Receiver<Vec<IpAddr>>,
+    /// All pods.
+    pods: Vec<IpNetwork>,
+}
+
+impl Session {
+    async fn run(mut self, first: Client) {
+        let mut client = Some(first);
+        let mut known = Vec::new();
+        loop {
+            if let Some(client) = client.take() {
+                let (mut tasks, own) =
+                    source::follow(&client, &self.name, self.flannel, &self.events);
+                let announcer = Announcer {
+                    client,
+                    name: self.name.clone(),
+                    wanted: self.wanted.clone(),
+                    own,
+                    told: self.told.clone(),
+                    retry: Retry::default(),
+                };
+                tasks.spawn(announcer.run());
+                if !self.moved(&mut known).await {
+                    // what is connected stays so
+                    while tasks.join_next().await.is_some() {}
+                    return;
+                }
+                tracing::info!(
+                    "an address of this host is gone; connecting to the API server anew"
+                );
+            }
+            match connect(&self.access).await {
+                Ok(again) => client = Some(again),
+                Err(error) => {
+                    let reason = Some(one_line(&error));
+                    self.events.send(Event::Away(reason)).await.ok();
+                    tokio::time::sleep(CONNECT_RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until an address that this host had is gone. False: nobody tells of them any more.
+    async fn moved(&mut self, known: &mut Vec<IpAddr>) -> bool {
+        loop {
+            let now = self.addresses.borrow_and_update().clone();
+            let lost = has_lost(known, &now, &self.pods);
+            *known = now;
+            if lost {
+                return true;
+            }
+            if self.addresses.changed().await.is_err() {
+                return false;
+            }
+        }
+    }
+}
+
+/// Whether an address is gone that a connection may have been made from. The links of pods have addresses too, which go with each pod.
+fn has_lost(before: &[IpAddr], now: &[IpAddr], pods: &[IpNetwork]) -> bool {
+    let is_local = |address: &IpAddr| match address {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local(),
+    };
+    let is_of_pods = |address: &IpAddr| pods.iter().any(|range| range.contains(*address));
+    let mut gone = before.iter().filter(|address| !now.contains(address));
+    gone.any(|address| !is_local(address) && !is_of_pods(address))
+}
+
+async fn write_announcement(
+    mut announced: watch::Receiver<Option<Announcement>>,
+    wanted: watch::Sender<Option<source::Wanted>>,
+    flannel: bool,
+) {
+    while announced.changed().await.is_ok() {
+        let now = announced.borrow_and_update().clone();
+        wanted.send_replace(now.map(|now| annotation::write(&now, flannel)));
+    }
+}
+
+async fn tell_announcement(mut told: watch::Receiver<source::Told>, board: Board) {
+    while told.changed().await.is_ok() {
+        let problem = told.borrow_and_update().clone();
+        board.complain(Origin::Announcement, problem.into_iter().collect());
+    }
+}
+
+/// `/metrics` and `/healthz`, as soon as the port is free.
+async fn serve_metrics(address: SocketAddr, metrics: Metrics, board: Board) {
+    let health = |State((_, board)): State<(Metrics, Board)>| async move { health(&board) };
+    let numbers = |State((metrics, _)): State<(Metrics, Board)>| async move {
+        ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], metrics.text())
+    };
+    let router = Router::new()
+        .route("/metrics", get(numbers))
+        .route("/healthz", get(health))
+        .with_state((metrics, board.clone()));
+    loop {
+        match listen(address).and_then(|listener| Server::start(listener, router.clone())) {
+            Ok(_server) => {
+                board.complain(Origin::Server, Vec::new());
+                return std::future::pending().await;
+            }
+            Err(error) => board.complain(
+                Origin::Server,
+                vec![format!(
+                    "metrics of the overlay cannot be served at {address}: {}; free the port (`ss -ltnp sport = :{}`), or set \
+                     overlay.metrics_bind_address; it is tried again every {} s",
+                    one_line(&error),
+                    address.port(),
+                    PORT_RETRY.as_secs()
+                )],
+            ),
+        }
+        tokio::time::sleep(PORT_RETRY).await;
+    }
+}
+
+/// The answer of `/healthz`.
+pub fn health(board: &Board) -> (StatusCode, String) {
+    match board.failure() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason + "\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_address_that_leads_to_others_is_missed() {
+        let all = |text: &str| -> Vec<IpAddr> {
+            text.split_whitespace().map(|address| address.parse().unwrap()).collect()
+        };
+        let pods = ["10.244.0.0/16".parse().unwrap(), "fd00:10:244::/48".parse().unwrap()];
+        let before =
+            all("127.0.0.1 192.0.2.1 2001:db8::1 10.244.1.1 fd00:10:244:1::1 fe80::1 169.254.1.1");
+        let lost = |now: &str| has_lost(&before, &all(now), &pods);
+        assert!(!lost("192.0.2.1 2001:db8::1"));
+        assert!(!lost("192.0.2.1 2001:db8::1 192.0.2.2"), "one more");
+        assert!(lost("2001:db8::1") && lost("192.0.2.1") && lost(""));
+    }
+}

@@ -1,0 +1,433 @@
+//! The loop with a host that has no kernel. Time is paused, so that pauses take none: but for the blocking work itself.
+
+use std::time::Duration;
+
+use conf::{AgentConfig, Layer};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::fake::FakeHost;
+use super::probing::connect;
+use super::*;
+use crate::overlay::node::{Announcement, Vtep};
+use crate::overlay::probe::Channels;
+use crate::overlay::rules::NodeRules;
+use crate::overlay::state::Store;
+use netns_tools::MacAddr;
+
+/// A loop under test.
+struct World {
+    folder: tempfile::TempDir,
+    host: FakeHost,
+    board: Board,
+    events: mpsc::Sender<Event>,
+    alarm: mpsc::Sender<Compare>,
+    reload: mpsc::Sender<()>,
+    announcement: watch::Receiver<Option<Announcement>>,
+    connected: watch::Receiver<bool>,
+    probes: Channels,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<()>,
+}
+
+fn record(name: &str, number: u8) -> NodeRecord {
+    let address = format!("192.0.2.{number}").parse().unwrap();
+    let mac = MacAddr([2, 0, 0, 0, 0, number]);
+    NodeRecord {
+        name: name.to_owned(),
+        created: Some(i64::from(number)),
+        pod_cidrs: vec![format!("10.244.{number}.0/24").parse().unwrap()],
+        internal_ips: vec![address],
+        announced: Some(Announcement {
+            backend: crate::overlay::node::Backend::Vxlan,
+            port: Some(8472),
+            vteps: vec![Vtep { address, mac }],
+            addresses: vec![address],
+            ..Announcement::default()
+        }),
+        ..NodeRecord::default()
+    }
+}
+
+/// This node announces nothing yet.
+fn own() -> NodeRecord {
+    NodeRecord { announced: None, ..record("a", 1) }
+}
+
+impl World {
+    fn start() -> Self {
+        Self::with(tempfile::tempdir().unwrap(), FakeHost::at("192.0.2.1/24"))
+    }
+
+    fn with(folder: tempfile::TempDir, host: FakeHost) -> Self {
+        let text = "[overlay]\nbackend = \"vxlan\"\nkubeconfig = \"/k\"";
+        let layers = [Layer::defaults("a"), Layer::text(text, "f")];
+        let config = AgentConfig::from_layers(layers).unwrap();
+        let options = Options { lease: folder.path().join("subnet.env"), ..Options::of(&config) };
+        let board = Board::new("vxlan");
+        let store = Store::new(folder.path(), "a");
+        let rules: Box<dyn NodeRules> = Box::new(host.clone());
+        let (worker, kept) =
+            Worker::new(Box::new(host.clone()), rules, store, options, board.clone());
+        let (events, received) = mpsc::channel(64);
+        let ((alarm, rings), (reload, asked)) = (Alarm::by_hand(), mpsc::channel(1));
+        let ((announcement, announced), (connected, is_connected)) =
+            (watch::channel(None), watch::channel(false));
+        let (probes, probing) = connect(&config, &board);
+        let runner = Runner::new(Parts {
+            worker,
+            kept,
+            events: received,
+            probing,
+            reload: asked,
+            alarm: Some(alarm),
+            announcement,
+            connected,
+            board: board.clone(),
+            observer: Box::new(()),
+        });
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(runner.run(async { drop(stopped.await) }));
+        Self {
+            folder,
+            host,
+            board,
+            events,
+            alarm: rings,
+            reload,
+            announcement: announced,
+            connected: is_connected,
+            probes,
+            stop: Some(stop),
+            running,
+        }
+    }
+
+    async fn tell(&self, event: cluster::Event) {
+        self.events.send(Event::Nodes(event)).await.unwrap();
+    }
+
+    /// Waits for a condition, in whatever time the paused clock says, for a while of the real one.
+    async fn until(&self, what: &str, reached: impl Fn(&Self) -> bool) {
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        while !reached(self) {
+            assert!(std::time::Instant::now() < end, "{what}: {:#?}", self.host.state());
+            tokio::task::yield_now().await;
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    async fn routes(&self, want: &[&str]) {
+        self.until(&format!("{want:?}"), |world| world.host.routes() == want).await;
+    }
+
+    async fn three(&self) {
+        self.tell(cluster::Event::All(vec![own(), record("b", 2), record("c", 3)])).await;
+        self.routes(&["10.244.2.0/24", "10.244.3.0/24"]).await;
+        self.until("it is quiet", |world| *world.connected.borrow()).await;
+    }
+
+    /// Ends it as SIGTERM does; what is left.
+    async fn stop(mut self) -> (tempfile::TempDir, FakeHost) {
+        drop(self.stop.take());
+        (&mut self.running).await.unwrap();
+        (self.folder, self.host)
+    }
+
+    fn lease(&self) -> Option<String> {
+        std::fs::read_to_string(self.folder.path().join("subnet.env")).ok()
+    }
+}
+
+#[tokio::test]
+async fn a_burst_is_one_piece_of_work_and_a_change_costs_what_it_is() {
+    let world = World::start();
+    world.three().await;
+    assert!(world.lease().unwrap().contains("HEDDLE_SUBNET=10.244.1.1/24"));
+    let announced = world.announcement.borrow().clone().unwrap();
+    assert_eq!(announced.addresses, ["192.0.2.1".parse::<std::net::IpAddr>().unwrap()]);
+    world.until("saved", |world| world.folder.path().join("overlay/nodes.json").exists()).await;
+    world.host.take_calls();
+    // the loop runs when this task waits: all of these are there by then
+    for number in 10..20 {
+        let event = Event::Nodes(cluster::Event::Put(record(&format!("n{number}"), number)));
+        world.events.try_send(event).unwrap();
+    }
+    world.until("all", |world| world.host.routes().len() == 12).await;
+    assert_eq!(world.host.take_calls(), [("update", 10)]);
+    world.tell(cluster::Event::Gone("n10".into())).await;
+    world.until("one less", |world| world.host.routes().len() == 11).await;
+    assert_eq!(world.host.take_calls(), [("update", 1)]);
+    let senders = world.host.state().rules.senders();
+    assert!(
+        senders.contains(&"192.0.2.11".parse().unwrap())
+            && !senders.contains(&"192.0.2.10".parse().unwrap())
+    );
+    // nothing new is nothing to do
+    world.tell(cluster::Event::Put(record("b", 2))).await;
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(world.host.take_calls(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_are_tried_again_ever_later_with_everything() {
+    let world = World::start();
+    world.three().await;
+    world.host.take_calls();
+    world.host.state().failures = 3;
+    let start = Instant::now();
+    world.tell(cluster::Event::Gone("c".into())).await;
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while world.host.routes() != ["10.244.2.0/24"] {
+        assert!(std::time::Instant::now() < end, "{:?}", world.host.state().calls);
+        sleep(Duration::from_millis(5)).await;
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    let took = start.elapsed();
+    // an update that fails becomes a comparison at once; two more fail, after 250 and 500 ms
+    assert!(took >= Duration::from_millis(250) && took < Duration::from_secs(30), "{took:?}");
+    let calls = world.host.take_calls();
+    assert_eq!((calls[0], calls.last()), (("update", 1), Some(&("sync", 1))), "{calls:?}");
+    world.until("problems are gone", |world| world.board.status().problems.is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_a_failure_like_any_other() {
+    let world = World::start();
+    world.three().await;
+    world.host.state().panics = true;
+    world.tell(cluster::Event::Put(record("d", 4))).await;
+    let told = |world: &World| {
+        world.board.status().problems.join(" ").contains("the fake is told to panic")
+    };
+    world.until("it is told", told).await;
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while world.host.routes().len() != 3 || !world.board.status().problems.is_empty() {
+        assert!(std::time::Instant::now() < end, "{:?}", world.host.state());
+        sleep(Duration::from_millis(5)).await;
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_told_and_the_rest_is() {
+    let world = World::start();
+    world.host.state().refused = Some("10.244.2.0/24".parse().unwrap());
+    world.tell(cluster::Event::All(vec![own(), record("b", 2), record("c", 3)])).await;
+    world.routes(&["10.244.3.0/24"]).await;
+    let told = "route 10.244.2.0/24: the fake refuses it";
+    world.until("it is told", |world| world.board.status().problems == [told]).await;
+    assert!(world.lease().is_some() && world.host.state().rules.input.is_some());
+    assert!(!*world.connected.borrow());
+    world.host.state().refused = None;
+    world.routes(&["10.244.2.0/24", "10.244.3.0/24"]).await;
+}
+
+#[tokio::test]
+async fn notifications_and_requests_cause_comparisons() {
+    let world = World::start();
+    world.three().await;
+    // somebody deletes a route
+    world.host.state().desired.as_mut().unwrap().routes.pop();
+    world.alarm.send(Compare::Look).await.unwrap();
+    world.routes(&["10.244.2.0/24", "10.244.3.0/24"]).await;
+    // rules alone are looked at without links
+    world.host.take_calls();
+    world.host.state().rules.broken = true;
+    let commits = world.host.state().rules.commits;
+    world.alarm.send(Compare::Rules).await.unwrap();
+    world.until("rules", |world| world.host.state().rules.commits == commits + 1).await;
+    assert_eq!(world.host.take_calls(), []);
+    world.host.state().desired.as_mut().unwrap().routes.clear();
+    world.reload.send(()).await.unwrap();
+    world.routes(&["10.244.2.0/24", "10.244.3.0/24"]).await;
+    // the underlay's address changes
+    world.host.state().address = Some("192.0.2.9/24".parse().unwrap());
+    world.alarm.send(Compare::Look).await.unwrap();
+    let moved = |world: &World| {
+        let announced = world.announcement.borrow();
+        announced.as_ref().is_some_and(|it| it.addresses[0].to_string() == "192.0.2.9")
+    };
+    world.until("the new address", moved).await;
+    assert_eq!(
+        world.host.state().desired.as_ref().unwrap().devices[0].local.to_string(),
+        "192.0.2.9"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_to_is_not_announced() {
+    let host = FakeHost::at("192.0.2.1/24");
+    host.state().no_devices = true;
+    let world = World::with(tempfile::tempdir().unwrap(), host);
+    world.tell(cluster::Event::All(vec![own(), record("b", 2)])).await;
+    let told =
+        |world: &World| world.board.status().problems.iter().any(|it| it.contains("flannel.1"));
+    world.until("it is told", told).await;
+    // an event that compares nothing does not change that
+    world.tell(cluster::Event::Put(record("c", 3))).await;
+    world.routes(&["10.244.2.0/24", "10.244.3.0/24"]).await;
+    assert_eq!(*world.announcement.borrow(), None);
+    world.host.state().no_devices = false;
+    world.alarm.send(Compare::Look).await.unwrap();
+    world.until("announced", |world| world.announcement.borrow().is_some()).await;
+}
+
+#[tokio::test]
+async fn a_restart_begins_with_what_was_kept() {
+    let world = World::start();
+    world.three().await;
+    let mac = world.announcement.borrow().as_ref().unwrap().vteps[0].mac;
+    let (folder, _) = world.stop().await;
+    std::fs::remove_file(folder.path().join("subnet.env")).unwrap();
+    let world = World::with(folder, FakeHost::at("192.0.2.1/24"));
+    assert!(world.lease().is_some(), "at once");
+    world.routes(&["10.244.2.0/24", "10.244.3.0/24"]).await;
+    world.until("connected", |world| *world.connected.borrow()).await;
+    assert!(world.board.status().from_kept_state);
+    assert_eq!(world.announcement.borrow().as_ref().unwrap().vteps[0].mac, mac);
+    // the API says something else
+    world.events.send(Event::Away(Some("refused".into()))).await.unwrap();
+    world.until("away", |world| world.board.status().problems.len() == 1).await;
+    world.events.send(Event::Away(None)).await.unwrap();
+    world.tell(cluster::Event::All(vec![own(), record("d", 4)])).await;
+    world.routes(&["10.244.4.0/24"]).await;
+    world.until("told", |world| !world.board.status().from_kept_state).await;
+    assert!(world.board.status().problems.is_empty());
+}
+
+#[tokio::test]
+async fn without_an_address_pods_still_get_the_kept_lease() {
+    let world = World::start();
+    world.three().await;
+    let (folder, _) = world.stop().await;
+    std::fs::remove_file(folder.path().join("subnet.env")).unwrap();
+    let world = World::with(folder, FakeHost::default());
+    assert!(world.lease().is_some());
+    let told = |world: &World| world.board.status().problems.join(" ").contains("no link leads");
+    world.until("it is told", told).await;
+    world.host.state().address = Some("192.0.2.1/24".parse().unwrap());
+    world.alarm.send(Compare::Look).await.unwrap();
+    world.routes(&["10.244.2.0/24", "10.244.3.0/24"]).await;
+}
+
+#[tokio::test]
+async fn what_is_missing_is_waited_for_and_told() {
+    let world = World::start();
+    let told = |words: &'static str| {
+        move |world: &World| world.board.status().problems.join(" ").contains(words)
+    };
+    world.tell(cluster::Event::All(vec![record("b", 2)])).await;
+    world.until("no node", told("there is no Node a yet")).await;
+    world.tell(cluster::Event::Put(NodeRecord { pod_cidrs: Vec::new(), ..own() })).await;
+    world.until("no range", told("Node a has no pod CIDR yet")).await;
+    assert_eq!((world.host.take_calls(), world.lease()), (Vec::new(), None));
+    let strange = NodeRecord { pod_cidrs: vec!["10.9.1.0/24".parse().unwrap()], ..own() };
+    world.tell(cluster::Event::Put(strange)).await;
+    world.until("a strange range", told("set network.pod_cidr to the range of all pods")).await;
+    assert_eq!(
+        (world.host.routes().len(), world.lease()),
+        (1, None),
+        "others are reached all the same"
+    );
+    world.tell(cluster::Event::Put(own())).await;
+    world.until("connected", |world| *world.connected.borrow()).await;
+    assert!(world.lease().is_some() && world.board.status().problems.is_empty());
+}
+
+#[tokio::test]
+async fn what_probes_find_becomes_the_routes_mtu() {
+    use crate::overlay::probe::{Key, Known, Outcome, Results};
+    let mut world = World::start();
+    let with_port = |mut record: NodeRecord| {
+        record.announced.as_mut().unwrap().probe_port = Some(9);
+        record
+    };
+    world.tell(cluster::Event::All(vec![own(), with_port(record("b", 2)), record("c", 3)])).await;
+    world.routes(&["10.244.2.0/24", "10.244.3.0/24"]).await;
+    world.probes.input.changed().await.unwrap();
+    let asked = world.probes.input.borrow_and_update().clone();
+    let keys: Vec<_> = asked.targets.keys().cloned().collect();
+    let key = Key { node: "b".into(), to: "10.244.2.0".parse().unwrap() };
+    assert_eq!(keys, std::slice::from_ref(&key), "c answers no probes");
+    assert_eq!((asked.targets[&key].port, asked.targets[&key].full), (9, 1450));
+    let known = Known { outcome: Some(Outcome::ArrivesUpTo(1300)), mtu: Some(1300), full: 1450 };
+    let mut results = Results::default();
+    results.ways.insert(key, known);
+    world.probes.results.send_replace(std::sync::Arc::new(results));
+    let mtu = |world: &World| world.host.state().desired.as_ref().unwrap().routes[0].mtu;
+    world.until("a smaller one", |world| mtu(world) == Some(1300)).await;
+    assert!(world.board.status().peers[0].probe.contains("up to 1300 bytes"));
+    world.probes.results.send_replace(std::sync::Arc::default());
+    world.until("as before", |world| mtu(world).is_none()).await;
+}
+
+#[tokio::test]
+async fn one_iptables_that_fails_takes_no_other_problem_away() {
+    let world = World::start();
+    world.three().await;
+    {
+        let mut state = world.host.state();
+        state.rules.problems = vec!["a firewall drops".to_owned()];
+        state.rules.refused_variant = Some("iptables-legacy (IPv6)");
+        state.rules.broken = true;
+    }
+    let commits = world.host.state().rules.commits;
+    world.alarm.send(Compare::Rules).await.unwrap();
+    // the failure, and the success that follows it
+    world.until("both", |world| world.host.state().rules.commits == commits + 2).await;
+    world.until("told", |world| world.board.status().problems == ["a firewall drops"]).await;
+    assert_eq!(world.host.routes(), ["10.244.2.0/24", "10.244.3.0/24"]);
+}
+
+#[tokio::test]
+async fn rules_that_somebody_keeps_changing_are_put_right_ever_more_seldom() {
+    let world = World::start();
+    world.three().await;
+    let commits = world.host.state().rules.commits;
+    let told = |world: &World| world.board.status().problems.join(" ").contains("somebody keeps");
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while !told(&world) {
+        assert!(std::time::Instant::now() < end, "{:?}", world.host.state());
+        world.host.state().rules.broken = true;
+        world.alarm.send(Compare::Rules).await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+    }
+    world.host.state().rules.broken = true;
+    world.alarm.send(Compare::Rules).await.unwrap();
+    let start = std::time::Instant::now();
+    // nobody tells of it when it is time
+    world.until("it is put right once more", |world| !world.host.state().rules.broken).await;
+    assert!(start.elapsed() > Duration::from_millis(500), "{:?}", start.elapsed());
+    let more = world.host.state().rules.commits - commits;
+    assert!((5..=6).contains(&more), "{more}");
+    assert_eq!(world.host.routes(), ["10.244.2.0/24", "10.244.3.0/24"]);
+}
+
+#[tokio::test]
+async fn a_carrier_that_came_back_hurries_probes() {
+    let mut world = World::start();
+    world.three().await;
+    // the first plan hurries too
+    while world.probes.hurry.try_recv().is_ok() {}
+    world.alarm.send(Compare::Look).await.unwrap();
+    sleep(Duration::from_millis(400)).await;
+    assert!(world.probes.hurry.try_recv().is_err(), "nothing changed");
+    world.host.state().carrier_changes += 2;
+    world.alarm.send(Compare::Look).await.unwrap();
+    let hurried = tokio::time::timeout(Duration::from_secs(20), world.probes.hurry.recv()).await;
+    assert_eq!(hurried, Ok(Some(Vec::new())), "all of them");
+}
+
+#[tokio::test]
+async fn of_many_routes_that_are_refused_the_first_are_told() {
+    let world = World::start();
+    world.host.state().refuses_all = true;
+    let all = (1..=20).map(|number| record(&format!("n{number}"), number + 1)).chain([own()]);
+    world.tell(cluster::Event::All(all.collect())).await;
+    world.until("told", |world| !world.board.status().problems.is_empty()).await;
+    let problems = world.board.status().problems;
+    assert_eq!(problems.len(), 6, "{problems:?}");
+    assert_eq!(problems[5], "and 15 more could not be written");
+}

@@ -1,0 +1,138 @@
+//! All Nodes of an API server.
+//!
+//! A Node object has some ten kilobytes, most of them its images and conditions. What the overlay needs is taken as soon as a page is
+//! read; a change of the rest, such as a heartbeat, is no event.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, Client};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::{ANNOTATIONS, Event, Own};
+use crate::kube::{Follower, Intake, Kind, Retry, key, watch_config};
+use crate::overlay::cluster;
+use crate::overlay::node::{NodeError, NodeRecord};
+
+/// What of Nodes is taken.
+#[derive(Debug)]
+struct Nodes {
+    name: Box<str>,
+    flannel: bool,
+    own: watch::Sender<Option<Own>>,
+    /// Digests of what was told, so that a change of anything else is not told.
+    told: HashMap<Arc<str>, u64>,
+    state: RandomState,
+}
+
+impl Nodes {
+    fn digest(&self, record: &NodeRecord) -> u64 {
+        // a record is plain data: the same text, the same record
+        self.state.hash_one(serde_json::to_vec(record).unwrap_or_default())
+    }
+
+    /// What the announcer must know of this node's object.
+    fn see(&self, object: Option<&Node>) {
+        let annotations = |object: &Node| {
+            let all = object.metadata.annotations.iter().flatten();
+            let ours = all.filter(|(key, _)| ANNOTATIONS.contains(&key.as_str()));
+            ours.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>()
+        };
+        let now = Some(object.map(annotations));
+        self.own.send_if_modified(|known| {
+            let differs = *known != now;
+            *known = now;
+            differs
+        });
+    }
+
+    fn is_own(&self, object: &Node) -> bool {
+        object.metadata.name.as_deref() == Some(&*self.name)
+    }
+}
+
+impl Kind for Nodes {
+    type Object = Node;
+    /// With whether it is other than what was told before.
+    type Item = (NodeRecord, bool);
+    type Event = Event;
+    type Refused = NodeError;
+    const NAME: &'static str = "Node";
+    const STAYS: &'static str = "the ways to other nodes";
+
+    fn convert(&mut self, object: &Node) -> Result<Option<Self::Item>, NodeError> {
+        let record = NodeRecord::read(object, self.flannel)?;
+        if self.is_own(object) {
+            self.see(Some(object));
+        }
+        let digest = self.digest(&record);
+        let differs = self.told.insert(record.name.as_str().into(), digest) != Some(digest);
+        Ok(Some((record, differs)))
+    }
+
+    fn present(&mut self, (record, differs): Self::Item) -> Option<Event> {
+        differs.then_some(Event::Nodes(cluster::Event::Put(record)))
+    }
+
+    fn absent(&mut self, object: &Node) -> Option<Event> {
+        if self.is_own(object) {
+            self.see(None);
+        }
+        let name = key(object);
+        self.told.remove(&name);
+        Some(Event::Nodes(cluster::Event::Gone(name.as_ref().to_owned())))
+    }
+
+    fn all(&mut self, items: Vec<Self::Item>) -> Event {
+        let records: Vec<_> = items.into_iter().map(|(record, _)| record).collect();
+        let known: std::collections::HashSet<_> =
+            records.iter().map(|record| record.name.as_str()).collect();
+        self.told.retain(|name, _| known.contains(&**name));
+        self.told.shrink_to_fit();
+        if !known.contains(&*self.name) {
+            self.see(None);
+        }
+        Event::Nodes(cluster::Event::All(records))
+    }
+
+    fn away(&mut self, reason: Option<&str>) -> Option<Event> {
+        Some(Event::Away(reason.map(str::to_owned)))
+    }
+}
+
+/// Follows all Nodes for as long as `events` is listened to and the result is kept. What the object of the node `name` holds of the
+/// announced annotations is in the receiver; `None`: that is not known yet.
+pub fn follow(
+    client: &Client,
+    name: &str,
+    flannel: bool,
+    events: &mpsc::Sender<Event>,
+) -> (JoinSet<()>, watch::Receiver<Option<Own>>) {
+    follow_with(client, name, flannel, events, Retry::default())
+}
+
+/// As [`follow`], with other pauses.
+pub fn follow_with(
+    client: &Client,
+    name: &str,
+    flannel: bool,
+    events: &mpsc::Sender<Event>,
+    retry: Retry,
+) -> (JoinSet<()>, watch::Receiver<Option<Own>>) {
+    let (own, seen) = watch::channel(None);
+    let nodes =
+        Nodes { name: name.into(), flannel, own, told: HashMap::new(), state: RandomState::new() };
+    let follower = Follower {
+        api: Api::<Node>::all(client.clone()),
+        config: watch_config(),
+        intake: Intake::new(nodes),
+        events: events.clone(),
+        retry,
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(follower.run());
+    (tasks, seen)
+}
