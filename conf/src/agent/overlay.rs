@@ -221,7 +221,7 @@ fn contradictions(
             format!("{port} is overlay.port, which the kernel holds for VXLAN; set another, or 0"),
         ));
     }
-    let has_v6 = network.is_some_and(|network| network.pod_cidrs.iter().any(|cidr| cidr.is_ipv6()));
+    let has_v6 = network.is_some_and(|network| network.pod_cidrs.iter().any(IpNetwork::is_ipv6));
     if let Some(mtu) = config.mtu.filter(|mtu| has_v6 && *mtu < LEAST_MTU_V6) {
         found.push((
             "overlay.mtu",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -23,6 +23,9 @@ use crate::resource::Resource;
 use crate::selector::Selector;
 use crate::store::{Gone, Page, Store};
 use crate::watch::{Watch, gone_event, with_type};
+
+/// In bytes, as kube-apiserver has it.
+const PATCH_LIMIT: usize = 3 << 20;
 
 /// What requests and control share.
 pub struct Shared {
@@ -140,6 +143,12 @@ impl Server {
         self.shared.changed.send_replace(());
     }
 
+    /// An object as it is; `None`: it is not there.
+    pub fn get(&self, resource: Resource, namespace: &str, name: &str) -> Option<Value> {
+        let text = self.shared.store().get(resource, namespace, name)?.text.clone();
+        serde_json::from_str(&text).ok()
+    }
+
     /// Removes an object; whether it was there.
     pub fn delete(&self, resource: Resource, namespace: &str, name: &str) -> bool {
         let was_there = self.shared.store().delete(resource, namespace, name).is_some();
@@ -198,7 +207,7 @@ impl Server {
         std::mem::take(&mut *self.shared.users.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The requests since the last call, each a path with its query.
+    /// The requests since the last call, each a path with its query; before it the method, unless it is GET.
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.shared.requests())
     }
@@ -263,7 +272,13 @@ async fn ask_who(
 }
 
 async fn misbehave(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    shared.requests().push(request.uri().to_string());
+    let uri = request.uri();
+    let asked = if request.method() == Method::GET {
+        uri.to_string()
+    } else {
+        format!("{} {uri}", request.method())
+    };
+    shared.requests().push(asked);
     let faults = *shared.faults();
     tokio::time::sleep(faults.delay).await;
     if faults.away {
@@ -298,7 +313,12 @@ async fn api(
     let path = request.uri().path();
     let Some((resource, namespace, name)) = Resource::of_path(path) else { return discovery(path) };
     if let Some(name) = name {
-        return one(&shared, resource, namespace.unwrap_or_default(), name);
+        let namespace = namespace.unwrap_or_default().to_owned();
+        if request.method() == Method::PATCH {
+            let name = name.to_owned();
+            return patch(&shared, resource, &namespace, &name, request).await;
+        }
+        return one(&shared, resource, &namespace, name);
     }
     let selector = Selector::new(namespace, &parameters.label_selector, &parameters.field_selector);
     if matches!(parameters.watch.as_str(), "1" | "true") {
@@ -316,6 +336,33 @@ async fn api(
 fn one(shared: &Shared, resource: Resource, namespace: &str, name: &str) -> Response {
     match shared.store().get(resource, namespace, name) {
         Some(object) => json_text(with_type(resource, &object.text)),
+        None => failure(StatusCode::NOT_FOUND, "NotFound", &format!("{name} not found")),
+    }
+}
+
+/// A merge patch (RFC 7386), the only kind that is known.
+async fn patch(
+    shared: &Shared,
+    resource: Resource,
+    namespace: &str,
+    name: &str,
+    request: Request,
+) -> Response {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if kind != Some("application/merge-patch+json") {
+        let code = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return failure(code, "UnsupportedMediaType", "only merge patches are known");
+    }
+    let body = axum::body::to_bytes(request.into_body(), PATCH_LIMIT).await.unwrap_or_default();
+    let Ok(patch) = serde_json::from_slice::<Value>(&body) else {
+        return failure(StatusCode::BAD_REQUEST, "BadRequest", "the patch is no JSON");
+    };
+    let patched = shared.store().patch(resource, namespace, name, &patch);
+    match patched {
+        Some(object) => {
+            shared.changed.send_replace(());
+            json_text(with_type(resource, &object.text))
+        }
         None => failure(StatusCode::NOT_FOUND, "NotFound", &format!("{name} not found")),
     }
 }
@@ -396,7 +443,7 @@ fn resources(version: &str) -> Value {
         let short: &[&str] = if resource == Resource::Services { &["svc"] } else { &[] };
         json!({
             "name": resource.plural(), "singularName": resource.kind().to_lowercase(), "kind": resource.kind(),
-            "namespaced": resource.is_namespaced(), "verbs": ["get", "list", "watch"], "shortNames": short,
+            "namespaced": resource.is_namespaced(), "verbs": ["get", "list", "patch", "watch"], "shortNames": short,
         })
     });
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": listed.collect::<Vec<_>>()})

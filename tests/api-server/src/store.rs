@@ -90,6 +90,29 @@ impl Store {
         version
     }
 
+    /// Merges a patch (RFC 7386) into an object, which is not a new version if that changes nothing. `None`: there is no such object.
+    pub fn patch(
+        &mut self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        patch: &Value,
+    ) -> Option<Arc<Stored>> {
+        let before = self.get(resource, namespace, name)?;
+        let object: Value = serde_json::from_str(&before.text).ok()?;
+        let mut patched = object.clone();
+        let mut patch = patch.clone();
+        if let Some(fields) = patch.as_object_mut() {
+            fields.retain(|key, _| !matches!(key.as_str(), "kind" | "apiVersion"));
+        }
+        merge(&mut patched, &patch);
+        if patched == object {
+            return Some(before);
+        }
+        self.put(resource, patched);
+        self.get(resource, namespace, name)
+    }
+
     /// Removes an object; its last version, or `None` if it is not there.
     pub fn delete(&mut self, resource: Resource, namespace: &str, name: &str) -> Option<u64> {
         let table = self.tables.entry(resource).or_default();
@@ -186,6 +209,23 @@ impl Table {
     }
 }
 
+fn merge(target: &mut Value, patch: &Value) {
+    let Some(fields) = patch.as_object() else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in fields {
+        if value.is_null() {
+            target.as_object_mut().and_then(|target| target.remove(key));
+        } else {
+            merge(&mut target[key], value);
+        }
+    }
+}
+
 fn key(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
 }
@@ -240,6 +280,21 @@ mod tests {
         assert_eq!((names(&second), second.version, &second.next), (vec!["c"], 4, &None));
         let all = store.list(Resource::Services, |_| true, 0, None).unwrap();
         assert_eq!((names(&all), all.version), (vec!["a", "b", "d"], 6));
+    }
+
+    #[test]
+    fn a_patch_is_merged() {
+        let mut store = Store::default();
+        let node = json!({"metadata": {"name": "a", "annotations": {"x": "1", "y": "2"}}, "spec": {"podCIDR": "c"}});
+        store.put(Resource::Nodes, node);
+        let patch = json!({"kind": "Node", "metadata": {"annotations": {"y": null, "z": "3"}, "labels": {"l": "v"}}});
+        let patched = store.patch(Resource::Nodes, "", "a", &patch).unwrap();
+        let object: Value = serde_json::from_str(&patched.text).unwrap();
+        assert_eq!(object["metadata"]["annotations"], json!({"x": "1", "z": "3"}));
+        assert_eq!((&object["spec"]["podCIDR"], &object["kind"]), (&json!("c"), &Value::Null));
+        assert_eq!((patched.labels["l"].as_str(), patched.version), ("v", 3));
+        assert_eq!(store.patch(Resource::Nodes, "", "a", &patch).unwrap().version, 3);
+        assert_eq!(store.patch(Resource::Nodes, "", "b", &patch), None);
     }
 
     #[test]
