@@ -10,8 +10,8 @@ use tokio::task;
 
 /// How often it is looked at.
 const EVERY: Duration = Duration::from_secs(5);
-/// What must have been added since the last time, so that giving back is worth its milliseconds.
-const WORTH: u64 = 24 << 20;
+/// How much must have been freed since the last time, so that giving back is worth its milliseconds.
+const WORTH: u64 = 8 << 20;
 
 /// Takes few pools, and lets large pieces go at once. To be called before there are threads. Without glibc nothing is to be done.
 pub fn economise() {
@@ -52,19 +52,38 @@ pub fn resident() -> Option<u64> {
     Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
 }
 
-/// Gives back what was freed, whenever much was added since the last time; for ever.
+/// How many bytes are in use, as the allocator counts; `None` where it does not tell.
+pub fn in_use() -> Option<u64> {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: mallinfo2(3) answers numbers; it locks each pool while it counts it.
+        let told = unsafe { libc::mallinfo2() };
+        Some((told.uordblks + told.hblkhd) as u64)
+    }
+    #[cfg(not(target_env = "gnu"))]
+    None
+}
+
+/// How many bytes are in memory and not in use: what was freed, and the program itself.
+fn idle() -> u64 {
+    let difference = resident().zip(in_use()).map(|(all, used)| all.saturating_sub(used));
+    difference.unwrap_or_default()
+}
+
+/// Gives back what was freed, whenever there is much of it; for ever. Growth alone says nothing: what is freed after the last look
+/// adds nothing to what is in memory.
 pub async fn stay_lean() {
-    let mut left = 0;
+    let mut stays = idle();
     loop {
         tokio::time::sleep(EVERY).await;
-        let now = resident().unwrap_or_default();
-        // a server that needs much looks rarely: to give back takes longer the more there is
-        if now > left + WORTH.max(left / 4) {
+        let now = idle();
+        if now > stays + WORTH {
             // an error means that the runtime ends, and this with it
             task::spawn_blocking(give_back).await.ok();
-            left = resident().unwrap_or_default();
+            // what is between pieces that are in use cannot go, and is not tried again
+            stays = idle();
         } else {
-            left = left.min(now);
+            stays = stays.min(now);
         }
     }
 }
@@ -78,9 +97,15 @@ mod tests {
         economise();
         let pieces: Vec<Vec<u8>> = (0..100_000).map(|_| vec![1; 1000]).collect();
         let full = resident().expect("the kernel tells");
+        assert!(in_use().expect("the allocator tells") >= 100_000_000);
         // the last stays, so that the end of the pool cannot go
         let last = pieces.into_iter().next_back();
+        // nothing was added: only the allocator knows that there is something to give back
+        let freed = idle();
+        assert!(freed >= 90_000_000, "{freed}");
         give_back();
+        let idle = idle();
+        assert!(idle + 50_000_000 < freed, "{idle} of {freed}");
         let left = resident().expect("the kernel tells");
         assert!(left + 50_000_000 < full, "{left} of {full}");
         drop(last);

@@ -6,12 +6,14 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
 
 use super::set_resource_version;
 use super::status::Status;
@@ -23,6 +25,16 @@ use crate::store::{Event, Notice, Revision, Store, StoreError, Watch};
 const WINDOW_CHANGES: usize = 4096;
 /// The most bytes that the changes of a window have in the store.
 const WINDOW_BYTES: usize = 8 * 1024 * 1024;
+/// Whoever comes back within this time after a break is served from the window, as from kube-apiserver's cache.
+const WINDOW_AGE: Duration = Duration::from_secs(75);
+/// So many changes stay, however old.
+const WINDOW_LEAST: usize = 100;
+/// How many of the last changes keep what was made of them: who keeps up reads only these.
+const FRESH_CHANGES: usize = 128;
+/// How many bytes these have in the store at most. As values they take ten times as many.
+const FRESH_BYTES: usize = 256 * 1024;
+/// When nothing has changed for so long, everybody who keeps up has read the last change.
+const QUIET: Duration = Duration::from_secs(1);
 /// How many changes a watcher takes at once.
 const BATCH: usize = 64;
 /// In how many forms an object is sent so often that the bytes are kept.
@@ -34,18 +46,38 @@ pub struct Side {
     raw: Bytes,
     revision: Revision,
     reading: Reading,
-    object: OnceLock<Option<Arc<Value>>>,
-    forms: [OnceLock<Bytes>; FORMS],
+    made: Mutex<Option<Made>>,
+}
+
+/// What was made of the bytes, for all watchers.
+#[derive(Debug, Default)]
+struct Made {
+    object: Option<Arc<Value>>,
+    forms: [Option<Bytes>; FORMS],
 }
 
 impl Side {
     fn new(raw: Bytes, revision: Revision, reading: Reading) -> Self {
-        Self { raw, revision, reading, object: OnceLock::new(), forms: Default::default() }
+        Self { raw, revision, reading, made: Mutex::new(Some(Made::default())) }
     }
 
-    /// The object; `None` when what is stored is none, which is reported once.
-    pub fn object(&self) -> Option<&Arc<Value>> {
-        let read = || match serde_json::from_slice::<Value>(&self.raw) {
+    fn made(&self) -> MutexGuard<'_, Option<Made>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The object; `None` when what is stored is none, which is reported.
+    pub fn object(&self) -> Option<Arc<Value>> {
+        if let Some(made) = &mut *self.made() {
+            if made.object.is_none() {
+                made.object = self.read();
+            }
+            return made.object.clone();
+        }
+        self.read()
+    }
+
+    fn read(&self) -> Option<Arc<Value>> {
+        match serde_json::from_slice::<Value>(&self.raw) {
             Ok(mut object) => {
                 self.reading.show(&mut object);
                 set_resource_version(&mut object, self.revision.0);
@@ -55,13 +87,15 @@ impl Side {
                 tracing::error!(revision = self.revision.0, %error, "a change cannot be read and is not told");
                 None
             }
-        };
-        self.object.get_or_init(read).as_ref()
+        }
     }
 
-    /// The bytes of a form, made once for all watchers.
+    /// The bytes of a form, made once for all watchers that keep up.
     pub fn form(&self, form: usize, make: impl FnOnce() -> Bytes) -> Bytes {
-        self.forms[form].get_or_init(make).clone()
+        if let Some(made) = &mut *self.made() {
+            return made.forms[form].get_or_insert_with(make).clone();
+        }
+        make()
     }
 }
 
@@ -76,6 +110,7 @@ pub struct Change {
     pub before: Option<Side>,
     /// What it is.
     pub after: Option<Side>,
+    since: Instant,
 }
 
 impl Change {
@@ -87,12 +122,21 @@ impl Change {
             before: event.before.map(side),
             after: event.after.map(side),
             key: event.key,
+            since: Instant::now(),
         }
     }
 
+    fn sides(&self) -> impl Iterator<Item = &Side> {
+        self.before.iter().chain(&self.after)
+    }
+
     fn bytes(&self) -> usize {
-        let size = |side: &Option<Side>| side.as_ref().map_or(0, |side| side.raw.len());
-        self.key.len() + size(&self.before) + size(&self.after)
+        self.key.len() + self.sides().map(|side| side.raw.len()).sum::<usize>()
+    }
+
+    /// From now on only the bytes are held, also when somebody reads it late.
+    fn let_go(&self) {
+        self.sides().for_each(|side| *side.made() = None);
     }
 }
 
@@ -103,6 +147,10 @@ struct Window {
     /// How many changes went out of the window: the position of its first.
     first: u64,
     bytes: usize,
+    /// How many of the last changes may hold more than their bytes.
+    fresh: usize,
+    /// The bytes of these.
+    fresh_bytes: usize,
     /// Every change after this revision is in the window.
     floor: Revision,
     /// Every change up to this revision has been in the window.
@@ -111,18 +159,76 @@ struct Window {
 }
 
 impl Window {
+    fn new(start: Revision) -> Self {
+        Self {
+            changes: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            fresh: 0,
+            fresh_bytes: 0,
+            floor: start,
+            head: start,
+            ended: false,
+        }
+    }
+
     fn push(&mut self, change: Change) {
         self.head = change.revision;
         self.bytes += change.bytes();
+        self.fresh_bytes += change.bytes();
+        self.fresh += 1;
         self.changes.push_back(Arc::new(change));
+        // the last one stays fresh, whatever its size
+        while self.fresh > 1 && (self.fresh > FRESH_CHANGES || self.fresh_bytes > FRESH_BYTES) {
+            self.let_go();
+        }
         while self.changes.len() > 1
             && (self.changes.len() > WINDOW_CHANGES || self.bytes > WINDOW_BYTES)
+        {
+            self.drop_first();
+        }
+        self.drop_old(Instant::now());
+    }
+
+    /// Makes room for what others do while nothing changes here.
+    fn tidy(&mut self, now: Instant) {
+        while self.fresh > 0 {
+            self.let_go();
+        }
+        self.drop_old(now);
+        if self.changes.capacity() > 4 * WINDOW_LEAST.max(self.changes.len()) {
+            self.changes.shrink_to_fit();
+        }
+    }
+
+    /// When there is something to tidy, if nothing changes until then.
+    fn untidy(&self) -> Option<Instant> {
+        let (first, last) = (self.changes.front()?, self.changes.back()?);
+        let quiet = last.since + QUIET;
+        let old = self.changes.get(WINDOW_LEAST).map(|_| quiet.max(first.since + WINDOW_AGE));
+        if self.fresh > 0 { Some(quiet) } else { old }
+    }
+
+    /// The first of those that are fresh is fresh no more.
+    fn let_go(&mut self) {
+        let change = &self.changes[self.changes.len() - self.fresh];
+        change.let_go();
+        self.fresh -= 1;
+        self.fresh_bytes -= change.bytes();
+    }
+
+    fn drop_old(&mut self, now: Instant) {
+        while self.changes.len() > WINDOW_LEAST
+            && self.changes.front().is_some_and(|first| first.since + WINDOW_AGE <= now)
         {
             self.drop_first();
         }
     }
 
     fn drop_first(&mut self) {
+        if self.fresh == self.changes.len() {
+            self.let_go();
+        }
         if let Some(gone) = self.changes.pop_front() {
             self.first += 1;
             self.bytes -= gone.bytes();
@@ -152,7 +258,7 @@ pub struct Feed {
 }
 
 impl Feed {
-    fn window(&self) -> std::sync::MutexGuard<'_, Window> {
+    fn window(&self) -> MutexGuard<'_, Window> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -208,16 +314,11 @@ impl Hub {
         }
         let start = self.store.revision().await?;
         let changes = self.store.watch(&prefix, start).await?;
-        let window = Window {
-            changes: VecDeque::new(),
-            first: 0,
-            bytes: 0,
-            floor: start,
-            head: start,
-            ended: false,
-        };
-        let feed =
-            Arc::new(Feed { reading, window: Mutex::new(window), moved: watch::Sender::new(()) });
+        let feed = Arc::new(Feed {
+            reading,
+            window: Mutex::new(Window::new(start)),
+            moved: watch::Sender::new(()),
+        });
         let pump = tokio::spawn(pump(prefix, changes, feed.clone()));
         feeds.insert(key, (feed.clone(), pump.abort_handle()));
         Ok(feed)
@@ -252,7 +353,18 @@ fn key(kind: &Kind) -> String {
 }
 
 async fn pump(prefix: String, mut changes: Watch, feed: Arc<Feed>) {
-    while let Some(notice) = changes.recv().await {
+    loop {
+        let untidy = feed.window().untidy();
+        let next = changes.recv();
+        let notice = match untidy {
+            None => Ok(next.await),
+            Some(at) => timeout_at(at, next).await,
+        };
+        let Ok(notice) = notice else {
+            feed.window().tidy(Instant::now());
+            continue;
+        };
+        let Some(notice) = notice else { break };
         match notice {
             Ok(Notice::Changes(events)) => feed.push(events),
             Ok(Notice::Progress(revision)) => feed.progress(revision),
@@ -414,6 +526,92 @@ mod tests {
                 seen += again.next().await.expect("the history is there").len();
             }
             assert_eq!((seen, again.seen()), (count, last));
+        }
+    }
+
+    impl Window {
+        /// How many sides hold an object or a form, beside their bytes.
+        fn held(&self) -> usize {
+            let holds = |side: &&Side| {
+                let made = side.made();
+                let made = made.as_ref();
+                made.is_some_and(|made| {
+                    made.object.is_some() || made.forms.iter().any(Option::is_some)
+                })
+            };
+            self.changes.iter().flat_map(|change| change.sides()).filter(holds).count()
+        }
+    }
+
+    async fn read_all(changes: &mut Changes, count: usize) {
+        let mut told = 0;
+        while told < count {
+            for change in changes.next().await.expect("it is told") {
+                let side = change.after.as_ref().expect("it was made");
+                let object = side.object().expect("an object");
+                assert!(object["data"]["k"].is_string());
+                assert_eq!(side.form(0, || Bytes::from("form")), "form");
+                told += 1;
+            }
+        }
+    }
+
+    /// What a window costs is its bytes: values are held of the last changes only, for a moment.
+    #[tokio::test(start_paused = true)]
+    async fn values_are_held_only_as_long_as_everybody_reads_them() {
+        for (bytes, fresh) in [(1, FRESH_CHANGES), (FRESH_BYTES / 4, 3), (FRESH_BYTES, 1)] {
+            let store = Arc::new(MemoryStore::default());
+            let (hub, kind) = (Hub::new(store.clone()), configmap::kind());
+            let start = store.revision().await.expect("a revision");
+            let mut quick = hub.changes(&kind, start).await.expect("changes");
+            let mut late = hub.changes(&kind, start).await.expect("changes");
+            let count = fresh + 20;
+            for index in 0..count {
+                write(&store, &kind, &format!("c{index}"), bytes).await;
+                read_all(&mut quick, 1).await;
+            }
+            assert_eq!(quick.feed.window().held(), fresh, "{bytes} bytes each");
+            // who reads them later does not bring them back
+            read_all(&mut late, count).await;
+            assert_eq!(quick.feed.window().held(), fresh, "{bytes} bytes each");
+            tokio::time::sleep(QUIET * 2).await;
+            assert_eq!(quick.feed.window().held(), 0, "{bytes} bytes each");
+            let mut again = hub.changes(&kind, start).await.expect("changes");
+            read_all(&mut again, count).await;
+            assert_eq!(quick.feed.window().held(), 0, "{bytes} bytes each");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_window_is_small_and_nobody_misses_anything() {
+        let store = Arc::new(MemoryStore::default());
+        let (hub, kind) = (Hub::new(store.clone()), configmap::kind());
+        let start = store.revision().await.expect("a revision");
+        let mut quick = hub.changes(&kind, start).await.expect("changes");
+        let mut stalled = hub.changes(&kind, start).await.expect("changes");
+        let (count, later) = (WINDOW_LEAST * 3, 10);
+        for index in 0..count {
+            write(&store, &kind, &format!("c{index}"), 100).await;
+        }
+        read_all(&mut quick, count).await;
+        tokio::time::sleep(WINDOW_AGE / 2).await;
+        for index in 0..later {
+            write(&store, &kind, &format!("d{index}"), 100).await;
+        }
+        read_all(&mut quick, later).await;
+        assert_eq!(quick.feed.window().changes.len(), count + later);
+        tokio::time::sleep(WINDOW_AGE).await;
+        assert_eq!(quick.feed.window().changes.len(), WINDOW_LEAST);
+        assert!(matches!(stalled.next().await, Err(End::CutOff)));
+        // the store has what the window has no more
+        let mut again = hub.changes(&kind, start).await.expect("changes");
+        read_all(&mut again, count + later).await;
+        // and what comes next is told to both, once
+        write(&store, &kind, "e", 100).await;
+        for changes in [&mut quick, &mut again] {
+            let told = changes.next().await.expect("it is told");
+            let keys: Vec<_> = told.iter().map(|change| change.key.clone()).collect();
+            assert_eq!(keys, [kind.key("d", "e")]);
         }
     }
 }

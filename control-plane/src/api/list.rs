@@ -13,6 +13,8 @@ const FIRST: usize = 500;
 /// About how many bytes of records are read at a time, and how many records at most: a list is never in memory as a whole.
 const PART_BYTES: usize = 2 << 20;
 const PART: usize = 4000;
+/// How many parts are read at the same time: hundreds of clients that come back at once and select little need no more memory than a few.
+pub const TURNS: usize = 8;
 
 /// What a list found.
 #[derive(Debug)]
@@ -117,6 +119,12 @@ impl Api {
 impl Parts<'_> {
     /// The objects of the next part; what a selector drops is not held. There is a part for every call until there is an [`Parts::end`].
     pub async fn next(&mut self) -> Result<Vec<Value>, Status> {
+        let _turn = self
+            .api
+            .turns
+            .acquire()
+            .await
+            .map_err(|_| Status::internal("no list is read any more"))?;
         let page = self.api.store.list(self.range.clone()).await;
         let page = page.map_err(|error| read_error(error, self.options))?;
         let read = page.records.len() as u64;

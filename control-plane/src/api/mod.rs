@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::auth::User;
 use crate::meta::object::Meta;
@@ -41,6 +42,8 @@ pub struct Api {
     /// Who is told of changes.
     pub hub: hub::Hub,
     admission: Vec<Arc<dyn Admission>>,
+    /// Who may read a part of a list now.
+    turns: Semaphore,
 }
 
 /// What a request is about.
@@ -119,7 +122,8 @@ pub trait Admission: Send + Sync + 'static {
 impl Api {
     /// The verbs over a store and kinds.
     pub fn new(store: Arc<dyn Store>, registry: Arc<Registry>) -> Self {
-        Self { hub: hub::Hub::new(store.clone()), store, registry, admission: Vec::new() }
+        let turns = Semaphore::new(list::TURNS);
+        Self { hub: hub::Hub::new(store.clone()), store, registry, admission: Vec::new(), turns }
     }
 
     /// Lets this look at every write, after those that were added before.
@@ -188,7 +192,8 @@ fn encode(kind: &Kind, object: &Value) -> bytes::Bytes {
     if let Some(metadata) = stored.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("resourceVersion");
     }
-    stored.to_string().into()
+    // the windows of watchers hold it: without what the text had in reserve
+    stored.to_string().into_bytes().into_boxed_slice().into()
 }
 
 /// The resourceVersion that an object carries; `None` for none and for 0. Another text than a number is a mistake of the caller.

@@ -54,7 +54,7 @@ impl Seen {
 }
 
 /// How many objects of the initial state are held at a time.
-const PAGE: usize = 2000;
+const PAGE: usize = 500;
 
 /// The initial state, as far as it has not been read yet.
 struct State {
@@ -206,7 +206,7 @@ impl Watcher {
             None => false,
             Some(_) if self.filter.is_everything() => true,
             Some(side) => {
-                side.object().is_some_and(|object| self.filter.matches(&self.kind, object))
+                side.object().is_some_and(|object| self.filter.matches(&self.kind, &object))
             }
         }
     }

@@ -76,7 +76,7 @@ async fn tell_state(
 
 fn tell_change(change: &Change, tell: &mut impl FnMut(Told<'_>)) {
     let object = |side: &Option<crate::api::hub::Side>| {
-        side.as_ref().and_then(|side| side.object().cloned())
+        side.as_ref().and_then(crate::api::hub::Side::object)
     };
     let (before, after) = (object(&change.before), object(&change.after));
     tell(Told::Changed(before.as_deref(), after.as_deref()));

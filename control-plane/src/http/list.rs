@@ -101,8 +101,8 @@ impl Sheet {
             self.written += 1;
             let item = match self.form {
                 Form::Object => object,
-                Form::Partial => table::partial(&object),
-                Form::Table => table::row(&self.kind, &object, self.include, now),
+                Form::Partial => table::into_partial(object),
+                Form::Table => table::into_row(&self.kind, object, self.include, now),
             };
             serde_json::to_writer(&mut self.sink, &item)?;
         }

@@ -94,10 +94,10 @@ impl Stream {
             (Form::Table, Include::Metadata) if self.headed => 1,
             (Form::Partial, _) => 2,
             (Form::Table, _) => {
-                return Some(line(what, self.shaped(object).to_string().as_bytes()));
+                return Some(line(what, self.shaped(&object).to_string().as_bytes()));
             }
         };
-        let bytes = side.form(slot, || self.shaped(object).to_string().into());
+        let bytes = side.form(slot, || self.shaped(&object).to_string().into());
         Some(line(what, &bytes))
     }
 

@@ -38,14 +38,32 @@ impl Include {
 
 /// An object's metadata alone.
 pub fn partial(object: &Value) -> Value {
-    let metadata = object.get("metadata").cloned().unwrap_or_else(|| json!({}));
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+    with_metadata(object.get("metadata").cloned())
+}
+
+/// The same of an object that is not needed any more: nothing is copied.
+pub fn into_partial(mut object: Value) -> Value {
+    with_metadata(object.get_mut("metadata").map(Value::take))
+}
+
+fn with_metadata(metadata: Option<Value>) -> Value {
+    let metadata = metadata.unwrap_or_else(|| Map::new().into());
+    document("PartialObjectMetadata", [("metadata", metadata)])
+}
+
+/// An object of the API that all kinds share. Not `json!`, which copies each value that it is given.
+fn document<const N: usize>(kind: &str, fields: [(&str, Value); N]) -> Value {
+    let mut document = Map::new();
+    document.insert("kind".to_owned(), kind.into());
+    document.insert("apiVersion".to_owned(), "meta.k8s.io/v1".into());
+    document.extend(fields.map(|(name, value)| (name.to_owned(), value)));
+    document.into()
 }
 
 /// A list of metadata.
 pub fn partial_list(metadata: Value, objects: &[Value]) -> Value {
     let items: Vec<Value> = objects.iter().map(partial).collect();
-    json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items})
+    document("PartialObjectMetadataList", [("metadata", metadata), ("items", items.into())])
 }
 
 /// A table of objects. `heading`: with the definitions of its columns, which a watch sends once.
@@ -59,7 +77,12 @@ pub fn table(
     let now = Timestamp::now();
     let rows: Vec<Value> = objects.iter().map(|object| row(kind, object, include, now)).collect();
     let columns = if heading { self::heading(kind) } else { Value::Null };
-    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows})
+    table_of(metadata, columns, rows)
+}
+
+fn table_of(metadata: Value, columns: Value, rows: Vec<Value>) -> Value {
+    let rows = rows.into();
+    document("Table", [("metadata", metadata), ("columnDefinitions", columns), ("rows", rows)])
 }
 
 /// The definitions of the columns of a kind.
@@ -77,23 +100,37 @@ pub fn of_scale(scale: &Value, include: Include) -> Value {
         json!(number(scale, "/status/replicas")),
         json!(age(scale, Timestamp::now())),
     ];
-    let rows = [row_of(cells, scale, include)];
-    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": revision_of(scale), "columnDefinitions": columns, "rows": rows})
+    table_of(revision_of(scale), columns, vec![row_of(cells, included(scale, include))])
 }
 
 /// A row of a table.
-pub fn row(kind: &Kind, object: &Value, include: Include, now: Timestamp) -> Value {
-    row_of(kind.strategy.row(object, now), object, include)
+fn row(kind: &Kind, object: &Value, include: Include, now: Timestamp) -> Value {
+    row_of(kind.strategy.row(object, now), included(object, include))
 }
 
-fn row_of(cells: Vec<Value>, object: &Value, include: Include) -> Value {
+/// The same of an object that is not needed any more.
+pub fn into_row(kind: &Kind, object: Value, include: Include, now: Timestamp) -> Value {
+    let cells = kind.strategy.row(&object, now);
+    let object = match include {
+        Include::None => None,
+        Include::Metadata => Some(into_partial(object)),
+        Include::Object => Some(object),
+    };
+    row_of(cells, object)
+}
+
+fn included(object: &Value, include: Include) -> Option<Value> {
+    match include {
+        Include::None => None,
+        Include::Metadata => Some(partial(object)),
+        Include::Object => Some(object.clone()),
+    }
+}
+
+fn row_of(cells: Vec<Value>, object: Option<Value>) -> Value {
     let mut row = Map::new();
     row.insert("cells".to_owned(), cells.into());
-    match include {
-        Include::None => {}
-        Include::Metadata => drop(row.insert("object".to_owned(), partial(object))),
-        Include::Object => drop(row.insert("object".to_owned(), object.clone())),
-    }
+    row.extend(object.map(|object| ("object".to_owned(), object)));
     row.into()
 }
 

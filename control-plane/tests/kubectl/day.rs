@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::process::{PATIENCE, Process, until};
 use crate::server::{Server, Store};
-use crate::transcript::normalised;
+use crate::transcript::{normalised, without_race};
 
 /// What the server is measured against.
 const VERSION: &str = "v1.32.";
@@ -144,7 +144,8 @@ impl Day {
     fn note(&mut self, line: &str, output: &Output) {
         let mut text = format!("$ kubectl {line}\n");
         text += &self.normalised(&String::from_utf8_lossy(&output.stdout));
-        for line in self.normalised(&String::from_utf8_lossy(&output.stderr)).lines() {
+        let errors = without_race(&String::from_utf8_lossy(&output.stderr));
+        for line in self.normalised(&errors).lines() {
             let _ = write!(text, "\n! {line}");
         }
         let code = output.status.code().expect("kubectl is not killed");
