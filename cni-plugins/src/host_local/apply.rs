@@ -1,6 +1,8 @@
 //! The commands of `host-local` on the store.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 use cni::plugin::Call;
@@ -81,6 +83,12 @@ pub fn status(call: &Call<'_>) -> Result<(), Error> {
         remedy(&conf.place)
     );
     Err(Error::new(ErrorCode::NotAvailable, msg).with_details(details))
+}
+
+/// The addresses that a call's network has given out; none if that cannot be read.
+pub fn leased(call: &Call<'_>) -> BTreeSet<IpAddr> {
+    let leases = Place::parse(call).and_then(|place| peek(&place));
+    leases.unwrap_or_default().into_iter().map(|lease| lease.address).collect()
 }
 
 /// A network without a directory has no leases, and is not given one.

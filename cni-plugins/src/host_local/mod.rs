@@ -8,6 +8,7 @@ mod conf;
 mod plan;
 mod resolv;
 
+pub use self::apply::leased;
 use cni::plugin::{Call, Plugin};
 use cni::{CniResult, Error};
 

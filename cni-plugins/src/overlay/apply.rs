@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::conf::{self as overlay, BRIDGE, Conf};
 use super::record::{Record, Records};
-use super::{flows, mtu, plan};
+use super::{mtu, plan};
 use crate::interface::kernel_error;
 use crate::step::step;
 use crate::undo::Undo;
@@ -45,11 +45,6 @@ impl<'a> Add<'a> {
                 undo.push("what was delegated", move || inner.delegate_del(plugin));
                 Ok(result)
             })
-        })?;
-        let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address.ip()).collect();
-        step("forget connections of who had the address before", || {
-            flows::forget(&addresses);
-            Ok(())
         })?;
         step("give the lease's MTU to the others", || {
             self.others_follow();

@@ -2,6 +2,11 @@
 //!
 //! The kernel translates only a connection's first packet by the rules. What was translated for the container of before goes on to
 //! be, for as long as packets come: to a new container that knows nothing of it, or under a translation that no rule asks for now.
+//!
+//! DEL and GC forget them, who make an address free; an address is given to nobody before. ADD does not ask again: a container waits for
+//! it, and the kernel walks through its whole table, of all namespaces, for each question. netns-tools' example `conntrack_scan` measures
+//! that: tens of ms if nothing is tracked, 0.1 to 0.2 s with 100 000 flows, 0.8 s for IPv6 (on a busy machine with 2 processors). After a
+//! boot, when leases end without either of them, nothing is tracked.
 
 use std::net::IpAddr;
 

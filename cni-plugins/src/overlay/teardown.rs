@@ -9,6 +9,7 @@ use super::conf::Conf;
 use super::record::{Records, Remembered};
 use super::{flows, plan};
 use crate::collect::first_with_others;
+use crate::host_local;
 use crate::step::step;
 
 /// DEL: of what was delegated, else of what would be now.
@@ -79,6 +80,13 @@ fn collect_kind(call: &Call<'_>, mut delegate: Map<String, Value>) -> Result<(),
     step("collect garbage of another delegate", || collect(&inner))
 }
 
+/// What is free afterwards, and was not before, was somebody's whose DEL never came. Of another IPAM plugin than `host-local` nothing
+/// is known.
 fn collect(inner: &Call<'_>) -> Result<(), Error> {
-    inner.delegate_gc(&inner.conf.plugin_type)
+    let before = host_local::leased(inner);
+    let outcome = inner.delegate_gc(&inner.conf.plugin_type);
+    let after = host_local::leased(inner);
+    let freed: Vec<_> = before.difference(&after).copied().collect();
+    flows::forget(&freed);
+    outcome
 }
