@@ -61,17 +61,23 @@ fn the_commented_keys_are_the_real_ones() {
 
 #[test]
 fn the_units_are_valid() {
-    let unit =
-        fs::read_to_string(project().join("conf/systemd/heddle-agent.service")).expect("the unit");
+    for name in ["heddle-agent", "heddle-overlay"] {
+        is_valid(name);
+    }
+}
+
+fn is_valid(name: &str) {
+    let file = format!("{name}.service");
+    let unit = fs::read_to_string(project().join("conf/systemd").join(&file)).expect("the unit");
     // the program is not installed here; everything else of the unit is judged
-    let folder = std::env::temp_dir().join(format!("heddle-t-unit-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("heddle-t-unit-{name}-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("a folder");
-    let path = folder.join("heddle-agent.service");
+    let path = folder.join(&file);
     fs::write(&path, unit.replace("/usr/local/bin/heddle-agent", "/bin/true")).expect("the copy");
     let output = output(Command::new("systemd-analyze").arg("verify").arg(&path));
     fs::remove_dir_all(&folder).expect("the folder goes");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let ours: Vec<_> = said.lines().filter(|line| line.contains("heddle-agent")).collect();
+    let ours: Vec<_> = said.lines().filter(|line| line.contains(name)).collect();
     assert!(ours.is_empty(), "{said}");
 }
 

@@ -1,36 +1,25 @@
 //! A node with our API server and our service proxy and nothing of anybody else but kubectl: what is typed there is where packets go.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use heddle_tests::{bin_dir, get, run, wait_until};
+use heddle_tests::api_server::{ApiServer, PORT, Program};
+use heddle_tests::{get, wait_until};
 use netns_tools::testing::{End, TestNetns, veth_pair};
 
-const PORT: &str = "6443";
 const NODE_PORT: &str = "192.0.2.1:30080";
 
 /// A node between a client and two pods, each of which says its name at port 8080.
 struct World {
     // what runs ends before its namespaces and files go
-    server: Option<Program>,
+    server: ApiServer,
     folder: tempfile::TempDir,
     node: TestNetns,
     client: TestNetns,
     _pods: [TestNetns; 2],
-}
-
-/// A program that runs; killed at the end.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
 }
 
 impl World {
@@ -48,63 +37,12 @@ impl World {
         say(&one, "one");
         say(&two, "two");
         let folder = tempfile::tempdir().expect("a folder");
-        let mut world = Self { server: None, folder, node, client, _pods: [one, two] };
-        world.start_server();
-        world
+        let server = ApiServer::start(&node, folder.path(), "192.0.2.1");
+        Self { server, folder, node, client, _pods: [one, two] }
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
-    }
-
-    /// A program of ours on the node, with a log of its own.
-    fn start(&self, name: &str, arguments: &[String]) -> Program {
-        let log = File::options().create(true).append(true).open(self.path(&format!("{name}.log")));
-        let mut command = self.node.command(&bin_dir().join(name).to_string_lossy());
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(log.expect("a log"));
-        Program(command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}")))
-    }
-
-    fn start_server(&mut self) {
-        let data = format!("--data-dir={}", self.path("server").display());
-        let arguments = ["run", "--advertise-address=192.0.2.1", "--secure-port", PORT, &data];
-        let arguments = arguments.map(str::to_owned);
-        self.server = Some(self.start("heddle-server", &arguments));
-        wait_until("the API server to be ready", || {
-            self.try_kubectl(&["get", "--raw", "/readyz"]).status.success().then_some(())
-        });
-    }
-
-    /// SIGKILL.
-    fn kill_server(&mut self) {
-        self.server = None;
-        assert!(!self.try_kubectl(&["get", "--raw", "/readyz"]).status.success());
-    }
-
-    fn try_kubectl(&self, words: &[&str]) -> Output {
-        let program = std::env::var("HEDDLE_KUBECTL").unwrap_or_else(|_| "kubectl".to_owned());
-        let mut command = self.node.command(&program);
-        command.env("HOME", self.folder.path()).arg("--request-timeout=10s");
-        command.arg("--kubeconfig").arg(self.path("server/pki/admin.kubeconfig"));
-        command.args(words).stdin(Stdio::null());
-        command.output().unwrap_or_else(|error| panic!("cannot run {program}: {error}"))
-    }
-
-    /// Types a line after `kubectl`; what it printed.
-    #[track_caller]
-    fn kubectl(&self, words: &[&str]) -> String {
-        let output = self.try_kubectl(words);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(output.status.success(), "kubectl {words:?}: {}", text(&output.stderr));
-        text(&output.stdout)
-    }
-
-    #[track_caller]
-    fn apply(&self, manifest: &str) {
-        let path = self.path("manifest.yaml");
-        fs::write(&path, manifest).expect("a file");
-        self.kubectl(&["apply", "-f", &path.to_string_lossy()]);
     }
 
     /// Connections go to this pod from now on, as whoever runs the endpoints' controller would say.
@@ -113,7 +51,7 @@ impl World {
         let patch = format!(
             r#"[{{"op":"replace","path":"/endpoints/0/addresses/0","value":"{address}"}}]"#
         );
-        self.kubectl(&["patch", "endpointslice", "web-1", "--type=json", "-p", &patch]);
+        self.server.kubectl(&["patch", "endpointslice", "web-1", "--type=json", "-p", &patch]);
     }
 
     fn proxy(&self, mode: &str, kubeconfig: &str) -> Program {
@@ -126,7 +64,7 @@ impl World {
             "--nodeport-addresses=192.0.2.0/24".to_owned(),
             "--node-name=node".to_owned(),
         ];
-        self.start("heddle-agent", &arguments)
+        Program::start(self.node.ns().path(), "heddle-agent", &arguments, self.folder.path())
     }
 
     /// Waits until the service answers at an address, and then with this name alone.
@@ -138,8 +76,8 @@ impl World {
     }
 
     fn logs(&self) -> String {
-        let log = |name| fs::read_to_string(self.path(name)).unwrap_or_default();
-        format!("{}\n{}", log("heddle-server.log"), log("heddle-agent.log"))
+        let agent = fs::read_to_string(self.path("heddle-agent.log")).unwrap_or_default();
+        format!("{}\n{agent}", self.server.log())
     }
 }
 
@@ -161,19 +99,17 @@ fn say(pod: &TestNetns, name: &'static str) {
 
 /// A kubeconfig with a certificate, as `heddle-server kubeconfig` makes it for the user that the default roles know.
 fn with_certificate(world: &World) {
-    let mut command = Command::new(bin_dir().join("heddle-server"));
-    command.args(["kubeconfig", "--user", "system:kube-proxy", "--data-dir"]);
-    let text = run(command.arg(world.path("server")));
+    let text = world.server.kubeconfig(&["--user", "system:kube-proxy"]);
     fs::write(world.path("proxy.kubeconfig"), text).expect("a file");
 }
 
 /// A kubeconfig with the token of a service account, as kube-proxy's pods have one.
 fn with_token(world: &World) {
-    world.kubectl(&["-n", "kube-system", "create", "serviceaccount", "kube-proxy"]);
+    world.server.kubectl(&["-n", "kube-system", "create", "serviceaccount", "kube-proxy"]);
     let role = "--clusterrole=system:node-proxier";
     let account = "--serviceaccount=kube-system:kube-proxy";
-    world.kubectl(&["create", "clusterrolebinding", "proxy", role, account]);
-    let token = world.kubectl(&["-n", "kube-system", "create", "token", "kube-proxy"]);
+    world.server.kubectl(&["create", "clusterrolebinding", "proxy", role, account]);
+    let token = world.server.kubectl(&["-n", "kube-system", "create", "token", "kube-proxy"]);
     let text = format!(
         "{{apiVersion: v1, kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: c, user: u}}}}],\n\
          clusters: [{{name: c, cluster: {{server: \"https://192.0.2.1:{PORT}\", certificate-authority: {}}}}}],\n\
@@ -216,8 +152,8 @@ fn rules(world: &World) -> String {
 
 fn packets_follow_kubectl(mode: &str, credentials: fn(&World)) {
     let mut world = World::new();
-    world.apply(OBJECTS);
-    world.kubectl(&[
+    world.server.apply(OBJECTS);
+    world.server.kubectl(&[
         "patch",
         "node",
         "node",
@@ -226,7 +162,8 @@ fn packets_follow_kubectl(mode: &str, credentials: fn(&World)) {
         "-p",
         r#"{"status":{"addresses":[{"type":"InternalIP","address":"192.0.2.1"}]}}"#,
     ]);
-    let address = world.kubectl(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"]);
+    let address =
+        world.server.kubectl(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"]);
     let cluster = format!("{address}:80");
     credentials(&world);
     let _proxy = world.proxy(mode, "proxy.kubeconfig");
@@ -238,7 +175,7 @@ fn packets_follow_kubectl(mode: &str, credentials: fn(&World)) {
 
     // the server dies: rules stay, and packets go where they went
     let before = rules(&world);
-    world.kill_server();
+    world.server.kill();
     for _ in 0..5 {
         assert_eq!(get(world.client.ns(), NODE_PORT).expect("an answer"), "two");
         assert_eq!(get(world.node.ns(), &cluster).expect("an answer"), "two");
@@ -246,12 +183,12 @@ fn packets_follow_kubectl(mode: &str, credentials: fn(&World)) {
     assert_eq!(rules(&world), before, "nobody has touched the rules");
 
     // it comes back with what it knew, and is followed again
-    world.start_server();
+    world.server.start_again();
     assert_eq!(rules(&world), before, "{}", world.logs());
     world.point_to("10.244.1.2");
     world.answers(&world.client, NODE_PORT, "one");
     world.answers(&world.node, &cluster, "one");
-    world.kubectl(&["delete", "service", "web"]);
+    world.server.kubectl(&["delete", "service", "web"]);
     wait_until("the service to be gone", || get(world.client.ns(), NODE_PORT).err());
     wait_until("its rules to be gone", || (!rules(&world).contains(&address)).then_some(()));
 }

@@ -3,6 +3,8 @@
 //! What is here is the harness: it starts the demo with the scripts that a user runs, asks the agent, sends requests from
 //! inside of namespaces, and takes everything down again.
 
+pub mod api_server;
+pub mod cluster;
 pub mod containerd;
 
 use std::fs::{self, File};
