@@ -227,6 +227,7 @@ impl Cluster {
             if let Err(error) = NetNs::delete(&format!("heddle-{uid}")) {
                 eprintln!("pod {uid}: {error}");
             }
+            remove_cgroups(&uid);
         }
     }
 }
@@ -345,6 +346,27 @@ pub fn ipv6_of(pod: &NetNs) -> IpAddr {
     let ours = |it: &&Address| it.net.is_ipv6() && it.scope == SCOPE_GLOBAL;
     let found = addresses.iter().find(ours).unwrap_or_else(|| panic!("none in {addresses:?}"));
     found.net.ip()
+}
+
+/// Removes the control groups of a pod in every hierarchy, and the one of all pods if it is empty then. A process may still be on its way out.
+fn remove_cgroups(uid: &str) {
+    let root = Path::new("/sys/fs/cgroup");
+    let below = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    for hierarchy in below.chain([root.to_owned()]) {
+        let pods = hierarchy.join("kubepods");
+        let pod = pods.join(format!("pod{uid}"));
+        for _ in 0..50 {
+            for container in fs::read_dir(&pod).into_iter().flatten().flatten() {
+                // only folders can be removed, and only those
+                fs::remove_dir(container.path()).ok();
+            }
+            if fs::remove_dir(&pod).is_ok() || !pod.exists() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        fs::remove_dir(&pods).ok();
+    }
 }
 
 /// A pod that does nothing; tests run their servers in its namespace.
