@@ -6,6 +6,7 @@ pub mod cli;
 pub mod daemon;
 pub mod image;
 pub mod kube;
+pub mod listing;
 pub mod lock;
 pub mod log;
 pub mod memory;

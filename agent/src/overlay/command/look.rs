@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use super::CommandError;
 use crate::kube::connect;
+use crate::listing;
 use crate::overlay::cluster;
 use crate::overlay::desired::{Desired, Way};
 use crate::overlay::kernel::{PROTOCOL, SyncError};
@@ -46,7 +47,7 @@ pub async fn look(config: &AgentConfig, compare: bool) -> Result<(), CommandErro
     }
     if compare {
         let there = there(&mut netlink, &links, config.overlay.vni).map_err(SyncError::Read)?;
-        text.push_str(&side_by_side(&should, &there));
+        text.push_str(&listing::side_by_side("", &should, &there));
     } else {
         text.extend(should.iter().map(|line| format!("{line}\n")));
     }
@@ -170,25 +171,6 @@ fn there(
     Ok(told)
 }
 
-fn side_by_side(wanted: &BTreeSet<String>, there: &BTreeSet<String>) -> String {
-    let (missing, extra) = (wanted.difference(there).count(), there.difference(wanted).count());
-    let verdict = if missing + extra == 0 {
-        "all as it should be".to_owned()
-    } else {
-        format!("{missing} missing, {extra} too much")
-    };
-    let mut text = format!("# {} desired, {} there: {verdict}\n", wanted.len(), there.len());
-    for line in wanted.union(there).collect::<BTreeSet<_>>() {
-        let mark = match (wanted.contains(line), there.contains(line)) {
-            (true, true) => ' ',
-            (true, false) => '+',
-            _ => '-',
-        };
-        writeln!(text, "{mark} {line}").ok();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,7 +189,7 @@ mod tests {
         let wanted = wanted(&Desired { devices: Vec::new(), routes }, &[]);
         let mut there = wanted.clone();
         assert!(
-            side_by_side(&wanted, &there)
+            listing::side_by_side("", &wanted, &there)
                 .starts_with("# 3 desired, 3 there: all as it should be\n")
         );
         there.remove("neighbour 10.244.2.0 mac 02:00:00:00:00:02 dev heddle.1");
@@ -217,6 +199,6 @@ mod tests {
                     + neighbour 10.244.2.0 mac 02:00:00:00:00:02 dev heddle.1\n\
                     \x20 route 10.244.2.0/24 via 10.244.2.0 dev heddle.1 mtu 1400\n\
                     - route 10.244.9.0/24 via 10.244.9.0 dev heddle.1\n";
-        assert_eq!(side_by_side(&wanted, &there), want);
+        assert_eq!(listing::side_by_side("", &wanted, &there), want);
     }
 }

@@ -3,8 +3,6 @@
 //! `rules` reads the objects itself, rather than ask a running proxy: it also answers where the proxy is stuck, or not there yet, and
 //! shows what a fresh start would want.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 use netns_tools::iptables::Family;
@@ -12,6 +10,7 @@ use netns_tools::netlink::Netlink;
 
 use super::arguments::Arguments;
 use super::{CommandError, objects};
+use crate::listing;
 use crate::proxy::backend::Comparison;
 use crate::proxy::config::ProxyConfig;
 use crate::proxy::host;
@@ -76,24 +75,7 @@ fn print(text: &str) {
 }
 
 fn side_by_side(title: &str, compared: &Comparison) -> String {
-    let Comparison { desired, actual } = compared;
-    let (missing, extra) = (desired.difference(actual).count(), actual.difference(desired).count());
-    let verdict = if missing + extra == 0 {
-        "all as it should be".to_owned()
-    } else {
-        format!("{missing} missing, {extra} too much")
-    };
-    let mut text =
-        format!("# {title}: {} desired, {} there: {verdict}\n", desired.len(), actual.len());
-    for line in desired.union(actual).collect::<BTreeSet<_>>() {
-        let mark = match (desired.contains(line), actual.contains(line)) {
-            (true, true) => ' ',
-            (true, false) => '+',
-            _ => '-',
-        };
-        writeln!(text, "{mark} {line}").ok();
-    }
-    text
+    listing::side_by_side(&format!("{title}: "), &compared.desired, &compared.actual)
 }
 
 #[cfg(test)]
