@@ -21,6 +21,8 @@ use crate::{Alone, PATIENCE, bin_dir, output, run, wait_until};
 
 /// The address of the machine outside, which every node has as its default route.
 pub const OUTSIDE: &str = "192.0.2.1";
+/// The same of IPv6, where nodes have that.
+pub const OUTSIDE6: &str = "2001:db8::1";
 
 /// How a cluster is set up.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,6 +64,8 @@ pub struct Node {
     pub name: String,
     /// Its address on the common link.
     pub address: IpAddr,
+    /// The same of IPv6, where nodes have that.
+    pub address6: IpAddr,
     ns: TestNetns,
     home: PathBuf,
     agent: Option<Child>,
@@ -78,7 +82,7 @@ impl Cluster {
         let (containerd, link) = (Containerd::start(), TestNetns::new("link"));
         link.cmd(&["ip", "link", "set", "lo", "up"]);
         link.cmd(&["ip", "link", "add", "lan0", "type", "bridge"]);
-        link.configure("lan0", &[&format!("{OUTSIDE}/24"), "2001:db8::1/64"]);
+        link.configure("lan0", &[&format!("{OUTSIDE}/24"), &format!("{OUTSIDE6}/64")]);
         let plugins = folder.path().join("bin");
         let mut install = Command::new(bin_dir().join("heddle-cni"));
         run(install.args(["install", "--bin-dir"]).arg(&plugins));
@@ -132,17 +136,17 @@ impl Cluster {
     }
 
     fn make_node(&mut self, number: usize) {
-        let (name, [address, v6]) = (format!("node-{number}"), node_addresses(number));
+        let (name, [address, address6]) = (format!("node-{number}"), node_addresses(number));
         let ns = TestNetns::new(&name);
         let port = format!("port{number}");
         let mut own = vec![format!("{address}/24")];
-        own.extend(self.setup.dual_stack.then(|| format!("{v6}/64")));
+        own.extend(self.setup.dual_stack.then(|| format!("{address6}/64")));
         let own: Vec<_> = own.iter().map(String::as_str).collect();
         veth_pair(End(&self.link, &port, &[]), End(&ns, "eth0", &own));
         self.link.cmd(&["ip", "link", "set", &port, "master", "lan0"]);
         ns.cmd(&["ip", "route", "add", "default", "via", OUTSIDE]);
         let home = self.folder.path().join(&name);
-        let node = Node { name, address, ns, home, agent: None };
+        let node = Node { name, address, address6, ns, home, agent: None };
         for folder in ["manifests", "net.d", "run"] {
             make_folder(&node.home.join(folder));
         }
