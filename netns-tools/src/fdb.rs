@@ -64,30 +64,6 @@ impl FdbEntry {
         append_number(to, NDA_VNI, self.vni);
         append_number(to, NDA_IFINDEX, self.via);
     }
-
-    /// Reads what follows the netlink header; `None`: an entry of another sort.
-    fn read(bytes: &[u8]) -> std::result::Result<Option<Self>, Malformed> {
-        let list = body(bytes, HEADER_LEN)?;
-        if bytes[0] != AF_BRIDGE || bytes[10] & NTF_SELF == 0 {
-            return Ok(None);
-        }
-        let state = parse_u16(&bytes[8..10]).unwrap_or_default();
-        let (mut mac, mut entry) = (None, Self::new(0, MacAddr([0; 6]), IpAddr::from([0; 4])));
-        entry.remote = None;
-        entry.link = parse_u32(&bytes[4..8]).unwrap_or_default();
-        entry.permanent = state & NUD_PERMANENT != 0;
-        for (kind, value) in attributes(list) {
-            match kind {
-                NDA_LLADDR => mac = <[u8; 6]>::try_from(value).ok().map(MacAddr),
-                NDA_DST => entry.remote = parse_ip(value).ok(),
-                NDA_PORT => entry.port = parse_u16_be(value).ok(),
-                NDA_VNI => entry.vni = parse_u32(value).ok(),
-                NDA_IFINDEX => entry.via = parse_u32(value).ok(),
-                _ => {}
-            }
-        }
-        Ok(mac.map(|mac| Self { mac, ..entry }))
-    }
 }
 
 impl fmt::Display for FdbEntry {
@@ -100,13 +76,37 @@ impl fmt::Display for FdbEntry {
     }
 }
 
+/// Reads what follows the netlink header; `None`: an entry of another sort.
+pub(crate) fn read(bytes: &[u8]) -> std::result::Result<Option<FdbEntry>, Malformed> {
+    let list = body(bytes, HEADER_LEN)?;
+    if bytes[0] != AF_BRIDGE || bytes[10] & NTF_SELF == 0 {
+        return Ok(None);
+    }
+    let state = parse_u16(&bytes[8..10]).unwrap_or_default();
+    let (mut mac, mut entry) = (None, FdbEntry::new(0, MacAddr([0; 6]), IpAddr::from([0; 4])));
+    entry.remote = None;
+    entry.link = parse_u32(&bytes[4..8]).unwrap_or_default();
+    entry.permanent = state & NUD_PERMANENT != 0;
+    for (kind, value) in attributes(list) {
+        match kind {
+            NDA_LLADDR => mac = <[u8; 6]>::try_from(value).ok().map(MacAddr),
+            NDA_DST => entry.remote = parse_ip(value).ok(),
+            NDA_PORT => entry.port = parse_u16_be(value).ok(),
+            NDA_VNI => entry.vni = parse_u32(value).ok(),
+            NDA_IFINDEX => entry.via = parse_u32(value).ok(),
+            _ => {}
+        }
+    }
+    Ok(mac.map(|mac| FdbEntry { mac, ..entry }))
+}
+
 impl Netlink {
     /// The forwarding entries of the VXLAN device with this index; of links of another kind, those that they have themselves.
     pub fn fdb(&mut self, link: u32) -> Result<Vec<FdbEntry>> {
         // Kernels from 4.20 on then tell those of this link only.
         let message = RawMessage::new(libc::RTM_GETNEIGH, header(AF_BRIDGE, link, 0, 0));
         self.list("list forwarding entries", message, |bytes| {
-            Ok(FdbEntry::read(bytes)?.filter(|entry| entry.link == link))
+            Ok(read(bytes)?.filter(|entry| entry.link == link))
         })
     }
 
@@ -165,14 +165,14 @@ mod tests {
             attribute(8, &3_u32.to_ne_bytes()),
         ];
         assert_eq!(bytes, want.concat());
-        assert_eq!(FdbEntry::read(&bytes).unwrap(), Some(entry));
+        assert_eq!(read(&bytes).unwrap(), Some(entry));
         assert_eq!(entry.to_string(), "02:00:00:00:00:09 to 192.0.2.9 on link 5");
-        assert!(FdbEntry::read(&bytes[..11]).is_err());
+        assert!(read(&bytes[..11]).is_err());
         // Of a bridge, and an ordinary neighbour.
         for (at, value) in [(10, 0), (0, 2)] {
             let mut other = bytes.clone();
             other[at] = value;
-            assert_eq!(FdbEntry::read(&other).unwrap(), None);
+            assert_eq!(read(&other).unwrap(), None);
         }
     }
 

@@ -4,12 +4,16 @@
 mod filter;
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use netlink_packet_core::NetlinkBuffer;
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
+use crate::fdb::{self, FdbEntry};
+use crate::mac::MacAddr;
+use crate::neighbour;
 use crate::netlink::{grow_receive_buffer, retry_interrupted, set_option};
 use crate::netns::NetNs;
 use crate::nexthop::{RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
@@ -129,10 +133,52 @@ pub struct Filter {
     ///
     /// Tried on kernel 6.18: this holds for routes, addresses, nexthops, and neighbours that are made or changed. It does **not** for
     /// links, for neighbours that are deleted and for forwarding entries of VXLAN devices, whose notifications do not say who asked.
-    /// Whoever listens for those hears of its own changes once more: harmless for one that then looks and finds nothing to do.
+    /// Whoever listens for those hears of its own changes once more: harmless for one that then looks and finds nothing to do, and for
+    /// the rest there is [`Monitor::drain_but`].
     pub ignored_ports: Vec<u32>,
     /// Neighbours and forwarding entries of other links than these, by index; with `None` of none.
     pub neighbour_links: Option<Vec<u32>>,
+}
+
+/// What a link knows now, as far as it was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// An IP address.
+    Neighbour {
+        /// Of this link, by index.
+        link: u32,
+        /// The address.
+        address: IpAddr,
+        /// Leads to this Ethernet address for good; `None`: to none, or to one that was learned.
+        mac: Option<MacAddr>,
+    },
+    /// An Ethernet address of a bridge or VXLAN device.
+    Fdb {
+        /// The device, by index.
+        link: u32,
+        /// Frames to this address
+        mac: MacAddr,
+        /// go to this node; `None`: the entry is gone, or is of another sort.
+        remote: Option<IpAddr>,
+    },
+}
+
+impl Entry {
+    /// Reads what follows the netlink header of a message of this type.
+    fn read(message_type: u16, bytes: &[u8]) -> Option<Self> {
+        let there = match message_type {
+            libc::RTM_NEWNEIGH => true,
+            libc::RTM_DELNEIGH => false,
+            _ => return None,
+        };
+        if *bytes.first()? == AF_BRIDGE {
+            let FdbEntry { link, mac, remote, .. } = fdb::read(bytes).ok()??;
+            return Some(Self::Fdb { link, mac, remote: remote.filter(|_| there) });
+        }
+        let (link, address, known) = neighbour::read(bytes).ok()?;
+        let mac = known.mac.filter(|_| there && known.permanent);
+        Some(Self::Neighbour { link, address: address?, mac })
+    }
 }
 
 /// A socket that tells which kinds of objects changed, for use with an event loop: it never blocks. It belongs to the namespace that it
@@ -187,12 +233,17 @@ impl Monitor {
     /// Reads all that was told, and says what changed, or may have: when so much happened that messages were lost, that is
     /// everything that is listened for.
     pub fn drain(&mut self) -> io::Result<Kinds> {
+        self.drain_but(|_| false)
+    }
+
+    /// The same, but for neighbours and forwarding entries that `expected` says are as they should be.
+    pub fn drain_but(&mut self, mut expected: impl FnMut(&Entry) -> bool) -> io::Result<Kinds> {
         let mut changed = Kinds::NONE;
         loop {
             self.buffer.clear();
             let received = retry_interrupted(|| self.socket.recv(&mut self.buffer, 0));
             match received {
-                Ok(_) => changed = changed.with(self.told()),
+                Ok(_) => changed = changed.with(self.told(&mut expected)),
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => changed = self.kinds,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(changed),
                 Err(error) => return Err(error),
@@ -201,11 +252,14 @@ impl Monitor {
     }
 
     /// What the datagram in the buffer tells of: the kernel puts one object in each.
-    fn told(&self) -> Kinds {
+    fn told(&self, expected: &mut impl FnMut(&Entry) -> bool) -> Kinds {
         match NetlinkBuffer::new_checked(&self.buffer[..]) {
             Ok(message) => {
                 let family = self.buffer.get(FAMILY).copied().unwrap_or_default();
-                Kinds::of(message.message_type(), family)
+                match Entry::read(message.message_type(), message.payload()) {
+                    Some(entry) if expected(&entry) => Kinds::NONE,
+                    _ => Kinds::of(message.message_type(), family),
+                }
             }
             // Cut off, or not what the kernel sends: nobody knows.
             Err(_) => self.kinds,

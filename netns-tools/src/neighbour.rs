@@ -73,7 +73,9 @@ fn write_question(link: u32, address: IpAddr, to: &mut Vec<u8>) {
 }
 
 /// Reads what follows the netlink header: which link knows what of which address.
-fn read(bytes: &[u8]) -> std::result::Result<(u32, Option<IpAddr>, Neighbour), Malformed> {
+pub(crate) fn read(
+    bytes: &[u8],
+) -> std::result::Result<(u32, Option<IpAddr>, Neighbour), Malformed> {
     let list = body(bytes, HEADER_LEN)?;
     let link = parse_u32(&bytes[4..8]).unwrap_or_default();
     let state = parse_u16(&bytes[8..10]).unwrap_or_default();

@@ -5,6 +5,7 @@
 
 mod device;
 mod difference;
+mod echoes;
 mod entries;
 pub mod host;
 mod model;
@@ -17,6 +18,7 @@ use netns_tools::{Link, NetNs, Netlink, NetlinkError, Route};
 
 use self::device::{Alteration, Step};
 use self::difference::{Foreign, difference, replacement};
+pub use self::echoes::Echoes;
 use self::entries::{Devices, Found, Wanted};
 use self::host::Host;
 use self::model::Model;
@@ -31,6 +33,7 @@ pub struct Kernel<H = Netlink> {
     host: H,
     /// What was made; `None` before the first [`Self::sync`].
     model: Option<Model>,
+    echoes: Echoes,
 }
 
 /// Why nothing could be done at all.
@@ -96,7 +99,12 @@ impl Kernel {
 impl<H: Host> Kernel<H> {
     /// Of whatever `host` leads to.
     pub fn with(host: H) -> Self {
-        Self { host, model: None }
+        Self { host, model: None, echoes: Echoes::default() }
+    }
+
+    /// Tells which notifications are of changes made here.
+    pub fn echoes(&self) -> Echoes {
+        self.echoes.clone()
     }
 
     /// Compares all of the kernel's with `desired` and makes it so. To be called at start, after a notification that something of ours
@@ -104,6 +112,7 @@ impl<H: Host> Kernel<H> {
     pub fn sync(&mut self, desired: &Desired) -> Result<Report, SyncError> {
         // whatever fails on the way, what was known does not hold any more
         self.model = None;
+        self.echoes.forget();
         let mut report = Report::default();
         let links = self.host.links().map_err(SyncError::Read)?;
         let stale = self.sync_devices(&links, &desired.devices, &mut report);
@@ -312,6 +321,8 @@ impl<H: Host> Kernel<H> {
         if changes.is_empty() {
             return Ok(Vec::new());
         }
+        // they may be heard before the batch has ended
+        self.echoes.expect(changes);
         let outcome = self.host.apply(changes).map_err(SyncError::Write)?;
         if outcome.unknown > 0 {
             let reason = format!("the kernel's answers to {} changes were lost", outcome.unknown);

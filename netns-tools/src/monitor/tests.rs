@@ -205,6 +205,49 @@ fn neighbours_of_other_links_are_left_out() {
     assert!(monitor.drain().unwrap().neighbours);
 }
 
+/// What is told of entries until nothing is.
+fn entries(monitor: &mut Monitor) -> Vec<Entry> {
+    let mut told = Vec::new();
+    monitor
+        .drain_but(|entry| {
+            told.push(*entry);
+            true
+        })
+        .unwrap();
+    told
+}
+
+#[test]
+fn entries_are_told_as_they_are_and_those_that_are_expected_are_not() {
+    let (ns, mut net, link) = namespace();
+    let kinds = Kinds { neighbours: true, fdb: true, ..Kinds::NONE };
+    let mut monitor = Monitor::open_in(ns.ns(), kinds, &Filter::default()).unwrap();
+    quiet(&mut monitor);
+    let (mac, address) = (MacAddr([2, 0, 0, 0, 0, 9]), IpAddr::from([10, 9, 0, 9]));
+    let [one, other] = [[192, 0, 2, 9], [192, 0, 2, 8]].map(|remote| Some(IpAddr::from(remote)));
+    let moved = FdbEntry { remote: other, ..FdbEntry::new(link, mac, IpAddr::from([0; 4])) };
+    let of = |remote| Entry::Fdb { link, mac, remote };
+    for (change, want) in [
+        (Change::add(fdb(link)), of(one)),
+        (Change::replace(Object::Fdb(moved)), of(other)),
+        (Change::delete(Object::Fdb(moved)), of(None)),
+        (Change::add(neighbour(link)), Entry::Neighbour { link, address, mac: Some(mac) }),
+    ] {
+        apply(&mut net, change);
+        assert_eq!(entries(&mut monitor), [want]);
+    }
+    // first it leads nowhere, then it is gone
+    apply(&mut net, Change::delete(neighbour(link)));
+    let told = entries(&mut monitor);
+    assert!(!told.is_empty());
+    assert!(told.iter().all(|told| *told == Entry::Neighbour { link, address, mac: None }));
+    apply(&mut net, Change::add(fdb(link)));
+    assert_eq!(monitor.drain_but(|entry| *entry == of(one)).unwrap(), Kinds::NONE);
+    net.set_neighbour(&PermanentNeighbour { link, address, mac }).unwrap();
+    let told = monitor.drain_but(|entry| *entry == of(one)).unwrap();
+    assert_eq!(told, Kinds { neighbours: true, ..Kinds::NONE });
+}
+
 #[test]
 fn what_is_lost_counts_as_everything() {
     let (ns, mut net, link) = namespace();

@@ -3,7 +3,7 @@
 use netns_tools::{Netlink, NetlinkError};
 
 use crate::overlay::desired::{Change, Desired};
-use crate::overlay::kernel::{Kernel, Report, SyncError};
+use crate::overlay::kernel::{Echoes, Kernel, Report, SyncError};
 use crate::overlay::underlay::{self, UnderlayError, Underlays};
 
 /// Blocking; used by one thread at a time.
@@ -27,6 +27,15 @@ pub trait Host: Send {
     fn set_checksum_offload(&mut self, device: &str, on: bool) -> Result<(), NetlinkError>;
 }
 
+/// By what a controller knows its own changes among the kernel's notifications.
+#[derive(Clone, Debug, Default)]
+pub struct Own {
+    /// The number of the socket that it writes with ([`netns_tools::monitor::Filter`]); 0 if it cannot be had: then its changes are told.
+    pub port: u32,
+    /// Of those whose notifications name no socket.
+    pub echoes: Echoes,
+}
+
 /// This host, in the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub struct KernelHost {
@@ -44,9 +53,9 @@ impl KernelHost {
         Ok(Self { netlink, kernel: Kernel::with(writer), port })
     }
 
-    /// The number of the socket that it writes with ([`netns_tools::monitor::Filter`]); 0 if it cannot be had: then its changes are told.
-    pub fn port_id(&self) -> u32 {
-        self.port
+    /// By what its own changes are known among the kernel's notifications.
+    pub fn own(&self) -> Own {
+        Own { port: self.port, echoes: self.kernel.echoes() }
     }
 }
 

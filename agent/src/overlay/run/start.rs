@@ -139,7 +139,7 @@ impl Controller {
         let options = Options::of(config);
         let board = Board::new(config.overlay.backend.as_str());
         let host = KernelHost::open()?;
-        let alarm = match Alarm::open(host.port_id()) {
+        let alarm = match Alarm::open(host.own()) {
             Ok(alarm) => Some(alarm),
             Err(error) => {
                 tracing::warn!(%error, "changes that others make to links and routes are noticed late");
