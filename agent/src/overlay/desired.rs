@@ -63,13 +63,16 @@ pub struct Route {
     pub mtu: Option<u32>,
 }
 
-/// All of it. What is not in here and is the overlay's own (by the devices' names, and by the routes' protocol number) goes.
+/// All of it. What is not in here and is the overlay's own (by the devices' names, and by the routes' protocol number) goes, unless there
+/// may be more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     /// By family of the underlay.
     pub devices: Vec<Device>,
     /// By destination, each once.
     pub routes: Vec<Route>,
+    /// There may be more nodes than these are for: routes to other destinations stay, with their neighbours and forwarding entries.
+    pub partial: bool,
 }
 
 /// One step from one [`Desired`] to the next, where the devices stay.

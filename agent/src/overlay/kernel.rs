@@ -108,7 +108,8 @@ impl<H: Host> Kernel<H> {
     }
 
     /// Compares all of the kernel's with `desired` and makes it so. To be called at start, after a notification that something of ours
-    /// changed, when a [`Report`] had failures, and now and then. With an empty `desired` everything of ours is removed.
+    /// changed, when a [`Report`] had failures, and now and then. With an empty `desired` everything of ours is removed. What stays because `desired` is partial is not known to
+    /// [`Self::update`], which takes its place all the same when it is told to.
     pub fn sync(&mut self, desired: &Desired) -> Result<Report, SyncError> {
         // whatever fails on the way, what was known does not hold any more
         self.model = None;
@@ -120,7 +121,8 @@ impl<H: Host> Kernel<H> {
         let devices = usable(&links, &desired.devices);
         self.sync_addresses(&devices, &desired.devices, &mut report);
 
-        let wanted = Wanted::of(desired.routes.iter(), &devices);
+        let mut wanted = Wanted::of(desired.routes.iter(), &devices);
+        wanted.partial = desired.partial;
         let waiting = desired.routes.len() - wanted.routes.len();
         if waiting > 0 {
             let reason = format!("{waiting} of them wait for their device");

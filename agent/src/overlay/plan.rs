@@ -123,7 +123,7 @@ impl Plan {
         Self { local, peers, mtus }
     }
 
-    /// After [`Cluster::apply`], with the names that it returned: what changes in the kernel.
+    /// After [`Cluster::apply`], with the names that it returned, or after [`Self::know_mtu`]: what changes in the kernel.
     pub fn update(&mut self, cluster: &Cluster, names: &BTreeSet<String>) -> Vec<Change> {
         let mut before = BTreeMap::new();
         let mut after = BTreeMap::new();
@@ -144,13 +144,13 @@ impl Plan {
         changes(before, after)
     }
 
-    /// What is known of the largest packet that arrives at `peer`; `None`: nothing that would be less than what is sent.
-    pub fn set_mtu(&mut self, cluster: &Cluster, peer: &str, mtu: Option<u32>) -> Vec<Change> {
+    /// What is known of the largest packet that arrives at `peer`; `None`: nothing that would be less than what is sent. It is in force with
+    /// the next [`Self::update`] that names the peer: a range that moves between peers has one change only if they are in one update.
+    pub fn know_mtu(&mut self, peer: &str, mtu: Option<u32>) {
         match mtu {
             Some(mtu) => self.mtus.insert(peer.into(), mtu),
             None => self.mtus.remove(peer),
         };
-        self.update(cluster, &BTreeSet::from([peer.into()]))
     }
 
     /// This node's side.
@@ -168,7 +168,7 @@ impl Plan {
         let mut routes: Vec<_> =
             self.peers.values().flat_map(|peer| peer.routes.iter().cloned()).collect();
         routes.sort_by_key(|route| route.destination);
-        Desired { devices: self.local.devices(), routes }
+        Desired { devices: self.local.devices(), routes, partial: false }
     }
 }
 

@@ -25,7 +25,7 @@ pub struct OverlayStatus {
     pub devices: Vec<DeviceStatus>,
     /// What pods of this node get; `None`: nothing yet.
     pub lease: Option<LeaseStatus>,
-    /// Whether the lease and the ways are those from before a restart, as the nodes' source has not told anything yet.
+    /// Whether the nodes are those from before a restart, as their source has not told all of them yet. What is there of others stays.
     pub from_kept_state: bool,
     /// Other nodes.
     pub peers: Vec<PeerStatus>,
@@ -293,7 +293,9 @@ pub fn render(status: &OverlayStatus, columns: impl Fn(&[Vec<String>]) -> String
         None => text.push_str("lease none yet\n"),
     }
     if status.from_kept_state {
-        text.push_str("nodes are those from before the restart\n");
+        text.push_str(
+            "nodes are those from before the restart; what is there of others stays until all are told of\n",
+        );
     }
     for problem in status.problems.iter().chain(&status.refused) {
         let _ = writeln!(text, "problem: {problem}");

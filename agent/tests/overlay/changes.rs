@@ -160,6 +160,77 @@ fn without_an_api_a_node_boots_with_what_it_kept() {
     cluster.transfer(1, 2).unwrap();
 }
 
+/// What a node keeps of all nodes.
+fn kept(cluster: &Cluster, node: u8) -> String {
+    fs::read_to_string(cluster.node(node).path("state/overlay/nodes.json")).unwrap_or_default()
+}
+
+/// The addresses that may send through a node's tunnel, as nftables lists them.
+fn admitted(cluster: &Cluster, node: u8) -> String {
+    cluster.node(node).ns.cmd(&["nft", "list", "set", "inet", "heddle-overlay", "nodes4"])
+}
+
+#[test]
+fn a_node_that_was_not_kept_yet_stays_connected_while_the_api_is_away() {
+    let mut cluster = Cluster::new(Shape::Link, VXLAN);
+    let (range, address) = (cluster.node(3).ranges()[0].clone(), cluster.address(3).to_string());
+    // node-3 is none for a while; its own program believes nobody who says so
+    cluster.forget(3);
+    eventually(PATIENCE, "node-3 is forgotten, and not kept", || {
+        let left = cluster.entries(1, &range);
+        let kept = kept(&cluster, 1);
+        if left.is_empty() && kept.contains("node-2") && !kept.contains("node-3") {
+            Ok(())
+        } else {
+            Err(format!("{left:?} {kept}"))
+        }
+    });
+    let before = kept(&cluster, 1);
+    cluster.put(cluster.node(3).object());
+    cluster.all_talk(PATIENCE);
+    // it dies before it has kept that node: the file is written once a second
+    cluster.take(1).crash();
+    cluster.api.set_away(true);
+    fs::write(cluster.node(1).path("state/overlay/nodes.json"), before).unwrap();
+    cluster.start(1, VXLAN);
+    let compared = |cluster: &Cluster| {
+        eventually(PATIENCE, "everything is compared", || {
+            let status = cluster.status(1);
+            let done = status.contains("from before the restart") && !status.contains("sync never");
+            if done { Ok(()) } else { Err(format!("{status}\n{}", cluster.agent(1).said())) }
+        });
+    };
+    compared(&cluster);
+    // what is not known to be anybody's stays, through later comparisons too
+    ip(&cluster.node(1).ns, "route delete 10.244.2.0/24\n");
+    cluster.talk(1, 2, PATIENCE);
+    cluster.node(1).ns.cmd(&["nft", "delete", "table", "inet", "heddle-overlay"]);
+    eventually(PATIENCE, "the guard is back", || {
+        let listed = ["nft", "list", "set", "inet", "heddle-overlay", "nodes4"];
+        let listed = cluster.node(1).ns.output(&listed);
+        if listed.status.success() { Ok(()) } else { Err(format!("{listed:?}")) }
+    });
+    assert!(admitted(&cluster, 1).contains(&address), "{}", admitted(&cluster, 1));
+    assert!(!cluster.entries(1, &range).is_empty());
+    compared(&cluster);
+    cluster.transfer(1, 3).unwrap();
+    cluster.transfer(3, 1).unwrap();
+    // it was deleted meanwhile
+    cluster.forget(3);
+    cluster.api.compact();
+    cluster.api.set_away(false);
+    eventually(PATIENCE, "nothing is left of node-3", || {
+        let (left, admitted) = (cluster.entries(1, &range), admitted(&cluster, 1));
+        if left.is_empty() && !admitted.contains(&address) {
+            Ok(())
+        } else {
+            Err(format!("{left:?} {admitted}"))
+        }
+    });
+    assert!(!cluster.status(1).contains("from before the restart"));
+    cluster.transfer(1, 2).unwrap();
+}
+
 #[test]
 fn after_a_reboot_everything_is_as_before() {
     let mut cluster = Cluster::new(Shape::Routed, "backend = \"auto\"");

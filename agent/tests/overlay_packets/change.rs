@@ -199,7 +199,9 @@ fn a_smaller_path_is_told_to_pods_by_their_own_node() {
     let mut nodes = pair(&router);
     let cluster = settle(&mut nodes);
     let plan = nodes[0].plan.as_mut().unwrap();
-    let changes = plan.set_mtu(&cluster, "n2", Some(1300));
+    let names = std::collections::BTreeSet::from(["n2".to_owned()]);
+    plan.know_mtu("n2", Some(1300));
+    let changes = plan.update(&cluster, &names);
     assert_eq!(changes.len(), 2);
     let report = nodes[0].kernel.update(&changes).unwrap();
     assert_eq!((report.put, report.failed.len()), (2, 0));
@@ -208,7 +210,9 @@ fn a_smaller_path_is_told_to_pods_by_their_own_node() {
     all_talk(&nodes);
     let desired = nodes[0].desired();
     assert!(nodes[0].kernel.sync(&desired).unwrap().is_empty());
-    let changes = nodes[0].plan.as_mut().unwrap().set_mtu(&cluster, "n2", None);
+    let plan = nodes[0].plan.as_mut().unwrap();
+    plan.know_mtu("n2", None);
+    let changes = plan.update(&cluster, &names);
     nodes[0].kernel.update(&changes).unwrap();
     assert!(nodes[0].sync(&cluster).is_empty());
 }

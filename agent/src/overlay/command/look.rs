@@ -186,7 +186,7 @@ mod tests {
         };
         let routes =
             vec![Route { destination: "10.244.2.0/24".parse().unwrap(), way, mtu: Some(1400) }];
-        let wanted = wanted(&Desired { devices: Vec::new(), routes }, &[]);
+        let wanted = wanted(&Desired { routes, ..Desired::default() }, &[]);
         let mut there = wanted.clone();
         assert!(
             listing::side_by_side("", &wanted, &there)

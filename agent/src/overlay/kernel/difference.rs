@@ -176,6 +176,9 @@ fn same(listed: &Route, wanted: &Route) -> bool {
 
 fn drop_routes(found: &Found, wanted: &Wanted, changes: &mut Vec<Change>) {
     for (destination, routes) in &found.routes {
+        if wanted.may_miss(*destination) {
+            continue;
+        }
         let kept = |route: &&Route| wanted.routes.contains_key(destination) && in_our_place(route);
         for route in routes.iter().filter(|route| !kept(route)) {
             changes.push(delete_route(route));
@@ -197,9 +200,10 @@ fn delete_route(route: &Route) -> Change {
     }))
 }
 
+/// Neighbours and forwarding entries do not tell whose they are: with nodes that are not known all of them stay.
 fn drop_neighbours(found: &Found, wanted: &Wanted, changes: &mut Vec<Change>) {
     for (key, mac) in &found.neighbours {
-        if !wanted.neighbours.contains_key(key) {
+        if !wanted.partial && !wanted.neighbours.contains_key(key) {
             changes.push(Change::delete(Object::Neighbour(neighbour(*key, *mac))));
         }
     }
@@ -207,7 +211,7 @@ fn drop_neighbours(found: &Found, wanted: &Wanted, changes: &mut Vec<Change>) {
 
 fn drop_fdb(found: &Found, wanted: &Wanted, changes: &mut Vec<Change>) {
     for (link, mac) in found.fdb.keys() {
-        if !wanted.fdb.contains_key(&(*link, *mac)) {
+        if !wanted.partial && !wanted.fdb.contains_key(&(*link, *mac)) {
             changes.push(delete_fdb(*link, *mac, None));
         }
     }

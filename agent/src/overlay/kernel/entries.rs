@@ -12,6 +12,7 @@ use netns_tools::{MacAddr, Route as KernelRoute};
 use super::PROTOCOL;
 use super::host::Host;
 use crate::overlay::desired::{Route, Way};
+use crate::overlay::node::overlaps;
 
 /// Our devices' indexes, by name.
 pub(super) type Devices = BTreeMap<String, u32>;
@@ -22,6 +23,8 @@ pub(super) struct Wanted {
     pub routes: BTreeMap<IpNetwork, KernelRoute>,
     pub neighbours: BTreeMap<(u32, IpAddr), MacAddr>,
     pub fdb: BTreeMap<(u32, MacAddr), IpAddr>,
+    /// See [`crate::overlay::desired::Desired::partial`].
+    pub partial: bool,
 }
 
 impl Wanted {
@@ -32,6 +35,19 @@ impl Wanted {
             wanted.add(route, devices);
         }
         wanted
+    }
+
+    /// Whether a route that is there may be somebody's who is not known yet. One that overlaps what is known is in its way: it was another
+    /// node's, or a step between two routes at which a former process died.
+    pub(super) fn may_miss(&self, destination: IpNetwork) -> bool {
+        if !self.partial {
+            return false;
+        }
+        // those that are wanted do not overlap each other: only the two beside it can
+        let overlaps = |known: &IpNetwork| overlaps(*known, destination);
+        let before = self.routes.range(..=destination).next_back();
+        let behind = self.routes.range(destination..).next();
+        !before.into_iter().chain(behind).any(|(known, _)| overlaps(known))
     }
 
     fn add(&mut self, route: &Route, devices: &Devices) {

@@ -56,11 +56,12 @@ fn direct(range: u8, node: u8) -> Route {
 }
 
 fn desired(routes: Vec<Route>) -> Desired {
-    Desired { devices: vec![device(1)], routes }
+    Desired { devices: vec![device(1)], routes, ..Desired::default() }
 }
 
 fn desired_of_two(routes: Vec<Route>) -> Desired {
-    Desired { devices: vec![device(1), Device { addresses: vec![], ..device(2) }], routes }
+    let devices = vec![device(1), Device { addresses: vec![], ..device(2) }];
+    Desired { devices, routes, ..Desired::default() }
 }
 
 /// Made as desired, and a second time there is nothing to do.
@@ -134,7 +135,8 @@ fn devices_are_changed_in_place_where_the_kernel_can() {
     let changed =
         Device { mac: mac(9), mtu: 1400, local: "192.0.2.9".parse().unwrap(), ..device(1) };
     kernel.host.asked = 0;
-    let report = settle(&mut kernel, &Desired { devices: vec![changed.clone()], routes: routes() });
+    let report =
+        settle(&mut kernel, &Desired { devices: vec![changed.clone()], ..desired(routes()) });
     assert_eq!(
         report.devices,
         [
@@ -146,7 +148,7 @@ fn devices_are_changed_in_place_where_the_kernel_can() {
     // the neighbour went with the MAC, and the forwarding entry remembers the old address until it is written again
     assert_eq!((kernel.host.asked, kernel.host.index("heddle.1")), (2, index));
     let anew = Device { port: 4789, ..changed };
-    let report = settle(&mut kernel, &Desired { devices: vec![anew], routes: routes() });
+    let report = settle(&mut kernel, &Desired { devices: vec![anew], ..desired(routes()) });
     assert_eq!(report.devices, ["heddle.1 made anew: it had UDP port 8472"]);
     assert_ne!(kernel.host.index("heddle.1"), index);
 }
@@ -248,6 +250,78 @@ fn our_own_route_that_was_not_known_is_replaced() {
     assert_eq!(kernel.host.routes.len(), 1);
     assert_eq!(kernel.host.routes[0].oif, Some(index));
     assert!(kernel.sync(&desired(vec![tunnel(2, true, 2)])).unwrap().is_empty());
+}
+
+fn partial(routes: Vec<Route>) -> Desired {
+    Desired { partial: true, ..desired(routes) }
+}
+
+#[test]
+fn while_nodes_may_be_missing_what_is_nobodys_stays() {
+    let all = [tunnel(2, true, 2), tunnel(2, false, 2), tunnel(3, true, 3), tunnel(4, true, 4)];
+    let before = synced(&desired(all.to_vec()));
+    // the next process, which knows less
+    let mut kernel = Kernel::with(before.host.clone());
+    let report = settle(&mut kernel, &partial(vec![tunnel(2, true, 2)]));
+    assert!(report.is_empty(), "{report:?}");
+    assert_eq!(kernel.host.show(), before.host.show());
+    // what is known is put right: another node for a known range, another address for a known node
+    let mut moved = tunnel(2, true, 2);
+    if let Way::Tunnel { remote, .. } = &mut moved.way {
+        *remote = "192.0.2.22".parse().unwrap();
+    }
+    let report = settle(&mut kernel, &partial(vec![moved.clone(), tunnel(3, true, 9)]));
+    assert_eq!(
+        (report.put, report.removed),
+        (3, 0),
+        "two entries and a neighbour\n{}",
+        kernel.host.show()
+    );
+    assert_eq!(kernel.host.routes.len(), 4);
+    // one that came by itself takes the place of what stayed
+    let report = kernel.update(&[Change::Put(direct(4, 4))]).unwrap();
+    assert_eq!((report.failed, kernel.host.routes.len()), (vec![], 4));
+    // all are known
+    let report = settle(&mut kernel, &desired(vec![moved, direct(4, 4)]));
+    assert_eq!(
+        report.removed,
+        8,
+        "two routes, three neighbours and three entries\n{}",
+        kernel.host.show()
+    );
+    assert_eq!(kernel.host.routes.len(), 2);
+}
+
+#[test]
+fn what_overlaps_a_known_range_is_in_its_way_whoever_may_be_missing() {
+    let mut kernel = synced(&desired(vec![]));
+    let link = Some(kernel.host.index("heddle.1"));
+    let ours = |dst: &str| KernelRoute {
+        dst: dst.parse().unwrap(),
+        oif: link,
+        protocol: Some(PROTOCOL),
+        priority: Some(7),
+        ..foreign(None)
+    };
+    for narrow in ["10.244.2.0/25", "10.244.2.128/25", "10.244.0.0/22", "fd00:2::/128"] {
+        kernel.host.routes.push(ours(narrow));
+    }
+    for other in ["10.244.1.0/24", "10.244.4.0/24", "fd00:3::/64"] {
+        kernel.host.routes.push(ours(other));
+    }
+    let routes = vec![tunnel(2, true, 2), tunnel(2, false, 2), tunnel(9, true, 9)];
+    settle(&mut kernel, &partial(routes));
+    let mut left: Vec<_> = kernel.host.routes.iter().map(|route| route.dst.to_string()).collect();
+    left.sort();
+    let want = [
+        "10.244.1.0/24",
+        "10.244.2.0/24",
+        "10.244.4.0/24",
+        "10.244.9.0/24",
+        "fd00:2::/64",
+        "fd00:3::/64",
+    ];
+    assert_eq!(left, want);
 }
 
 #[derive(Clone, Debug)]

@@ -23,6 +23,8 @@ pub struct Local {
     pub(super) underlays: Vec<Underlay>,
     /// Of the devices over IPv4 and IPv6: every route shares them.
     device_names: [Arc<str>; 2],
+    /// The family of the underlay whose device is not there, though the other's is.
+    missing: Option<bool>,
 }
 
 impl fmt::Display for Local {
@@ -39,7 +41,8 @@ impl fmt::Display for Local {
             f,
             "{backend} from {links} for pods {pods} with MTU {}, VTEP MAC {mac}",
             self.pod_mtu()
-        )
+        )?;
+        self.missing.map_or(Ok(()), |ipv4| write!(f, ", without {}", self.device_name(ipv4)))
     }
 }
 
@@ -57,9 +60,21 @@ impl Local {
         let underlays = [of(true), of(false)].into_iter().flatten().collect();
         let device_names =
             ["heddle", "heddle-v6"].map(|stem| format!("{stem}.{}", settings.vni).into());
-        let local = Self { settings, name, pod_cidrs, mac, underlays, device_names };
+        let local = Self { settings, name, pod_cidrs, mac, underlays, device_names, missing: None };
         local.check()?;
         Ok(local)
+    }
+
+    /// Where devices of these names are not there, nothing is sent by them and nobody is told to. They are still wanted. If there is none at
+    /// all, it is as if they were there: nothing else can be planned with.
+    #[must_use]
+    pub fn without(mut self, devices: &[String]) -> Self {
+        let families = self.tunnel_families();
+        let is_missing =
+            |ipv4: &bool| devices.iter().any(|name| **name == **self.device_name(*ipv4));
+        let missing: Vec<_> = families.iter().copied().filter(is_missing).collect();
+        self.missing = missing.first().copied().filter(|_| missing.len() < families.len());
+        self
     }
 
     /// Its link and address of a family.
@@ -117,7 +132,7 @@ impl Local {
             backend: self.settings.backend,
             vni: self.settings.vni,
             port: Some(self.settings.port),
-            vteps: self.tunnel_families().into_iter().filter_map(vtep).collect(),
+            vteps: self.usable_families().filter_map(vtep).collect(),
             addresses: addresses.map(|address| address.ip()).collect(),
             networks: networks
                 .filter_map(|net| IpNetwork::new(net.network(), net.prefix()).ok())
@@ -132,6 +147,11 @@ impl Local {
         let wanted = |ipv4| !self.settings.flannel || has_pods(ipv4);
         let has = |ipv4: &bool| self.underlay(*ipv4).is_some() && wanted(*ipv4);
         [true, false].into_iter().filter(has).filter(|_| self.settings.backend.tunnels()).collect()
+    }
+
+    /// Those of them whose device is there.
+    pub(super) fn usable_families(&self) -> impl Iterator<Item = bool> {
+        self.tunnel_families().into_iter().filter(|ipv4| self.missing != Some(*ipv4))
     }
 
     /// The VXLAN devices that this node needs.

@@ -250,11 +250,9 @@ impl Ends<'_> {
 
     /// Its end of the tunnel: over IPv4 if both can, else over IPv6; as flannel does, only over the pods' own family.
     fn common_vtep(&self) -> Option<&Vtep> {
-        let families = self.local.tunnel_families();
         let flannel = self.local.settings.flannel;
-        let usable =
-            |ipv4: &bool| families.contains(ipv4) && (!flannel || *ipv4 == self.cidr.is_ipv4());
-        let mut families = [true, false].into_iter().filter(usable);
+        let usable = |ipv4: &bool| !flannel || *ipv4 == self.cidr.is_ipv4();
+        let mut families = self.local.usable_families().filter(usable);
         families
             .find_map(|ipv4| self.theirs.vteps.iter().find(|vtep| vtep.address.is_ipv4() == ipv4))
     }

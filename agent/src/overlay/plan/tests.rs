@@ -367,11 +367,15 @@ fn known_sizes_of_paths() {
     cluster.apply(Event::All(vec![record(&ours), record(&theirs)]));
     let mut plan = Plan::new(ours, &cluster, BTreeMap::from([("n2".into(), 1450)]));
     assert_eq!(plan.desired().routes[0].mtu, None, "no less than the device's");
-    let changes = plan.set_mtu(&cluster, "n2", Some(1400));
+    let mut know = |peer: &str, mtu| {
+        plan.know_mtu(peer, mtu);
+        plan.update(&cluster, &BTreeSet::from([peer.to_owned()]))
+    };
+    let changes = know("n2", Some(1400));
     assert!(matches!(&changes[..], [Change::Put(Route { mtu: Some(1400), .. })]), "{changes:?}");
-    assert_eq!(plan.set_mtu(&cluster, "n2", Some(1400)), []);
-    assert_eq!(plan.set_mtu(&cluster, "n2", None).len(), 1);
-    assert_eq!(plan.set_mtu(&cluster, "nobody", Some(1)), []);
+    assert_eq!(know("n2", Some(1400)), []);
+    assert_eq!(know("n2", None).len(), 1);
+    assert_eq!(know("nobody", Some(1)), []);
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub struct RuleReport {
 pub trait NodeRules: Send {
     /// Makes the kernel hold what the input asks for. Compares with what is there, and writes only what differs: at most one transaction
     /// of nftables, then at most one of iptables for each family and variant. The guard comes first: nothing is accepted that it does not
-    /// watch yet. An error: masquerading and the guard are not in force, and iptables is as it was.
+    /// watch yet. Where there may be more nodes, addresses that are in the set stay ([`RuleInput::partial`]). An error: masquerading and the guard are not in force, and iptables is as it was.
     fn sync(&mut self, input: &RuleInput) -> Result<RuleReport, RuleError>;
 
     /// Nodes that came and went since the last [`Self::sync`], in one transaction. What is known already costs nothing. An address that both

@@ -160,6 +160,12 @@ impl Actual {
             })
     }
 
+    /// The addresses that may send through the tunnel.
+    pub fn nodes(&self) -> impl Iterator<Item = IpAddr> {
+        let sets = self.content.iter().filter(|(set, _)| matches!(set, SetName::Nodes(_)));
+        sets.flat_map(|(_, ranges)| ranges.iter().map(|(address, _)| *address))
+    }
+
     fn chains_to_write<'d>(&self, desired: &'d Desired) -> impl Iterator<Item = &'d Chain> {
         desired.chains.iter().filter(|chain| {
             let found = self.chains.get(chain.name).map_or(&[][..], |(_, rules)| rules);

@@ -24,6 +24,8 @@ pub struct RuleInput {
     /// The addresses of all nodes on the underlay, of both families, as their tunnels send from them. This node's own may be among
     /// them.
     pub nodes: BTreeSet<IpAddr>,
+    /// There may be more nodes than these: addresses that are in force stay.
+    pub partial: bool,
     /// The names of the links that lead to other nodes.
     pub underlay: Vec<String>,
     /// Whether a node to which this one sends through the tunnel may answer directly: backend `auto` here, or other backends there.

@@ -92,6 +92,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 
 use netns_tools::iptables::{Backend, Family, Glance, Iptables};
 use netns_tools::nftables::{Batch, NftError, Nftables};
@@ -143,22 +144,45 @@ impl Rules {
         Ok(Self { kernel: Nftables::open()?, find, settled: None })
     }
 
-    /// Makes the nftables table right; answers its number, and how many transactions that took.
-    fn sync_table(&mut self, desired: &Desired) -> Result<(u64, usize)> {
+    /// Commits what `make` makes of the kernel's rules as they are at a generation, or breaks off with; it is made anew when somebody else
+    /// has changed rules meanwhile.
+    fn transact<T>(
+        &mut self,
+        mut make: impl FnMut(&mut Nftables, u32) -> Result<ControlFlow<T, (Batch, T)>>,
+    ) -> Result<T> {
         let mut attempt = 0;
         loop {
             attempt += 1;
             let generation = self.kernel.generation()?;
-            let actual = compared::look(&mut self.kernel)?;
-            let batch = compared::difference(actual.as_ref(), desired, generation);
-            if let Some(actual) = actual.filter(|_| batch.is_empty()) {
-                return Ok((actual.handle, 0));
-            }
+            let (batch, made) = match make(&mut self.kernel, generation)? {
+                ControlFlow::Break(made) => return Ok(made),
+                ControlFlow::Continue(made) => made,
+            };
             match self.kernel.commit(&batch) {
                 Err(NftError::Changed) if attempt < ATTEMPTS => {}
                 Err(error) => return Err(error.into()),
-                Ok(()) => return Ok((compared::handle(&mut self.kernel)?.unwrap_or(0), 1)),
+                Ok(()) => return Ok(made),
             }
+        }
+    }
+
+    /// Makes the nftables table right; answers its number, and how many transactions that took. Where there may be more nodes than are known,
+    /// `desired` gets those that the table has.
+    fn sync_table(&mut self, desired: &mut Desired, partial: bool) -> Result<(u64, usize)> {
+        let known = self.transact(|kernel, generation| {
+            let actual = compared::look(kernel)?;
+            if let Some(actual) = actual.as_ref().filter(|_| partial) {
+                desired.admit(actual.nodes());
+            }
+            let batch = compared::difference(actual.as_ref(), desired, generation);
+            Ok(match actual.filter(|_| batch.is_empty()) {
+                Some(actual) => ControlFlow::Break(Some(actual.handle)),
+                None => ControlFlow::Continue((batch, None)),
+            })
+        })?;
+        match known {
+            Some(handle) => Ok((handle, 0)),
+            None => Ok((compared::handle(&mut self.kernel)?.unwrap_or(0), 1)),
         }
     }
 
@@ -231,10 +255,7 @@ impl Rules {
 
     /// One transaction for nodes that came and went.
     fn change_nodes(&mut self, added: &[IpAddr], removed: &[IpAddr]) -> Result<()> {
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let generation = self.kernel.generation()?;
+        let (generation, is_change) = self.transact(|_, generation| {
             let mut batch = Batch::at_generation(generation);
             for who in Who::ALL {
                 let set = SetName::Nodes(who);
@@ -245,22 +266,18 @@ impl Rules {
                 batch.delete_elements(TABLE, set.name(), &of(removed));
                 batch.add_elements(TABLE, set.name(), &of(added));
             }
-            match self.kernel.commit(&batch) {
-                Err(NftError::Changed) if attempt < ATTEMPTS => {}
-                Err(error) => return Err(error.into()),
-                Ok(()) => {
-                    // if somebody committed since we last looked, a look is still due
-                    if let Some(settled) = &mut self.settled
-                        && settled.generation == generation
-                        && !batch.is_empty()
-                    {
-                        // the kernel leaves 0 out
-                        settled.generation = generation.wrapping_add(1).max(1);
-                    }
-                    return Ok(());
-                }
-            }
+            let is_change = !batch.is_empty();
+            Ok(ControlFlow::Continue((batch, (generation, is_change))))
+        })?;
+        // if somebody committed since we last looked, a look is still due
+        if let Some(settled) = &mut self.settled
+            && settled.generation == generation
+            && is_change
+        {
+            // the kernel leaves 0 out
+            settled.generation = generation.wrapping_add(1).max(1);
         }
+        Ok(())
     }
 }
 
@@ -282,12 +299,16 @@ impl NodeRules for Rules {
     fn sync(&mut self, input: &RuleInput) -> Result<RuleReport> {
         input.check()?;
         // what is taken out is put back only after all is in force, so whatever fails makes the next look say so
-        self.settled = None;
+        let before = self.settled.take();
         let mut report = RuleReport { problems: input.refused_nodes(), ..RuleReport::default() };
         report.problems.extend(parameters::ensure(input));
-        let desired = Desired::of(input);
+        let mut desired = Desired::of(input);
+        if let Some(before) = before.filter(|_| input.partial) {
+            // also where somebody has deleted the table
+            desired.admit(before.desired.nodes());
+        }
         let before = self.kernel.generation()?;
-        let (handle, commits) = self.sync_table(&desired)?;
+        let (handle, commits) = self.sync_table(&mut desired, input.partial)?;
         report.nft_commits = commits;
         self.sync_chains(input, &mut report)?;
         report.problems.extend(self.look_around(input)?);
@@ -296,7 +317,11 @@ impl NodeRules for Rules {
         }
         let generation = self.kernel.generation()?;
         let legacy = self.legacy();
-        let mut settled = Settled { input: input.clone(), desired, handle, generation, legacy };
+        let mut input = input.clone();
+        if input.partial {
+            input.nodes.extend(desired.nodes());
+        }
+        let mut settled = Settled { input, desired, handle, generation, legacy };
         // not all of the transactions since may have been ours: see what became of it
         if generation != before && !self.tables_are_right(&settled)? {
             settled.generation = 0;

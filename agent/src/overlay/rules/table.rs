@@ -154,6 +154,22 @@ impl Desired {
         }
         Self { chains, sets: SetName::ALL.map(|set| (set, content(set, input))).into() }
     }
+
+    /// Who may send through the tunnel.
+    pub fn nodes(&self) -> impl Iterator<Item = IpAddr> {
+        let sets = self.sets.iter().filter(|(set, _)| matches!(set, SetName::Nodes(_)));
+        sets.flat_map(|(_, ranges)| ranges.iter().map(|(address, _)| *address))
+    }
+
+    /// Lets these addresses send through the tunnel, too.
+    pub fn admit(&mut self, nodes: impl IntoIterator<Item = IpAddr>) {
+        for address in nodes {
+            self.sets
+                .entry(SetName::Nodes(Who::of(address)))
+                .or_default()
+                .insert((address, address));
+        }
+    }
 }
 
 fn content(set: SetName, input: &RuleInput) -> Ranges {

@@ -1,5 +1,6 @@
 //! A host without a kernel, for tests of the loop.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnetwork::IpNetwork;
@@ -27,8 +28,10 @@ pub struct State {
     pub failures: u32,
     /// The next call panics.
     pub panics: bool,
-    /// No device can be made.
-    pub no_devices: bool,
+    /// The devices whose names begin so cannot be made.
+    pub no_devices: Option<&'static str>,
+    /// This host's IPv6 address, if it has one.
+    pub address_v6: Option<IpNetwork>,
     /// This destination cannot be written.
     pub refused: Option<IpNetwork>,
     /// None can.
@@ -77,6 +80,10 @@ impl State {
         Ok(())
     }
 
+    fn lacks(&self, device: &str) -> bool {
+        self.no_devices.is_some_and(|start| device.starts_with(start))
+    }
+
     fn put(&mut self, route: &Route, report: &mut Report) {
         if self.refuses_all || self.refused == Some(route.destination) {
             let object = format!("route {}", route.destination);
@@ -95,11 +102,13 @@ impl State {
 
 impl Host for FakeHost {
     fn underlay(&mut self, _: &Wanted<'_>) -> Result<Underlays, UnderlayError> {
-        let State { address, carrier_changes, .. } = *self.state();
+        let State { address, address_v6, carrier_changes, .. } = *self.state();
         let address = address.ok_or(UnderlayError::Nothing { candidates: Vec::new() })?;
-        let (link, name, mtu, reason) = (2, "eth0".to_owned(), 1500, Reason::DefaultRoute);
-        let found = Underlay { link, name, address, mtu, carrier_changes, reason };
-        Ok(Underlays { v4: Some(found), v6: None })
+        let of = |address| {
+            let (link, name, mtu, reason) = (2, "eth0".to_owned(), 1500, Reason::DefaultRoute);
+            Underlay { link, name, address, mtu, carrier_changes, reason }
+        };
+        Ok(Underlays { v4: Some(of(address)), v6: address_v6.map(of) })
     }
 
     fn sync(&mut self, desired: &Desired) -> Result<Report, SyncError> {
@@ -110,14 +119,22 @@ impl Host for FakeHost {
         if before.devices != desired.devices {
             report.devices.push("devices are made".to_owned());
         }
-        let kept = before.routes.iter().filter(|route| desired.routes.contains(route)).cloned();
-        let kept: Vec<_> = kept.collect();
+        let is_known = |route: &Route| {
+            desired.routes.iter().any(|known| known.destination == route.destination)
+        };
+        let stays = |route: &&Route| {
+            desired.routes.contains(route) || (desired.partial && !is_known(route))
+        };
+        let kept: Vec<_> = before.routes.iter().filter(stays).cloned().collect();
         report.removed = before.routes.len() - kept.len();
-        if state.no_devices {
-            let object = "device heddle.1".to_owned();
-            report.failed.push(Failed { object, reason: "flannel.1 is in the way".to_owned() });
+        for device in &desired.devices {
+            if state.lacks(&device.name) {
+                let object = format!("device {}", device.name);
+                report.failed.push(Failed { object, reason: "flannel.1 is in the way".to_owned() });
+            }
         }
-        state.desired = Some(Desired { devices: desired.devices.clone(), routes: kept });
+        let (devices, partial) = (desired.devices.clone(), desired.partial);
+        state.desired = Some(Desired { devices, routes: kept, partial });
         for route in &desired.routes {
             state.put(route, &mut report);
         }
@@ -144,9 +161,10 @@ impl Host for FakeHost {
         Ok(report)
     }
 
-    fn links(&mut self, names: &[String]) -> Vec<u32> {
-        let missing = self.state().no_devices;
-        names.iter().filter(|_| !missing).map(|_| 7).collect()
+    fn devices(&mut self, names: &[String]) -> BTreeMap<String, u32> {
+        let state = self.state();
+        let there = names.iter().filter(|name| !state.lacks(name));
+        there.cloned().zip(7..).collect()
     }
 
     fn checksum_offload(&mut self, _: &str) -> Option<bool> {

@@ -1,5 +1,7 @@
 //! What the controller asks of this host. The kernel's in earnest; with state and without a kernel in tests.
 
+use std::collections::BTreeMap;
+
 use netns_tools::{Netlink, NetlinkError};
 
 use crate::overlay::desired::{Change, Desired};
@@ -17,8 +19,8 @@ pub trait Host: Send {
     /// Makes these changes to what the last [`Host::sync`] made.
     fn update(&mut self, changes: &[Change]) -> Result<Report, SyncError>;
 
-    /// The indexes of the links of these names that are there.
-    fn links(&mut self, names: &[String]) -> Vec<u32>;
+    /// Those of the VXLAN devices of these names that are there and up, with their indexes.
+    fn devices(&mut self, names: &[String]) -> BTreeMap<String, u32>;
 
     /// Whether a device leaves checksums of what it sends to hardware; `None`: it is not there, or cannot.
     fn checksum_offload(&mut self, device: &str) -> Option<bool>;
@@ -72,9 +74,12 @@ impl Host for KernelHost {
         self.kernel.update(changes)
     }
 
-    fn links(&mut self, names: &[String]) -> Vec<u32> {
-        let index = |name: &String| self.netlink.link(name).ok().flatten().map(|link| link.index);
-        names.iter().filter_map(index).collect()
+    fn devices(&mut self, names: &[String]) -> BTreeMap<String, u32> {
+        let device = |name: &String| {
+            let link = self.netlink.link(name).ok()??;
+            (link.vxlan.is_some() && link.up).then_some((link.name, link.index))
+        };
+        names.iter().filter_map(device).collect()
     }
 
     fn checksum_offload(&mut self, device: &str) -> Option<bool> {

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `pace` | when what is done: pure, told the time |
 //! | `nodes` | the nodes that are known, and when a source is not believed: pure |
-//! | `worker` | the blocking work |
+//! | `worker` | the blocking work; below it this node's side of the plan, the lease, packet filters, and what the board is told |
 //! | `repairs` | how often rules are put right that somebody keeps changing: pure |
 //! | `host` | what it asks of this host |
 //! | `alarm` | the kernel's notifications |
@@ -46,7 +46,6 @@ pub use probing::Probing;
 pub use start::{Controller, Reload, StartError, access, health};
 pub use worker::{Options, Outcome, Task, Worker, preview};
 
-use super::cluster;
 use super::node::{Announcement, NodeRecord};
 use super::source::Event;
 use super::state::Store;
@@ -72,8 +71,6 @@ impl Observer for () {}
 pub struct Parts {
     /// What does the work.
     pub worker: Box<Worker>,
-    /// The nodes as they were before a restart: followed at once.
-    pub kept: Vec<NodeRecord>,
     /// What the source tells.
     pub events: mpsc::Receiver<Event>,
     /// Probes.
@@ -114,8 +111,6 @@ struct State {
     pace: Pace,
     waiting: Task,
     compare: Compare,
-    /// Nodes differ from those that are kept.
-    unsaved: bool,
     announcement: watch::Sender<Option<Announcement>>,
     connected: watch::Sender<bool>,
     board: Board,
@@ -127,7 +122,6 @@ impl Runner {
     pub fn new(parts: Parts) -> Self {
         let Parts {
             worker,
-            kept,
             events,
             probing,
             reload,
@@ -137,23 +131,20 @@ impl Runner {
             board,
             observer,
         } = parts;
-        let mut state = State {
+        let mut pace = Pace::new(Instant::now());
+        if worker.has_kept() {
+            pace.change();
+        }
+        let state = State {
             worker: Some(worker),
-            pace: Pace::new(Instant::now()),
+            pace,
             waiting: Task::default(),
             compare: Compare::Nothing,
-            unsaved: false,
             announcement,
             connected,
             board,
             observer,
         };
-        if !kept.is_empty() {
-            tracing::info!(nodes = kept.len(), "beginning with the nodes from before the restart");
-            state.board.facts().status.from_kept_state = true;
-            state.waiting.events.push(cluster::Event::All(kept));
-            state.pace.change();
-        }
         let parts = Inputs { events, probing, reload, alarm };
         Self { parts, state, jobs: JoinSet::new(), saves: JoinSet::new() }
     }
@@ -217,7 +208,9 @@ impl Runner {
     }
 
     fn finish(&mut self, worker: Box<Worker>, mut outcome: Outcome) {
-        if let Some(nodes) = outcome.saved.take() {
+        let saved = outcome.saved.take();
+        let handed_out = saved.is_some();
+        if let Some(nodes) = saved {
             let store = worker.store().clone();
             self.saves.spawn_blocking(move || keep(&store, nodes));
         }
@@ -227,7 +220,7 @@ impl Runner {
         if let Some(targets) = outcome.targets.take() {
             self.parts.probing.aim(targets);
         }
-        self.state.finish(worker, &outcome, !self.saves.is_empty());
+        self.state.finish(worker, &outcome, handed_out);
     }
 
     /// The work that is under way ends, and the newest nodes are kept.
@@ -237,8 +230,10 @@ impl Runner {
                 self.finish(worker, outcome);
             }
         }
-        while self.saves.join_next().await.is_some() {}
-        if !self.state.unsaved {
+        while let Some(saved) = self.saves.join_next().await {
+            self.state.saved(saved.unwrap_or_else(|error| Err(error.to_string())));
+        }
+        if !self.state.pace.is_unsaved() {
             return;
         }
         let Some(worker) = self.state.worker.take() else { return };
@@ -271,7 +266,6 @@ impl State {
     fn take(&mut self, event: Event) {
         match event {
             Event::Nodes(event) => {
-                self.board.facts().status.from_kept_state = false;
                 self.waiting.events.push(event);
                 self.pace.change();
             }
@@ -295,19 +289,16 @@ impl State {
         self.pace.change();
     }
 
-    fn finish(&mut self, worker: Box<Worker>, outcome: &Outcome, saving: bool) {
+    fn finish(&mut self, worker: Box<Worker>, outcome: &Outcome, handed_out: bool) {
         let now = Instant::now();
         self.worker = Some(worker);
-        self.unsaved |= outcome.nodes;
-        if saving {
-            self.unsaved = false;
-            self.pace.saved(now);
-        }
         let ended = Ended {
             well: outcome.well,
             compare: self.compare,
             took: outcome.took,
-            unsaved: self.unsaved,
+            rules_looked: outcome.rules_looked,
+            nodes: outcome.nodes,
+            handed_out,
             rules_again: outcome.rules_again,
         };
         self.pace.finish(ended, now);
@@ -326,13 +317,7 @@ impl State {
     }
 
     fn saved(&mut self, saved: Result<(), String>) {
-        match saved {
-            Ok(()) => self.board.complain(Origin::Kept, Vec::new()),
-            Err(problem) => {
-                self.unsaved = true;
-                self.pace.unsaved();
-                self.board.complain(Origin::Kept, vec![problem]);
-            }
-        }
+        self.pace.saved(saved.is_ok(), Instant::now());
+        self.board.complain(Origin::Kept, saved.err().into_iter().collect());
     }
 }

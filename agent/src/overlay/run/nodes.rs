@@ -3,6 +3,9 @@
 //! A source that says that this very node is gone is not believed about those that go with it: this machine still has its addresses and
 //! pods, and a server that was restored from nothing lists nothing. What there is stays until this node is back, or the source tells of
 //! each one by itself.
+//!
+//! After a restart the nodes are those that were kept. There may be more by then, as they are kept now and then only; so until a source
+//! has told all of them, what is not of a known node may be another's ([`Nodes::are_all`]).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,6 +22,17 @@ pub struct Taken {
     pub own: bool,
 }
 
+/// Whose word the nodes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// They are those that were kept.
+    Kept,
+    /// A source has told all, but not this node: that is not believed.
+    Doubted,
+    /// A source has told all.
+    All,
+}
+
 /// The nodes.
 #[derive(Debug)]
 pub struct Nodes {
@@ -30,6 +44,7 @@ pub struct Nodes {
     doubtful: BTreeSet<String>,
     /// This node is not there any more.
     gone: bool,
+    told: Told,
 }
 
 impl Nodes {
@@ -41,7 +56,30 @@ impl Nodes {
             written: written_down.then(Vec::new),
             doubtful: BTreeSet::new(),
             gone: false,
+            told: Told::Kept,
         }
+    }
+
+    /// Begins with those that were kept. The names of those about which something is different now.
+    pub fn remember(&mut self, kept: Vec<NodeRecord>) -> BTreeSet<String> {
+        match &mut self.written {
+            Some(written) => {
+                *written = kept;
+                BTreeSet::new()
+            }
+            None => self.cluster.apply(Event::All(kept)),
+        }
+    }
+
+    /// Whether there are no others: a source has told all.
+    pub fn are_all(&self) -> bool {
+        self.told == Told::All
+    }
+
+    /// Whether they are those that were kept, as no source has told all yet that would be believed.
+    pub fn are_kept(&self) -> bool {
+        let none = self.cluster.is_empty() && self.written.as_ref().is_none_or(Vec::is_empty);
+        !self.are_all() && !none
     }
 
     /// All of them, as the plan needs them.
@@ -116,12 +154,16 @@ impl Nodes {
                 self.doubtful =
                     others.filter(|name| *name != self.name && !listed.contains(name)).collect();
                 self.gone = true;
+                if self.told == Told::Kept {
+                    self.told = Told::Doubted;
+                }
                 for record in records {
                     changed.extend(self.cluster.apply(Event::Put(record)));
                 }
             }
             Event::All(records) => {
                 self.gone = false;
+                self.told = Told::All;
                 self.doubtful.clear();
                 changed.extend(self.cluster.apply(Event::All(records)));
             }
@@ -131,6 +173,9 @@ impl Nodes {
     /// This node is there: so the others that were not listed with it are gone.
     fn believe(&mut self, changed: &mut BTreeSet<String>) {
         self.gone = false;
+        if self.told == Told::Doubted {
+            self.told = Told::All;
+        }
         for name in std::mem::take(&mut self.doubtful) {
             changed.extend(self.cluster.apply(Event::Gone(name)));
         }
@@ -145,7 +190,10 @@ impl Nodes {
         let name = &self.name;
         let Some(written) = &mut self.written else { return };
         match event {
-            Event::All(records) => *written = records,
+            Event::All(records) => {
+                self.told = Told::All;
+                *written = records;
+            }
             Event::Put(record) => {
                 written.retain(|known| known.name != record.name);
                 written.push(record);
@@ -231,6 +279,35 @@ mod tests {
         assert_eq!((names(&nodes), nodes.problems().len()), (vec!["a", "c"], 1));
         nodes.take(vec![Event::Put(record("a", 5))]);
         assert_eq!((nodes.own(), nodes.problems().len()), (Some(&record("a", 5)), 0));
+    }
+
+    #[test]
+    fn what_was_kept_may_not_be_all_until_a_source_has_told_all() {
+        let mut nodes = Nodes::new("a", false);
+        assert_eq!((nodes.are_all(), nodes.are_kept()), (false, false), "nothing is known");
+        assert_eq!(nodes.remember(three()).len(), 3);
+        assert_eq!((nodes.are_all(), nodes.are_kept()), (false, true));
+        nodes.take(vec![Event::Put(record("d", 4)), Event::Put(record("a", 1))]);
+        assert!(!nodes.are_all(), "these are some");
+        // nobody believes a list without this node
+        nodes.take(vec![Event::All(vec![record("b", 2)])]);
+        assert_eq!((nodes.are_all(), nodes.are_kept()), (false, true));
+        nodes.take(vec![Event::Put(record("a", 1))]);
+        assert_eq!((nodes.are_all(), names(&nodes)), (true, vec!["a", "b"]));
+        // later doubts are about those that are known by then
+        nodes.take(vec![Event::All(Vec::new()), Event::Gone("a".into())]);
+        assert_eq!((nodes.are_all(), nodes.are_kept()), (true, false));
+
+        let mut nodes = Nodes::new("a", false);
+        nodes.remember(three());
+        let taken = nodes.take(vec![Event::All(vec![record("a", 1), record("b", 2)])]);
+        assert_eq!((nodes.are_all(), taken.changed.len()), (true, 1));
+
+        let mut written = Nodes::new("a", true);
+        written.remember(three());
+        assert_eq!((written.are_all(), written.are_kept()), (false, true));
+        written.take(vec![Event::All(vec![record("b", 2)])]);
+        assert_eq!((written.are_all(), written.are_kept()), (true, false));
     }
 
     #[test]

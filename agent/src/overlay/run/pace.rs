@@ -12,7 +12,10 @@ pub const LAST_RETRY: Duration = Duration::from_secs(30);
 pub const COMPARE: Duration = Duration::from_mins(1);
 /// The least time between two comparisons that the kernel's notifications cause.
 pub const LOOK_PAUSE: Duration = Duration::from_millis(300);
-/// Comparisons take no more than one part in so many of a CPU: ten thousand nodes take a while.
+/// The same of looks at rules, which are cheaper, and at which the guard of the tunnel hangs.
+pub const RULES_PAUSE: Duration = Duration::from_millis(100);
+/// Comparisons take no more than one part in so many of a CPU: ten thousand nodes take a while. Rules that are written again count by
+/// [`super::repairs`] instead: they take programs that do not tell how much rules there are.
 const LOOK_SHARE: u32 = 10;
 /// The least time between two writes of the file of nodes.
 pub const SAVE_PAUSE: Duration = Duration::from_secs(1);
@@ -47,10 +50,14 @@ pub struct Ended {
     pub well: bool,
     /// What was compared.
     pub compare: Compare,
-    /// How long it took.
+    /// How long all of it took.
     pub took: Duration,
-    /// Whether nodes differ from those that are kept.
-    pub unsaved: bool,
+    /// How long it took to look at rules.
+    pub rules_looked: Duration,
+    /// Whether nodes are others than before.
+    pub nodes: bool,
+    /// Whether all of them were handed out, to be kept.
+    pub handed_out: bool,
     /// So long from now rules are to be looked at again, whoever tells of them.
     pub rules_again: Option<Duration>,
 }
@@ -61,12 +68,18 @@ pub struct Pace {
     busy: bool,
     /// Something waits that was told.
     changed: bool,
-    /// Somebody touched what is ours, perhaps.
-    look: Compare,
+    /// Somebody touched what is ours, perhaps: links, routes and their entries …
+    look: bool,
+    /// … or rules.
+    look_at_rules: bool,
+    /// Nodes differ from those that are kept, or about to be.
     unsaved: bool,
+    /// Those that were handed out are about to be kept.
+    saving: bool,
     work_at: Instant,
     full_at: Instant,
     look_at: Instant,
+    rules_look_at: Instant,
     save_at: Instant,
     rules_at: Option<Instant>,
     failures: u32,
@@ -78,11 +91,14 @@ impl Pace {
         Self {
             busy: false,
             changed: false,
-            look: Compare::Nothing,
+            look: false,
+            look_at_rules: false,
             unsaved: false,
+            saving: false,
             work_at: now,
             full_at: now + COMPARE,
             look_at: now,
+            rules_look_at: now,
             save_at: now,
             rules_at: None,
             failures: 0,
@@ -96,7 +112,8 @@ impl Pace {
 
     /// The kernel tells of a change, of whomever.
     pub fn look(&mut self, what: Compare) {
-        self.look = self.look.max(what);
+        self.look |= what >= Compare::Look;
+        self.look_at_rules |= what == Compare::Rules;
     }
 
     /// Somebody asks for a comparison now (SIGHUP).
@@ -113,8 +130,9 @@ impl Pace {
         let all = [
             Some(self.full_at),
             self.changed.then_some(self.work_at),
-            (self.look > Compare::Nothing).then_some(self.look_at),
-            self.unsaved.then_some(self.save_at),
+            self.look.then_some(self.look_at),
+            self.look_at_rules.then_some(self.rules_look_at),
+            (self.unsaved && !self.saving).then_some(self.save_at),
             self.rules_at,
         ];
         // after a failure all of it waits
@@ -128,31 +146,38 @@ impl Pace {
             self.look(Compare::Rules);
         }
         self.wake().filter(|at| *at <= now)?;
-        let compare = match self.look_at <= now {
-            _ if self.full_at <= now || self.failures > 0 => Compare::All,
-            true => self.look,
-            false => Compare::Nothing,
+        let compare = if self.full_at <= now || self.failures > 0 {
+            Compare::All
+        } else if self.look && self.look_at <= now {
+            Compare::Look
+        } else if self.look_at_rules && self.rules_look_at <= now {
+            Compare::Rules
+        } else {
+            Compare::Nothing
         };
-        let save = self.unsaved && self.save_at <= now;
+        let save = self.unsaved && !self.saving && self.save_at <= now;
         self.busy = true;
         self.changed = false;
         // what is told from here on is not seen by this comparison
-        if compare >= self.look {
-            self.look = Compare::Nothing;
-        }
+        self.look &= compare < Compare::Look;
+        self.look_at_rules &= compare < Compare::Rules;
         Some(Due { compare, save })
     }
 
     /// What was begun has ended.
     pub fn finish(&mut self, ended: Ended, now: Instant) {
         self.busy = false;
-        self.unsaved = ended.unsaved;
+        self.unsaved = (self.unsaved || ended.nodes) && !ended.handed_out;
+        self.saving |= ended.handed_out;
         self.rules_at = ended.rules_again.map(|pause| now + pause).or(self.rules_at);
         if ended.compare == Compare::All {
             self.full_at = now + COMPARE;
         }
-        if ended.compare != Compare::Nothing {
+        if ended.compare >= Compare::Look {
             self.look_at = now + LOOK_PAUSE.max(ended.took * LOOK_SHARE);
+        }
+        if ended.compare >= Compare::Rules {
+            self.rules_look_at = now + RULES_PAUSE.max(ended.rules_looked * LOOK_SHARE);
         }
         if ended.well {
             self.failures = 0;
@@ -165,14 +190,16 @@ impl Pace {
         self.work_at = now + pause;
     }
 
-    /// Nodes that were handed out could not be kept.
-    pub fn unsaved(&mut self) {
-        self.unsaved = true;
+    /// Nodes that were handed out are kept, or could not be: then it is tried again.
+    pub fn saved(&mut self, well: bool, now: Instant) {
+        self.saving = false;
+        self.unsaved |= !well;
+        self.save_at = now + SAVE_PAUSE;
     }
 
-    /// Nodes were handed out to be kept.
-    pub fn saved(&mut self, now: Instant) {
-        self.save_at = now + SAVE_PAUSE;
+    /// Whether nodes differ from those that are kept.
+    pub fn is_unsaved(&self) -> bool {
+        self.unsaved
     }
 }
 
@@ -185,7 +212,9 @@ mod tests {
         well: true,
         compare: Compare::Nothing,
         took: Duration::from_millis(1),
-        unsaved: false,
+        rules_looked: Duration::from_millis(1),
+        nodes: false,
+        handed_out: false,
     };
 
     const ALL: Due = Due { compare: Compare::All, save: false };
@@ -258,20 +287,58 @@ mod tests {
     }
 
     #[test]
+    fn rules_are_looked_at_sooner_than_routes_whatever_it_took_to_write_them() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        let rules = Due { compare: Compare::Rules, save: false };
+        pace.look(Compare::Rules);
+        assert_eq!(pace.start(now), Some(rules));
+        // somebody deletes them again while programs write them
+        pace.look(Compare::Rules);
+        let took = Duration::from_secs(2);
+        pace.finish(Ended { compare: Compare::Rules, took, ..WELL }, now);
+        assert_eq!(pace.wake(), Some(now + RULES_PAUSE));
+        assert_eq!(pace.start(now + RULES_PAUSE), Some(rules));
+        // a comparison of routes that takes long does not put that off
+        pace.look(Compare::Look);
+        pace.look(Compare::Rules);
+        pace.finish(Ended { compare: Compare::Look, took, ..WELL }, now);
+        assert_eq!(pace.start(now + RULES_PAUSE), Some(rules));
+        let rules_looked = Duration::from_millis(50);
+        pace.look(Compare::Rules);
+        pace.finish(Ended { compare: Compare::Rules, rules_looked, ..WELL }, now);
+        assert_eq!(pace.wake(), Some(now + rules_looked * LOOK_SHARE), "but one of rules does");
+        // and a comparison of routes is one of rules, too
+        pace.change();
+        assert_eq!(pace.start(now + took * LOOK_SHARE), Some(LOOK));
+        pace.finish(Ended { compare: Compare::Look, ..WELL }, now);
+        assert_eq!(pace.wake(), Some(now + COMPARE));
+    }
+
+    #[test]
     fn nodes_are_kept_now_and_then() {
         let now = Instant::now();
         let mut pace = Pace::new(now);
+        let (changed, handed_out) =
+            (Ended { nodes: true, ..WELL }, Ended { handed_out: true, ..WELL });
         pace.change();
         pace.start(now);
-        pace.finish(Ended { unsaved: true, ..WELL }, now);
+        pace.finish(changed, now);
         assert_eq!(pace.start(now), Some(SAVE));
-        pace.saved(now);
+        pace.finish(Ended { nodes: true, ..handed_out }, now);
+        assert!(!pace.is_unsaved());
+        // while they are being written there is another
         pace.change();
-        pace.finish(Ended { unsaved: true, ..WELL }, now);
-        assert_eq!(pace.start(now), Some(Due::default()));
-        pace.finish(Ended { unsaved: true, ..WELL }, now);
-        assert_eq!(pace.wake(), Some(now + SAVE_PAUSE));
-        assert_eq!(pace.start(now + SAVE_PAUSE), Some(SAVE));
+        assert_eq!(pace.start(now + SAVE_PAUSE), Some(Due::default()));
+        pace.finish(changed, now + SAVE_PAUSE);
+        let long = now + SAVE_PAUSE * 2;
+        assert_eq!((pace.is_unsaved(), pace.start(long)), (true, None), "one at a time");
+        pace.saved(true, long);
+        assert_eq!(pace.wake(), Some(long + SAVE_PAUSE));
+        assert_eq!(pace.start(long + SAVE_PAUSE), Some(SAVE));
+        pace.finish(handed_out, long);
+        pace.saved(false, long);
+        assert_eq!((pace.is_unsaved(), pace.wake()), (true, Some(long + SAVE_PAUSE)));
     }
 
     #[test]

@@ -148,7 +148,7 @@ impl Controller {
         };
         let rules = Box::new(Rules::open()?);
         let store = Store::new(&config.paths.state, &config.node_name);
-        let (worker, kept) = Worker::new(Box::new(host), rules, store, options, board.clone());
+        let worker = Worker::new(Box::new(host), rules, store, options, board.clone());
         let mut tasks = JoinSet::new();
         let (announcement, announced) = watch::channel(None);
         let (events, reload_source) = follow_nodes(config, announced, &board, &mut tasks).await?;
@@ -161,7 +161,6 @@ impl Controller {
         let probing = probing::start(config, &board, &mut tasks);
         let runner = Runner::new(Parts {
             worker,
-            kept,
             events,
             probing,
             reload: asked,

@@ -10,6 +10,8 @@ use tokio::time::{Instant, sleep};
 use super::fake::FakeHost;
 use super::probing::connect;
 use super::*;
+use crate::overlay::cluster;
+use crate::overlay::desired::Way;
 use crate::overlay::node::{Announcement, Vtep};
 use crate::overlay::probe::Channels;
 use crate::overlay::rules::NodeRules;
@@ -68,8 +70,7 @@ impl World {
         let board = Board::new("vxlan");
         let store = Store::new(folder.path(), "a");
         let rules: Box<dyn NodeRules> = Box::new(host.clone());
-        let (worker, kept) =
-            Worker::new(Box::new(host.clone()), rules, store, options, board.clone());
+        let worker = Worker::new(Box::new(host.clone()), rules, store, options, board.clone());
         let (events, received) = mpsc::channel(64);
         let ((alarm, rings), (reload, asked)) = (Alarm::by_hand(), mpsc::channel(1));
         let ((announcement, announced), (connected, is_connected)) =
@@ -77,7 +78,6 @@ impl World {
         let (probes, probing) = connect(&config, &board);
         let runner = Runner::new(Parts {
             worker,
-            kept,
             events: received,
             probing,
             reload: asked,
@@ -259,7 +259,7 @@ async fn notifications_and_requests_cause_comparisons() {
 #[tokio::test]
 async fn what_cannot_be_sent_to_is_not_announced() {
     let host = FakeHost::at("192.0.2.1/24");
-    host.state().no_devices = true;
+    host.state().no_devices = Some("heddle");
     let world = World::with(tempfile::tempdir().unwrap(), host);
     world.tell(cluster::Event::All(vec![own(), record("b", 2)])).await;
     let told =
@@ -269,7 +269,7 @@ async fn what_cannot_be_sent_to_is_not_announced() {
     world.tell(cluster::Event::Put(record("c", 3))).await;
     world.routes(&["10.244.2.0/24", "10.244.3.0/24"]).await;
     assert_eq!(*world.announcement.borrow(), None);
-    world.host.state().no_devices = false;
+    world.host.state().no_devices = None;
     world.alarm.send(Compare::Look).await.unwrap();
     world.until("announced", |world| world.announcement.borrow().is_some()).await;
 }
@@ -295,6 +295,161 @@ async fn a_restart_begins_with_what_was_kept() {
     world.routes(&["10.244.4.0/24"]).await;
     world.until("told", |world| !world.board.status().from_kept_state).await;
     assert!(world.board.status().problems.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_there_of_nodes_that_were_not_kept_stays_until_all_are_told() {
+    let world = World::start();
+    world.three().await;
+    let file = world.folder.path().join("overlay/nodes.json");
+    world.until("saved", |_| file.exists()).await;
+    let kept = std::fs::read(&file).unwrap();
+    world.tell(cluster::Event::Put(record("d", 4))).await;
+    let all = ["10.244.2.0/24", "10.244.3.0/24", "10.244.4.0/24"];
+    world.routes(&all).await;
+    // it dies before it has kept that, and the kernel has what it has
+    let (folder, host) = world.stop().await;
+    std::fs::write(&file, kept).unwrap();
+    host.take_calls();
+    let d = "192.0.2.4".parse().unwrap();
+    let world = World::with(folder, host);
+    world.until("connected", |world| *world.connected.borrow()).await;
+    let stays = |world: &World| {
+        assert_eq!(world.host.routes(), all);
+        assert!(world.host.state().rules.senders().contains(&d));
+        assert!(world.board.status().from_kept_state);
+    };
+    stays(&world);
+    // whatever is compared, and whoever lists nothing
+    for _ in 0..2 {
+        world.host.take_calls();
+        world.reload.send(()).await.unwrap();
+        world.until("compared", |world| !world.host.state().calls.is_empty()).await;
+        stays(&world);
+        world.tell(cluster::Event::All(vec![record("b", 2)])).await;
+        world.until("doubted", |world| world.board.status().problems.len() == 1).await;
+    }
+    stays(&world);
+    // what is known is followed
+    world.tell(cluster::Event::Gone("c".into())).await;
+    world.routes(&["10.244.2.0/24", "10.244.4.0/24"]).await;
+    world.tell(cluster::Event::All(vec![own(), record("b", 2)])).await;
+    world.routes(&["10.244.2.0/24"]).await;
+    world.until("told", |world| !world.board.status().from_kept_state).await;
+    world.until("guarded", |world| !world.host.state().rules.senders().contains(&d)).await;
+}
+
+#[tokio::test]
+async fn all_that_is_told_while_nothing_can_be_planned_is_followed_afterwards() {
+    let world = World::start();
+    world.three().await;
+    world.host.state().address = None;
+    world.alarm.send(Compare::Look).await.unwrap();
+    let told = |world: &World| world.board.status().problems.join(" ").contains("no link leads");
+    world.until("it is told", told).await;
+    world.host.take_calls();
+    world.tell(cluster::Event::Put(record("d", 4))).await;
+    world.probes.results.send_replace(std::sync::Arc::new(arrives("b", "10.244.2.0", 1300)));
+    // several tries
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!((world.host.take_calls(), world.host.routes().len()), (vec![], 2));
+    world.host.state().address = Some("192.0.2.1/24".parse().unwrap());
+    world.alarm.send(Compare::Look).await.unwrap();
+    world.routes(&["10.244.2.0/24", "10.244.3.0/24", "10.244.4.0/24"]).await;
+    let mtu = world.host.state().desired.as_ref().unwrap().routes[0].mtu;
+    assert_eq!(mtu, Some(1300));
+    assert_eq!(world.board.status().peers.len(), 3);
+}
+
+/// What probes found of one way.
+fn arrives(node: &str, to: &str, most: u32) -> crate::overlay::probe::Results {
+    use crate::overlay::probe::{Key, Known, Outcome, Results};
+    let outcome = Some(Outcome::ArrivesUpTo(most));
+    let mut results = Results::default();
+    let key = Key { node: node.into(), to: to.parse().unwrap() };
+    results.ways.insert(key, Known { outcome, mtu: Some(most), full: 1450 });
+    results
+}
+
+/// With ends of tunnels in both families of the underlay.
+fn of_both(name: &str, number: u8) -> NodeRecord {
+    let mut record = record(name, number);
+    let announced = record.announced.as_mut().unwrap();
+    let (address, mac) = (format!("2001:db8::{number}").parse().unwrap(), announced.vteps[0].mac);
+    announced.vteps.push(Vtep { address, mac });
+    announced.addresses.push(address);
+    record
+}
+
+fn by_device(world: &World) -> Vec<String> {
+    let state = world.host.state();
+    let routes = state.desired.iter().flat_map(|desired| &desired.routes);
+    let device = |way: &Way| match way {
+        Way::Tunnel { device, .. } => device.to_string(),
+        Way::Direct { .. } => "none".to_owned(),
+    };
+    routes.map(|route| device(&route.way)).collect()
+}
+
+/// The families of what is announced, as IPv4 or not.
+fn announced(world: &World) -> Option<Vec<bool>> {
+    let announced = world.announcement.borrow();
+    let ends = &announced.as_ref()?.vteps;
+    Some(ends.iter().map(|vtep| vtep.address.is_ipv4()).collect())
+}
+
+fn with_both(missing: &'static str) -> FakeHost {
+    let host = FakeHost::at("192.0.2.1/24");
+    host.state().address_v6 = Some("2001:db8::1/64".parse().unwrap());
+    host.state().no_devices = Some(missing);
+    host
+}
+
+#[tokio::test]
+async fn where_one_of_two_devices_cannot_be_made_the_other_is_used_and_announced() {
+    let world = World::with(tempfile::tempdir().unwrap(), with_both("heddle."));
+    world.tell(cluster::Event::All(vec![own(), of_both("b", 2)])).await;
+    world.until("over IPv6", |world| by_device(world) == ["heddle-v6.1"]).await;
+    world.until("announced", |world| announced(world) == Some(vec![false])).await;
+    let told = |world: &World| world.board.status().problems.join("; ");
+    assert_eq!(told(&world), "device heddle.1: flannel.1 is in the way");
+    // what comes later goes the same way
+    world.tell(cluster::Event::Put(of_both("c", 3))).await;
+    world.until("c", |world| by_device(world) == ["heddle-v6.1", "heddle-v6.1"]).await;
+    let wanted = world.host.state().desired.as_ref().unwrap().devices.len();
+    assert_eq!(wanted, 2, "the other is wanted still");
+    world.host.state().no_devices = None;
+    world.alarm.send(Compare::Look).await.unwrap();
+    world.until("over IPv4", |world| by_device(world) == ["heddle.1", "heddle.1"]).await;
+    world.until("both", |world| announced(world) == Some(vec![true, false])).await;
+    world.until("well", |world| told(world).is_empty()).await;
+    // and it goes again
+    world.host.state().no_devices = Some("heddle-v6.");
+    world.alarm.send(Compare::Look).await.unwrap();
+    world.until("IPv4 alone", |world| announced(world) == Some(vec![true])).await;
+    world.host.state().no_devices = Some("heddle");
+    world.alarm.send(Compare::Look).await.unwrap();
+    world.until("none", |world| told(world).contains("device heddle.1")).await;
+    assert_eq!(announced(&world), Some(vec![true]), "there is nothing to say instead");
+}
+
+#[tokio::test]
+async fn what_flannel_announced_holds_until_there_is_something_to_send_to_instead() {
+    let mut by_flannel = of_both("a", 1);
+    by_flannel.announced.as_mut().unwrap().port = None;
+    let world = World::with(tempfile::tempdir().unwrap(), with_both("heddle."));
+    world.tell(cluster::Event::All(vec![by_flannel.clone(), of_both("b", 2)])).await;
+    world.until("over IPv6", |world| by_device(world) == ["heddle-v6.1"]).await;
+    world.until("it is told", |world| world.board.status().problems.len() == 1).await;
+    assert_eq!(announced(&world), None, "its flannel.1 is sent to");
+    world.host.state().no_devices = None;
+    world.alarm.send(Compare::Look).await.unwrap();
+    world.until("both", |world| announced(world) == Some(vec![true, false])).await;
+    // of the family that flannel did not have nothing is lost
+    let world = World::with(tempfile::tempdir().unwrap(), with_both("heddle-v6."));
+    by_flannel.announced.as_mut().unwrap().vteps.pop();
+    world.tell(cluster::Event::All(vec![by_flannel, of_both("b", 2)])).await;
+    world.until("IPv4", |world| announced(world) == Some(vec![true])).await;
 }
 
 #[tokio::test]
@@ -338,7 +493,7 @@ async fn what_is_missing_is_waited_for_and_told() {
 
 #[tokio::test]
 async fn what_probes_find_becomes_the_routes_mtu() {
-    use crate::overlay::probe::{Key, Known, Outcome, Results};
+    use crate::overlay::probe::Key;
     let mut world = World::start();
     let with_port = |mut record: NodeRecord| {
         record.announced.as_mut().unwrap().probe_port = Some(9);
@@ -352,9 +507,7 @@ async fn what_probes_find_becomes_the_routes_mtu() {
     let key = Key { node: "b".into(), to: "10.244.2.0".parse().unwrap() };
     assert_eq!(keys, std::slice::from_ref(&key), "c answers no probes");
     assert_eq!((asked.targets[&key].port, asked.targets[&key].full), (9, 1450));
-    let known = Known { outcome: Some(Outcome::ArrivesUpTo(1300)), mtu: Some(1300), full: 1450 };
-    let mut results = Results::default();
-    results.ways.insert(key, known);
+    let results = arrives("b", "10.244.2.0", 1300);
     world.probes.results.send_replace(std::sync::Arc::new(results));
     let mtu = |world: &World| world.host.state().desired.as_ref().unwrap().routes[0].mtu;
     world.until("a smaller one", |world| mtu(world) == Some(1300)).await;

@@ -3,36 +3,39 @@
 //! Every piece goes as far as it can, whatever becomes of the others: a rule that cannot be written does not keep routes from being
 //! written, nor pods from getting their addresses. What failed is a problem on the board, and all of it is done anew after a pause.
 
+mod filters;
+mod lease;
+mod local;
+mod told;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use conf::lease::Lease;
 use ipnetwork::IpNetwork;
 use netns_tools::MacAddr;
 use netns_tools::cause::one_line;
 
+use self::filters::{Filters, Followed};
+pub(super) use self::lease::is_within;
+pub use self::local::preview;
+use self::local::{Trouble, local_of};
+use super::Mtu;
 use super::host::Host;
 use super::nodes::Nodes;
 use super::pace::Compare;
 use super::probing::Targets;
-use super::repairs::Repairs;
-use super::senders::Senders;
-use crate::overlay::cluster::{self, Claim, Cluster};
-use crate::overlay::desired::Change;
-use crate::overlay::kernel::{Failed, Report, SyncError};
-use crate::overlay::node::{Announcement, NodeRecord, derived_mac};
-use crate::overlay::plan::{Local, Plan, Settings, Underlay};
+use crate::overlay::cluster;
+use crate::overlay::desired::{Change, Desired};
+use crate::overlay::kernel::{Report, SyncError};
+use crate::overlay::node::{Announcement, NodeRecord};
+use crate::overlay::plan::{Plan, Settings};
 use crate::overlay::probe::Switch;
-use crate::overlay::rules::{NodeRules, RuleError, RuleInput, Tunnel};
+use crate::overlay::rules::NodeRules;
 use crate::overlay::state::{Kept, Store};
-use crate::overlay::status::{Board, DeviceStatus, LeaseStatus, Origin, moment};
-use crate::overlay::underlay::{Underlays, Wanted};
-
-/// Of what could not be written to the kernel so many are told one by one.
-const FAILED_TOLD: usize = 5;
+use crate::overlay::status::{Board, LeaseStatus, Origin};
 
 /// What the controller is set up with.
 #[derive(Clone, Debug)]
@@ -61,7 +64,7 @@ pub struct Task {
     /// What happened to nodes.
     pub events: Vec<cluster::Event>,
     /// Of this many bytes packets are known to arrive at a node; `None`: all that are sent.
-    pub mtus: Vec<(String, Option<u32>)>,
+    pub mtus: Vec<Mtu>,
     /// Devices whose checksums are to be computed elsewhere.
     pub switches: Vec<Switch>,
     /// What is compared with the kernel.
@@ -94,23 +97,16 @@ pub struct Outcome {
     pub links: Option<Vec<u32>>,
     /// So long from now rules are to be looked at again: somebody keeps changing them.
     pub rules_again: Option<Duration>,
-    /// How long it took.
+    /// How long it took to look at rules, without what was written for it.
+    pub rules_looked: Duration,
+    /// How long all of it took.
     pub took: Duration,
-}
-
-/// Why nothing can be planned.
-#[derive(Debug)]
-enum Trouble {
-    /// Something must come from outside.
-    Waiting(String),
-    /// It is to be tried again.
-    Failed(String),
 }
 
 /// The state that the work needs.
 pub struct Worker {
     host: Box<dyn Host>,
-    rules: Box<dyn NodeRules>,
+    filters: Filters,
     store: Store,
     options: Options,
     board: Board,
@@ -118,21 +114,19 @@ pub struct Worker {
     mac: Option<MacAddr>,
     /// The links to other nodes.
     links: BTreeSet<String>,
+    /// By node: of this many bytes packets are known to arrive there, where that is less than all that are sent.
     mtus: BTreeMap<String, u32>,
     plan: Option<Plan>,
-    /// Nodes that changed while nothing could be planned.
+    /// Nodes about which something changed that the plan has not heard of, as none could be made.
     missed: BTreeSet<String>,
-    /// What the rules need of all nodes.
-    senders: Senders,
-    /// What the rules follow beside [`Self::senders`]; `None`: that is not known.
-    ruled: Option<RuleInput>,
-    repairs: Repairs,
+    /// What nobody told of was removed from the kernel, since all nodes were told.
+    cleared: bool,
     /// How often the carriers of the links to other nodes changed, by index.
     carriers: BTreeMap<u32, u32>,
     /// They did since probes were told.
     carriers_changed: bool,
-    /// Whether there are all devices that peers would send to.
-    stands: bool,
+    /// The names of those of the plan's devices that are not there; `None`: that is not known yet.
+    missing: Option<Vec<String>>,
 }
 
 impl Worker {
@@ -143,37 +137,44 @@ impl Worker {
         store: Store,
         options: Options,
         board: Board,
-    ) -> (Box<Self>, Vec<NodeRecord>) {
-        let Kept { mac, lease, nodes, mut problems } = store.load();
+    ) -> Box<Self> {
+        let Kept { mac, lease, nodes: kept, mut problems } = store.load();
         if let Some(lease) = &lease {
-            match put_lease(lease, &options.lease) {
+            match lease::put(lease, &options.lease) {
                 Ok(()) => board.facts().status.lease = Some(LeaseStatus::from(lease)),
                 Err(problem) => problems.push(problem),
             }
         }
         board.complain(Origin::State, problems);
-        let known = Nodes::new(&options.name, options.written_down);
-        let senders = Senders::new(options.settings.backend, &options.pods);
-        let worker = Self {
+        let mut nodes = Nodes::new(&options.name, options.written_down);
+        if !kept.is_empty() {
+            tracing::info!(nodes = kept.len(), "beginning with the nodes from before the restart");
+        }
+        let missed = nodes.remember(kept);
+        board.facts().status.from_kept_state = nodes.are_kept();
+        let filters = Filters::new(rules, options.settings.backend, &options.pods);
+        Box::new(Self {
             host,
-            rules,
+            filters,
             store,
             options,
             board,
-            nodes: known,
+            nodes,
             mac,
             links: BTreeSet::new(),
             mtus: BTreeMap::new(),
             plan: None,
-            missed: BTreeSet::new(),
-            senders,
-            ruled: None,
-            repairs: Repairs::default(),
+            missed,
+            cleared: false,
             carriers: BTreeMap::new(),
             carriers_changed: false,
-            stands: false,
-        };
-        (Box::new(worker), nodes)
+            missing: None,
+        })
+    }
+
+    /// Whether there are nodes from before a restart to begin with.
+    pub fn has_kept(&self) -> bool {
+        self.nodes.are_kept()
     }
 
     /// Where state is kept.
@@ -194,12 +195,7 @@ impl Worker {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
             self.plan = None;
-            self.ruled = None;
-            // in the midst of a change it may have been left half made
-            self.senders = Senders::new(self.options.settings.backend, &self.options.pods);
-            let cluster = self.nodes.cluster();
-            let names = cluster.nodes().map(|node| node.name.clone()).collect();
-            self.senders.update(cluster, &names);
+            self.filters.forget(self.options.settings.backend, &self.options.pods);
             self.board.complain(Origin::Sync, vec![format!("a mistake in this program: {text}")]);
             Outcome { nodes: true, full, ..Outcome::default() }
         });
@@ -217,20 +213,22 @@ impl Worker {
         let taken = self.nodes.take(task.events);
         outcome.nodes = !taken.changed.is_empty();
         self.board.complain(Origin::Nodes, self.nodes.problems());
+        self.board.facts().status.from_kept_state = self.nodes.are_kept();
         let mut names = std::mem::take(&mut self.missed);
         names.extend(taken.changed);
-        for (name, mtu) in &task.mtus {
+        for (name, mtu) in task.mtus {
             match mtu {
-                Some(mtu) => self.mtus.insert(name.clone(), *mtu),
-                None => self.mtus.remove(name),
+                Some(mtu) => self.mtus.insert(name.clone(), mtu),
+                None => self.mtus.remove(&name),
             };
+            names.insert(name);
         }
         self.switch(task.switches);
         let anew = outcome.full || self.plan.is_none() || taken.own;
         let planned = if anew { self.plan_anew(&mut names) } else { Ok(false) };
         match planned {
             Ok(fresh) => {
-                let problems = self.follow(fresh, compare, &names, &task.mtus, &mut outcome);
+                let problems = self.follow(fresh, compare, &names, &mut outcome);
                 outcome.well = problems.is_empty();
                 outcome.connected = outcome.well;
                 self.board.complain(Origin::Sync, problems);
@@ -250,11 +248,25 @@ impl Worker {
         outcome
     }
 
-    /// What peers are told. What was announced before, perhaps by flannel, whose device is in the way still, holds until there is
-    /// something to send to.
+    /// What peers are told: the ends of tunnels that are there, so that they use the family that works. What was announced before,
+    /// perhaps by flannel, whose device is in the way still, holds until there is something to send to instead.
     fn announcement(&self) -> Option<Announcement> {
-        let local = self.plan.as_ref()?.local();
-        self.stands.then(|| local.announcement())
+        let (local, missing) = (self.plan.as_ref()?.local(), self.missing.as_ref()?);
+        let devices = local.devices();
+        if !devices.is_empty() && devices.iter().all(|device| missing.contains(&device.name)) {
+            return None;
+        }
+        // it names no port
+        let by_flannel = |announced: &&Announcement| announced.port.is_none();
+        let announced = self.nodes.own().and_then(|own| own.announced.as_ref());
+        let held: Vec<_> = announced
+            .filter(by_flannel)
+            .into_iter()
+            .flat_map(|announced| announced.vteps.iter().map(|vtep| vtep.address.is_ipv4()))
+            .collect();
+        let mut waiting = devices.iter().filter(|device| missing.contains(&device.name));
+        let is_held = waiting.any(|device| held.contains(&device.local.is_ipv4()));
+        (!is_held).then(|| local.announcement())
     }
 
     /// Plans with what this host now is. Whether the plan is another than before, so that everything is to be compared; `names` get
@@ -274,6 +286,7 @@ impl Worker {
         self.carriers_changed |= self.carriers != carriers;
         self.carriers = carriers;
         names.extend(self.nodes.assume_like(&local.announcement()));
+        let local = local.without(self.missing.as_deref().unwrap_or_default());
         if self.plan.as_ref().is_some_and(|plan| *plan.local() == local) {
             return Ok(false);
         }
@@ -290,41 +303,32 @@ impl Worker {
     /// Makes everything follow the plan; what could not be done.
     fn follow(
         &mut self,
-        fresh: bool,
+        mut fresh: bool,
         compare: Compare,
         names: &BTreeSet<String>,
-        mtus: &[(String, Option<u32>)],
         outcome: &mut Outcome,
     ) -> Vec<String> {
-        let Some(plan) = &mut self.plan else { return Vec::new() };
         let cluster = self.nodes.cluster();
-        self.senders.update(cluster, names);
-        let mut changes = Vec::new();
-        for (name, mtu) in mtus {
-            changes.extend(plan.set_mtu(cluster, name, *mtu));
+        self.filters.count(cluster, names);
+        let Some(plan) = &mut self.plan else { return Vec::new() };
+        for name in names {
+            plan.know_mtu(name, self.mtus.get(name).copied());
         }
-        changes.extend(plan.update(cluster, names));
-        let all = fresh || outcome.full;
-        let mut problems = Vec::new();
-        match write(self.host.as_mut(), plan, &changes, all) {
-            Ok(report) => {
-                outcome.wrote = report.put + report.removed + report.devices.len() > 0;
-                for device in &report.devices {
-                    tracing::info!("{device}");
-                }
-                problems.extend(shortened(&report.failed));
-            }
-            Err(error) => problems.push(one_line(&error)),
-        }
-        if all {
-            let names: Vec<_> =
-                plan.local().devices().into_iter().map(|device| device.name).collect();
-            let links = self.host.links(&names);
-            self.stands = links.len() == names.len();
-            outcome.links = Some(links);
+        let changes = plan.update(cluster, names);
+        // what is not of any node is removed as soon as all nodes are known
+        let all = fresh || outcome.full || self.cleared != self.nodes.are_all();
+        let mut problems = self.write(&changes, all, outcome);
+        if all && self.look_at_devices(outcome) {
+            fresh = true;
+            problems = self.write(&[], true, outcome);
         }
         let compare = if fresh { Compare::All } else { compare };
-        problems.extend(self.follow_rules(compare, outcome));
+        if let Some(input) = self.rule_input() {
+            let Followed { failed, again, looked } =
+                self.filters.follow(input, compare, &self.board);
+            problems.extend(failed);
+            (outcome.rules_again, outcome.rules_looked) = (again, looked);
+        }
         problems.extend(self.follow_lease().err());
         self.tell(fresh, names, outcome.wrote, problems.is_empty());
         if all || !names.is_empty() {
@@ -334,21 +338,59 @@ impl Worker {
         problems
     }
 
+    /// Devices, routes, neighbours and forwarding entries: the changes alone, or with `all` everything compared. What could not be done.
+    fn write(&mut self, changes: &[Change], all: bool, outcome: &mut Outcome) -> Vec<String> {
+        match self.write_to_host(changes, all) {
+            Ok(report) => {
+                outcome.wrote |= report.put + report.removed + report.devices.len() > 0;
+                for device in &report.devices {
+                    tracing::info!("{device}");
+                }
+                told::shortened(&report.failed)
+            }
+            Err(error) => vec![one_line(&error)],
+        }
+    }
+
+    fn write_to_host(&mut self, changes: &[Change], all: bool) -> Result<Report, SyncError> {
+        let Some(plan) = &self.plan else { return Ok(Report::default()) };
+        if !all {
+            if changes.is_empty() {
+                return Ok(Report::default());
+            }
+            match self.host.update(changes) {
+                Err(SyncError::NotSynced) => {}
+                done => return done,
+            }
+        }
+        let is_all = self.nodes.are_all();
+        let report = self.host.sync(&Desired { partial: !is_all, ..plan.desired() })?;
+        self.cleared = is_all;
+        Ok(report)
+    }
+
+    /// Looks which of the plan's devices are there. Whether the plan is another for it: where one of two cannot be made, all that can
+    /// goes by the other.
+    fn look_at_devices(&mut self, outcome: &mut Outcome) -> bool {
+        let Some(plan) = &mut self.plan else { return false };
+        let devices = plan.local().devices();
+        let names: Vec<_> = devices.into_iter().map(|device| device.name).collect();
+        let there = self.host.devices(&names);
+        let missing: Vec<_> = names.into_iter().filter(|name| !there.contains_key(name)).collect();
+        outcome.links = Some(there.into_values().collect());
+        let local = plan.local().clone().without(&missing);
+        self.missing = Some(missing);
+        if *plan.local() == local {
+            return false;
+        }
+        tracing::info!("this node's side of the overlay is {local} now");
+        *plan = Plan::new(local, self.nodes.cluster(), self.mtus.clone());
+        true
+    }
+
     fn switch(&mut self, switches: Vec<Switch>) {
         for Switch { command, done } in switches {
             let set = self.host.set_checksum_offload(&command.device, command.on);
-            let (device, on) = (&command.device, command.on);
-            match &set {
-                Ok(()) => {
-                    tracing::warn!(device, on, "checksum offload is switched: {}", command.reason);
-                }
-                Err(error) => tracing::warn!(
-                    device,
-                    on,
-                    error = one_line(error),
-                    "checksum offload cannot be switched"
-                ),
-            }
             // a prober that is gone does not want to know
             done.send(set.map_err(|error| one_line(&error))).ok();
         }
@@ -369,288 +411,4 @@ impl Worker {
         let offload = |name: &str| known.get(name).copied().unwrap_or(true);
         Some(Targets { anew, ..Targets::of(plan, self.nodes.cluster(), offload) })
     }
-
-    /// Packet filters and kernel parameters; what could not be written.
-    fn follow_rules(&mut self, compare: Compare, outcome: &mut Outcome) -> Vec<String> {
-        let Some(input) = self.rule_input() else { return Vec::new() };
-        // until all of it has succeeded nothing is known
-        let before = self.ruled.take();
-        let failed = match self.known_rules(before, compare, outcome) {
-            Ok(Some(known)) if known == input => self.follow_senders(),
-            Ok(_) => self.write_rules(&input),
-            Err(error) => Err(error),
-        };
-        let failed = failed.unwrap_or_else(|error| vec![error]);
-        if failed.is_empty() {
-            self.senders.settle();
-            self.ruled = Some(input);
-        }
-        self.board.complain(Origin::Repairs, self.repairs.problem().into_iter().collect());
-        failed.iter().map(|error| one_line(error)).collect()
-    }
-
-    /// Only nodes may have changed.
-    fn follow_senders(&mut self) -> Result<Vec<RuleError>, RuleError> {
-        let (added, removed) = self.senders.changes();
-        if !(added.is_empty() && removed.is_empty()) {
-            self.rules.update_nodes(&added, &removed)?;
-        }
-        Ok(Vec::new())
-    }
-
-    fn write_rules(&mut self, input: &RuleInput) -> Result<Vec<RuleError>, RuleError> {
-        let nodes = self.senders.addresses();
-        let report = self.rules.sync(&RuleInput { nodes, ..input.clone() })?;
-        self.board.complain(Origin::Rules, report.problems);
-        Ok(report.failed)
-    }
-
-    /// What the rules follow; `None`: they are to be compared and written.
-    fn known_rules(
-        &mut self,
-        before: Option<RuleInput>,
-        compare: Compare,
-        outcome: &mut Outcome,
-    ) -> Result<Option<RuleInput>, RuleError> {
-        let Some(known) = before.filter(|_| compare != Compare::All) else { return Ok(None) };
-        if compare == Compare::Nothing {
-            return Ok(Some(known));
-        }
-        let wait = self.repairs.wait(Instant::now());
-        if !wait.is_zero() {
-            // then it is looked at, whether anybody tells of it or not
-            outcome.rules_again = Some(wait);
-            return Ok(Some(known));
-        }
-        if self.rules.is_intact()? {
-            return Ok(Some(known));
-        }
-        tracing::warn!("rules of the overlay were changed by somebody; writing them again");
-        self.repairs.made(Instant::now());
-        Ok(None)
-    }
-
-    /// All but the nodes' addresses.
-    fn rule_input(&self) -> Option<RuleInput> {
-        let (plan, options) = (self.plan.as_ref()?, &self.options);
-        let local = plan.local();
-        let cidrs = &self.nodes.own()?.pod_cidrs;
-        let pods = options.pods.iter().copied().chain(self.senders.outside()).collect();
-        let mixed = self.senders.is_mixed();
-        let devices: Vec<_> = local.devices().into_iter().map(|device| device.name).collect();
-        let Settings { backend, port, probe_port, .. } = options.settings;
-        Some(RuleInput {
-            local: cidrs.clone(),
-            pods,
-            not_masqueraded: options.no_masquerade.clone(),
-            masquerade: options.masquerade,
-            tunnel: (!devices.is_empty()).then_some(Tunnel { port, devices, probe_port }),
-            nodes: BTreeSet::new(),
-            underlay: self.links.iter().cloned().collect(),
-            direct: mixed || (backend.routes() && backend.tunnels()),
-        })
-    }
-
-    /// The file for the plugin, and the copy that is there at the next start before the API answers.
-    fn follow_lease(&mut self) -> Result<(), String> {
-        let Some(plan) = &self.plan else { return Ok(()) };
-        let Some(own) = self.nodes.own() else { return Ok(()) };
-        let lease = lease(own, &self.options, plan.local().pod_mtu())?;
-        put_lease(&lease, &self.options.lease)?;
-        put_lease(&lease, &self.store.lease_file())?;
-        let told = LeaseStatus::from(&lease);
-        let before = self.board.facts().status.lease.replace(told.clone());
-        if before.as_ref() != Some(&told) {
-            tracing::info!(%lease, "this node's lease");
-            if let Some(before) = before.filter(|before| before.subnets != told.subnets) {
-                tracing::warn!(
-                    was = before.subnets.join(", "),
-                    is = told.subnets.join(", "),
-                    "this node has another pod CIDR: pods that run keep their old addresses, which nobody finds any more; start them anew"
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells the board what holds.
-    fn tell(&self, fresh: bool, names: &BTreeSet<String>, wrote: bool, well: bool) {
-        let Some(plan) = &self.plan else { return };
-        let mut facts = self.board.facts();
-        let now = moment(SystemTime::now());
-        if wrote {
-            facts.status.last_change.clone_from(&now);
-        }
-        if well {
-            facts.status.last_sync = now;
-        }
-        if fresh {
-            facts.status.devices = plan.local().devices().iter().map(DeviceStatus::from).collect();
-            facts.peers.clone_from(plan.peers());
-        }
-        for name in names {
-            match plan.peers().get_key_value(&**name) {
-                Some((name, peer)) => facts.peers.insert(name.clone(), peer.clone()),
-                None => facts.peers.remove(&**name),
-            };
-        }
-        let cluster = self.nodes.cluster();
-        for name in names {
-            let refused = cluster.get(name).map(|record| refused(cluster, record));
-            match refused.filter(|refused| !refused.is_empty()) {
-                Some(refused) => facts.refused.insert(name.clone(), refused),
-                None => facts.refused.remove(name),
-            };
-        }
-    }
-}
-
-/// This node as the source told it, if it can be planned for.
-fn own_of<'a>(nodes: &'a Nodes, options: &Options) -> Result<&'a NodeRecord, Trouble> {
-    let name = &options.name;
-    let own = nodes.own().ok_or_else(|| {
-        let remedy = if options.written_down {
-            "write a manifest of it into paths.manifests, with spec.podCIDRs and its InternalIP"
-        } else {
-            "the kubelet registers it; node_name must be its name"
-        };
-        Trouble::Waiting(format!("there is no Node {name} yet: {remedy}"))
-    })?;
-    if own.pod_cidrs.is_empty() {
-        let mistakes = match own.mistakes.join("; ") {
-            none if none.is_empty() => none,
-            all => format!(" ({all})"),
-        };
-        return Err(Trouble::Waiting(format!(
-            "Node {name} has no pod CIDR yet{mistakes}: the cluster's controller manager gives one (--allocate-node-cidrs), or the Node's \
-             spec.podCIDRs"
-        )));
-    }
-    Ok(own)
-}
-
-/// This node's side of the plan, with what this host now is.
-fn local_of(
-    host: &mut dyn Host,
-    nodes: &Nodes,
-    options: &Options,
-    kept: Option<MacAddr>,
-) -> Result<(Local, Underlays), Trouble> {
-    let own = own_of(nodes, options)?;
-    let wanted = Wanted {
-        interface: &options.interface,
-        internal_ips: &own.internal_ips,
-        pods: &options.pods,
-    };
-    let failed = |error: &(dyn std::error::Error + 'static)| Trouble::Failed(one_line(error));
-    let found = host.underlay(&wanted).map_err(|error| failed(&error))?;
-    let underlays = found.iter().map(|one| Underlay {
-        link: one.link,
-        name: one.name.clone(),
-        address: one.address,
-        mtu: one.mtu,
-    });
-    let underlays: Vec<_> = underlays.collect();
-    let mac = mac_of(own, options, kept);
-    let local = Local::new(options.settings.clone(), own, mac, &underlays);
-    Ok((local.map_err(|error| failed(&error))?, found))
-}
-
-/// Written down: what others compute. Otherwise the one that was kept, else the announced one, so that peers need not change theirs.
-fn mac_of(own: &NodeRecord, options: &Options, kept: Option<MacAddr>) -> MacAddr {
-    let announced = own.announced.iter().flat_map(|announced| &announced.vteps).next();
-    let kept = kept.filter(|_| !options.written_down);
-    kept.or(announced.map(|vtep| vtep.mac)).unwrap_or_else(|| derived_mac(&own.name))
-}
-
-/// What a fresh start would plan, of these nodes. Changes nothing.
-pub fn preview(
-    host: &mut dyn Host,
-    store: &Store,
-    options: Options,
-    event: cluster::Event,
-) -> Result<Plan, String> {
-    let mut nodes = Nodes::new(&options.name, options.written_down);
-    nodes.take(vec![event]);
-    let planned = local_of(host, &nodes, &options, store.load().mac);
-    let (local, _) = planned.map_err(|trouble| match trouble {
-        Trouble::Waiting(reason) | Trouble::Failed(reason) => reason,
-    })?;
-    nodes.assume_like(&local.announcement());
-    Ok(Plan::new(local, nodes.cluster(), BTreeMap::new()))
-}
-
-fn write(
-    host: &mut dyn Host,
-    plan: &Plan,
-    changes: &[Change],
-    all: bool,
-) -> Result<Report, SyncError> {
-    if !all {
-        if changes.is_empty() {
-            return Ok(Report::default());
-        }
-        match host.update(changes) {
-            Err(SyncError::NotSynced) => {}
-            done => return done,
-        }
-    }
-    host.sync(&plan.desired())
-}
-
-/// The first few, and how many more there are: thousands of routes mostly fail for one reason.
-fn shortened(failed: &[Failed]) -> Vec<String> {
-    let (first, rest) = failed.split_at(failed.len().min(FAILED_TOLD));
-    let mut told: Vec<_> = first.iter().map(ToString::to_string).collect();
-    if !rest.is_empty() {
-        told.push(format!("and {} more could not be written", rest.len()));
-    }
-    told
-}
-
-/// What of a node's claims another one has.
-fn refused(cluster: &Cluster, record: &NodeRecord) -> Vec<String> {
-    let announced = record.announced.iter();
-    let ends = announced
-        .clone()
-        .flat_map(|announced| &announced.vteps)
-        .flat_map(|vtep| [Claim::Address(vtep.address), Claim::Mac(vtep.mac)]);
-    let addresses = announced.flat_map(|announced| &announced.addresses).copied();
-    let cidrs = record.pod_cidrs.iter().copied().map(Claim::PodCidr);
-    let claims: BTreeSet<_> = cidrs.chain(addresses.map(Claim::Address)).chain(ends).collect();
-    let refusals = claims.into_iter().filter_map(|claim| cluster.refusal(&record.name, claim));
-    refusals.map(|refusal| refusal.to_string()).collect()
-}
-
-pub(super) fn is_within(inner: IpNetwork, outer: IpNetwork) -> bool {
-    outer.prefix() <= inner.prefix() && outer.contains(inner.network())
-}
-
-/// What the plugin is told. Every pod CIDR must be within the range of all pods, or the rules would take its pods for strangers.
-fn lease(own: &NodeRecord, options: &Options, mtu: u32) -> Result<Lease, String> {
-    let strange = own
-        .pod_cidrs
-        .iter()
-        .find(|cidr| !options.pods.iter().any(|range| is_within(**cidr, *range)));
-    if let Some(cidr) = strange {
-        let ranges = options.pods.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        return Err(format!(
-            "pod CIDR {cidr} of Node {} is not in network.pod_cidr {ranges}: set network.pod_cidr to the range of all pods \
-             (--cluster-cidr of the controller manager)",
-            own.name
-        ));
-    }
-    let used =
-        |range: &&IpNetwork| own.pod_cidrs.iter().any(|cidr| cidr.is_ipv4() == range.is_ipv4());
-    let networks = options.pods.iter().filter(used).copied();
-    Lease::new(networks, own.pod_cidrs.iter().copied(), mtu, options.masquerade)
-        .map_err(|error| format!("no lease can be made: {}", one_line(&error)))
-}
-
-/// Writes a lease where it is not there already.
-fn put_lease(lease: &Lease, path: &Path) -> Result<(), String> {
-    if Lease::read(path).is_ok_and(|known| known == *lease) {
-        return Ok(());
-    }
-    lease.write(path).map_err(|error| one_line(&error))
 }

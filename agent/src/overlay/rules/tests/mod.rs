@@ -26,6 +26,7 @@ fn input() -> RuleInput {
             probe_port: Some(8473),
         }),
         nodes: nodes(&["192.0.2.1", "192.0.2.2", "fd01::1", "fd01::2"]),
+        partial: false,
         underlay: vec!["eth0".into()],
         direct: true,
     }

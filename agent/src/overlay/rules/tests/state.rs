@@ -220,3 +220,49 @@ fn a_table_that_somebody_owns_is_an_error_that_says_so() {
     let text = netns_tools::cause::one_line(&error);
     assert!(text.contains("table inet heddle-overlay") && text.contains("own the table"), "{text}");
 }
+
+/// The addresses of the set `nodes4`.
+fn admitted(ns: &TestNetns) -> BTreeSet<String> {
+    let listed = ns.json(&["nft", "-j", "list", "set", "inet", "heddle-overlay", "nodes4"]);
+    let sets = listed["nftables"].as_array().unwrap().iter();
+    let all = sets.filter_map(|one| one["set"]["elem"].as_array()).flatten();
+    all.map(|address| address.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn while_nodes_may_be_missing_those_that_are_in_force_stay() {
+    let ns = TestNetns::new("partial");
+    let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<BTreeSet<_>>();
+    let mut before = ns.run(Rules::open).unwrap();
+    ns.run(|| before.sync(&input())).unwrap();
+    // the next process, which knows one node, and another that is new
+    let mut rules = ns.run(Rules::open).unwrap();
+    let known = nodes(&["192.0.2.1", "192.0.2.3"]);
+    let partial = RuleInput { partial: true, nodes: known, ..input() };
+    let three = texts(&["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    ns.run(|| rules.sync(&partial)).unwrap();
+    assert_eq!(admitted(&ns), three);
+    assert!(ns.run(|| rules.is_intact()).unwrap());
+    assert_eq!(ns.run(|| rules.sync(&partial)).unwrap().nft_commits, 0);
+    // others than it knows are known to be there
+    for broken in ["delete table inet heddle-overlay", "flush set inet heddle-overlay nodes4"] {
+        ns.cmd(&[&["nft"], &broken.split(' ').collect::<Vec<_>>()[..]].concat());
+        assert!(!ns.run(|| rules.is_intact()).unwrap());
+        ns.run(|| rules.sync(&partial)).unwrap();
+        assert_eq!(admitted(&ns), three, "after {broken}");
+    }
+    // a table of another make, as an older version may leave
+    ns.cmd(&["nft", "add", "chain", "inet", "heddle-overlay", "other"]);
+    ns.run(|| Rules::open().unwrap().sync(&partial)).unwrap();
+    assert_eq!(admitted(&ns), three);
+    // who is known to be gone goes
+    ns.run(|| rules.sync(&partial)).unwrap();
+    let gone = ["192.0.2.3".parse().unwrap()];
+    ns.run(|| rules.update_nodes(&[], &gone)).unwrap();
+    assert_eq!(admitted(&ns), texts(&["192.0.2.1", "192.0.2.2"]));
+    assert!(ns.run(|| rules.is_intact()).unwrap());
+    // all are known
+    let all = RuleInput { partial: false, nodes: nodes(&["192.0.2.1"]), ..input() };
+    ns.run(|| rules.sync(&all)).unwrap();
+    assert_eq!(admitted(&ns), texts(&["192.0.2.1"]));
+}
