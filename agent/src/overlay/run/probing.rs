@@ -1,18 +1,21 @@
 //! Probes and what they find, between the prober and the worker.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use conf::{AgentConfig, ChecksumOffload};
 use ipnetwork::IpNetwork;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
 use super::Mtu;
+use super::senders::Askers;
 use crate::overlay::cluster::Cluster;
 use crate::overlay::desired::{Device, Route, Way};
-use crate::overlay::plan::{MTU_MIN_IPV6, OVERHEAD_IPV4, OVERHEAD_IPV6, Plan};
+use crate::overlay::plan::{Local, MTU_MIN_IPV6, OVERHEAD_IPV4, OVERHEAD_IPV6, Plan};
 use crate::overlay::probe::{
     Answering, Channels, Input, Key, Known, Offload, Results, Setting, Switch, Target, Tunnel,
     probe, respond, told,
@@ -23,54 +26,83 @@ use crate::overlay::status::{Board, Origin};
 const FLOOR: u32 = 576;
 /// Commands that wait for the worker: one for each device.
 const SWITCHES: usize = 4;
+/// Changes of so long are told to the prober together. A node that is new and asks earlier asks again.
+const TOGETHER: Duration = Duration::from_millis(100);
 
-/// What the plan means for probes.
+/// What the plan means for probes, as it changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Targets {
-    /// Whom to ask.
-    pub peers: BTreeMap<Key, Target>,
-    /// The VXLAN devices, and whether they leave checksums to hardware.
-    pub devices: BTreeMap<String, bool>,
-    /// Where to answer.
-    pub addresses: BTreeSet<IpAddr>,
+    /// Whom to ask: the ways to these nodes.
+    pub peers: BTreeMap<Arc<str>, Ways>,
     /// Whom to answer.
-    pub nodes: BTreeSet<IpAddr>,
+    pub askers: Askers,
+    /// These are all: nobody else is asked or answered. Otherwise others are as before.
+    pub whole: bool,
+    /// This node's side; `None`: as before.
+    pub here: Option<Here>,
     /// Something on the way to all of them changed.
     pub anew: bool,
 }
 
-impl Targets {
+/// The ways to one node, by where probes go.
+type Ways = BTreeMap<IpAddr, Target>;
+
+/// This node.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Here {
+    /// The VXLAN devices, and whether they leave checksums to hardware.
+    pub devices: BTreeMap<String, bool>,
+    /// Where to answer.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+impl Here {
     /// Of a plan; `offload` tells of a device whether it leaves checksums to hardware.
-    pub fn of(plan: &Plan, cluster: &Cluster, offload: impl Fn(&str) -> bool) -> Self {
-        let local = plan.local();
+    pub fn of(local: &Local, mut offload: impl FnMut(&str) -> bool) -> Self {
         let devices = local.devices();
-        let mut found = Self::default();
-        let ours = local.announcement();
-        found.addresses.extend(&ours.addresses);
-        found
-            .addresses
-            .extend(devices.iter().flat_map(|device| &device.addresses).map(IpNetwork::ip));
-        for device in &devices {
-            found.devices.insert(device.name.clone(), offload(&device.name));
+        let inside = devices.iter().flat_map(|device| &device.addresses).map(IpNetwork::ip);
+        let addresses = local.announcement().addresses.into_iter().chain(inside).collect();
+        let devices = devices.iter().map(|device| (device.name.clone(), offload(&device.name)));
+        Self { devices: devices.collect(), addresses }
+    }
+}
+
+/// The ways to the nodes of these names. There are none to one that is gone.
+pub fn ways<'a>(
+    plan: &Plan,
+    cluster: &Cluster,
+    names: impl Iterator<Item = &'a str>,
+) -> BTreeMap<Arc<str>, Ways> {
+    let (devices, pods) = (plan.local().devices(), plan.local().pod_mtu());
+    let of = |name: &'a str| {
+        let (name, peer) = match plan.peers().get_key_value(name) {
+            Some((name, peer)) => (name.clone(), Some(peer)),
+            None => (Arc::from(name), None),
+        };
+        let announced = cluster.get(&name).and_then(|node| node.announced.as_ref());
+        let port = announced.and_then(|announced| announced.probe_port);
+        let routes = peer.into_iter().flat_map(|peer| &peer.routes);
+        let ways = port
+            .map(|port| routes.filter_map(|route| target(route, &devices, port, pods)).collect());
+        (name, ways.unwrap_or_default())
+    };
+    names.map(of).collect()
+}
+
+impl Targets {
+    /// Takes in what changed since.
+    fn extend(&mut self, newer: Self) {
+        if newer.whole {
+            *self = newer;
+            return;
         }
-        let mut nodes = Vec::new();
-        for (name, peer) in plan.peers() {
-            let Some(node) = cluster.get(name) else { continue };
-            let announced = node.announced.as_ref();
-            nodes.extend(announced.into_iter().flat_map(|announced| &announced.addresses));
-            nodes.extend(node.pod_cidrs.iter().map(IpNetwork::network));
-            let Some(port) = announced.and_then(|announced| announced.probe_port) else {
-                continue;
-            };
-            for route in &peer.routes {
-                if let Some((to, target)) = target(route, &devices, port, local.pod_mtu()) {
-                    found.peers.insert(Key { node: name.clone(), to }, target);
-                }
-            }
-        }
-        // at once: a set that grows one by one takes twice as much
-        found.nodes = nodes.into_iter().collect();
-        found
+        self.peers.extend(newer.peers);
+        let Askers { came, went } = newer.askers;
+        self.askers.went.retain(|address| !came.contains(address));
+        self.askers.came.retain(|address| !went.contains(address));
+        self.askers.came.extend(came);
+        self.askers.went.extend(went);
+        self.here = newer.here.or(self.here.take());
     }
 }
 
@@ -101,6 +133,10 @@ pub struct Probing {
     hurry: mpsc::Sender<Vec<Key>>,
     results: watch::Receiver<Arc<Results>>,
     switches: mpsc::Receiver<Switch>,
+    /// What the prober is to hear of.
+    waiting: Targets,
+    /// When it is to.
+    tell_at: Option<Instant>,
     board: Board,
     mtus: BTreeMap<String, u32>,
 }
@@ -142,6 +178,8 @@ pub(super) fn connect(config: &AgentConfig, board: &Board) -> (Channels, Probing
         hurry,
         results: found,
         switches: commands,
+        waiting: Targets::default(),
+        tell_at: None,
         board: board.clone(),
         mtus: BTreeMap::new(),
     };
@@ -149,38 +187,113 @@ pub(super) fn connect(config: &AgentConfig, board: &Board) -> (Channels, Probing
 }
 
 impl Probing {
-    /// The plan is another.
-    pub(super) fn aim(&self, targets: Targets) {
-        let Targets { peers, devices, addresses, nodes, anew } = targets;
-        let targets = if self.port.is_some() { peers } else { BTreeMap::new() };
-        let input = Arc::new(Input { targets, devices, setting: self.setting });
-        self.input.send_if_modified(|known| {
-            let differs = *known != input;
-            *known = input;
-            differs
-        });
-        let port = self.port.unwrap_or_default();
-        let answering = Arc::new(Answering { addresses, port, nodes });
-        self.answering.send_if_modified(|known| {
-            let differs = *known != answering;
-            *known = answering;
-            differs
-        });
+    /// The plan is another. To tell the prober costs what there is, so changes are told together, a moment later.
+    pub(super) fn aim(&mut self, targets: Targets) {
+        let (whole, anew) = (targets.whole, targets.anew);
+        self.waiting.extend(targets);
+        if whole || anew {
+            self.tell();
+        } else {
+            self.tell_at.get_or_insert_with(|| Instant::now() + TOGETHER);
+        }
         if anew {
             // one that is under way is as good
             self.hurry.try_send(Vec::new()).ok();
         }
     }
 
+    fn tell(&mut self) {
+        self.tell_at = None;
+        let Targets { peers, askers, whole, here, .. } = std::mem::take(&mut self.waiting);
+        let (devices, addresses) = match here {
+            Some(here) => (Some(here.devices), Some(here.addresses)),
+            None => (None, None),
+        };
+        self.tell_prober(peers, whole, devices);
+        self.tell_responder(&askers, whole, addresses);
+    }
+
+    fn tell_prober(
+        &self,
+        mut peers: BTreeMap<Arc<str>, Ways>,
+        whole: bool,
+        devices: Option<BTreeMap<String, bool>>,
+    ) {
+        let known = self.input.borrow().clone();
+        if self.port.is_none() {
+            peers.clear();
+        }
+        let is_same = |name: &Arc<str>, ways: &Ways| {
+            ways_of(&known.targets, name).map(|(key, target)| (&key.to, target)).eq(ways)
+        };
+        if !whole {
+            peers.retain(|name, ways| !is_same(name, ways));
+            if peers.is_empty() && devices.as_ref().is_none_or(|devices| *devices == known.devices)
+            {
+                return;
+            }
+        }
+        let mut targets = if whole { BTreeMap::new() } else { known.targets.clone() };
+        for name in peers.keys().filter(|_| !whole) {
+            let gone: Vec<_> = ways_of(&known.targets, name).map(|(key, _)| key).collect();
+            for key in gone {
+                targets.remove(key);
+            }
+        }
+        let ways = peers.into_iter().flat_map(|(node, ways)| {
+            ways.into_iter().map(move |(to, target)| (Key { node: node.clone(), to }, target))
+        });
+        if whole {
+            targets = ways.collect();
+        } else {
+            targets.extend(ways);
+        }
+        let devices = devices.unwrap_or_else(|| known.devices.clone());
+        let input = Arc::new(Input { targets, devices, setting: self.setting });
+        if input != known {
+            self.input.send_replace(input);
+        }
+    }
+
+    fn tell_responder(
+        &self,
+        Askers { came, went }: &Askers,
+        whole: bool,
+        addresses: Option<BTreeSet<IpAddr>>,
+    ) {
+        let known = self.answering.borrow().clone();
+        let is_new = |address: &IpAddr| !known.nodes.contains(address);
+        let differs = whole || came.iter().any(is_new) || !went.iter().all(is_new);
+        let moved = addresses.as_ref().is_some_and(|addresses| *addresses != known.addresses);
+        if !differs && !moved {
+            return;
+        }
+        let mut nodes = if whole { BTreeSet::new() } else { known.nodes.clone() };
+        nodes.extend(came);
+        nodes.retain(|address| !went.contains(address));
+        let addresses = addresses.unwrap_or_else(|| known.addresses.clone());
+        let port = self.port.unwrap_or_default();
+        let answering = Arc::new(Answering { addresses, port, nodes });
+        if answering != known {
+            self.answering.send_replace(answering);
+        }
+    }
+
     /// Waits until something is found. `None`: nothing will be any more.
     pub(super) async fn found(&mut self) -> Option<Found> {
-        tokio::select! {
-            changed = self.results.changed() => {
-                changed.ok()?;
-                let results = self.results.borrow_and_update().clone();
-                Some(Found::Mtus(self.take(&results)))
+        loop {
+            let tell_at = self.tell_at;
+            tokio::select! {
+                changed = self.results.changed() => {
+                    changed.ok()?;
+                    let results = self.results.borrow_and_update().clone();
+                    return Some(Found::Mtus(self.take(&results)));
+                }
+                Some(switch) = self.switches.recv() => return Some(Found::Switch(switch)),
+                () = sleep_until(tell_at.unwrap_or_else(Instant::now)), if tell_at.is_some() => {
+                    self.tell();
+                }
             }
-            Some(switch) = self.switches.recv() => Some(Found::Switch(switch)),
         }
     }
 
@@ -238,6 +351,15 @@ impl Probing {
     }
 }
 
+/// Those to one node: addresses of IPv4 come first.
+fn ways_of<'a>(
+    targets: &'a BTreeMap<Key, Target>,
+    node: &'a Arc<str>,
+) -> impl Iterator<Item = (&'a Key, &'a Target)> {
+    let first = Key { node: node.clone(), to: Ipv4Addr::UNSPECIFIED.into() };
+    targets.range(first..).take_while(|(key, _)| key.node == *node)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,5 +397,72 @@ mod tests {
         assert!(told.ends_with("IPv6: packets of 1280 bytes do not arrive, which IPv6 needs"));
         probing.take(&Arc::default());
         assert!(probing.board.status().problems.is_empty());
+    }
+
+    fn way() -> Target {
+        let from = "192.0.2.1".parse().unwrap();
+        Target { from, port: 8473, full: 1450, floor: 576, tunnel: None }
+    }
+
+    /// To nodes by their names, each at these addresses.
+    fn peers(all: &[(&str, &[&str])]) -> BTreeMap<Arc<str>, Ways> {
+        let ways = |to: &[&str]| to.iter().map(|to| (to.parse().unwrap(), way())).collect();
+        all.iter().map(|(name, to)| (Arc::from(*name), ways(to))).collect()
+    }
+
+    fn addresses(all: &[&str]) -> BTreeSet<IpAddr> {
+        all.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_are_told_together_a_moment_later_and_others_stay() {
+        let config = AgentConfig::from_layers([conf::Layer::defaults("a")]).unwrap();
+        let (mut channels, mut probing) = connect(&config, &Board::new("vxlan"));
+        let mut answering = probing.answering.subscribe();
+        let asked = |channels: &mut Channels| -> Vec<String> {
+            let input = channels.input.borrow_and_update();
+            input.targets.keys().map(|key| format!("{} {}", key.node, key.to)).collect()
+        };
+        let here = Here { addresses: addresses(&["192.0.2.1"]), ..Here::default() };
+        probing.aim(Targets {
+            peers: peers(&[
+                ("b", &["10.244.2.0", "fd00:2::"]),
+                ("bb", &["10.244.3.0"]),
+                ("c", &[]),
+            ]),
+            askers: Askers { came: addresses(&["192.0.2.2", "192.0.2.3"]), ..Askers::default() },
+            whole: true,
+            here: Some(here),
+            anew: true,
+        });
+        // at once
+        assert_eq!(asked(&mut channels), ["b 10.244.2.0", "b fd00:2::", "bb 10.244.3.0"]);
+        assert!(
+            channels.hurry.try_recv().is_ok() && answering.borrow_and_update().nodes.len() == 2
+        );
+        let change = |all: &[(&str, &[&str])], came: &[&str], went: &[&str]| {
+            let askers = Askers { came: addresses(came), went: addresses(went) };
+            Targets { peers: peers(all), askers, ..Targets::default() }
+        };
+        let steps = [
+            change(&[("b", &["10.244.2.0"])], &["192.0.2.4"], &["192.0.2.2"]),
+            change(&[("c", &["10.244.4.0"])], &["192.0.2.2"], &["192.0.2.4"]),
+            change(&[("bb", &[]), ("b", &["10.244.2.0", "10.244.9.0"])], &[], &["192.0.2.3"]),
+        ];
+        for step in steps {
+            probing.aim(step);
+        }
+        assert!(!channels.input.has_changed().unwrap() && !answering.has_changed().unwrap());
+        // nothing is found, and meanwhile they are told
+        tokio::time::timeout(TOGETHER * 2, probing.found()).await.unwrap_err();
+        assert_eq!(asked(&mut channels), ["b 10.244.2.0", "b 10.244.9.0", "c 10.244.4.0"]);
+        let now = answering.borrow_and_update().clone();
+        assert_eq!(now.nodes, addresses(&["192.0.2.2"]));
+        assert_eq!(now.addresses, addresses(&["192.0.2.1"]));
+        assert!(channels.hurry.try_recv().is_err());
+        // what is known wakes nobody
+        probing.aim(change(&[("c", &["10.244.4.0"]), ("d", &[])], &["192.0.2.2"], &["192.0.2.9"]));
+        tokio::time::timeout(TOGETHER * 2, probing.found()).await.unwrap_err();
+        assert!(!channels.input.has_changed().unwrap() && !answering.has_changed().unwrap());
     }
 }

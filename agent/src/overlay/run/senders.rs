@@ -1,4 +1,4 @@
-//! What the rules need of all nodes together, kept up to date node by node: a change costs what it is, not what there is. Pure.
+//! What the rules, and the end that answers probes, need of all nodes together, kept up to date node by node: a change costs what it is, not what there is. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,12 +18,25 @@ pub struct Senders {
     counted: BTreeMap<Arc<str>, Arc<NodeRecord>>,
     /// By how many nodes an address is announced.
     addresses: BTreeMap<IpAddr, u32>,
+    /// By how many nodes an address is their devices': the first one of a pod CIDR.
+    devices: BTreeMap<IpAddr, u32>,
     /// Pod CIDRs outside of the range of all pods, and of how many nodes.
     outside: BTreeMap<IpNetwork, u32>,
     /// How many nodes have another backend than this one.
     others: usize,
     /// Addresses of which it changed whether anybody announces them, since [`Self::settle`].
     touched: BTreeSet<IpAddr>,
+    /// Addresses of which it changed whether probes may come from them, since [`Self::take_askers`].
+    asking: BTreeSet<IpAddr>,
+}
+
+/// Addresses that probes come from, as they changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Askers {
+    /// Some node has these now.
+    pub came: BTreeSet<IpAddr>,
+    /// No node has these any more.
+    pub went: BTreeSet<IpAddr>,
 }
 
 impl Senders {
@@ -34,9 +47,11 @@ impl Senders {
             pods: pods.to_vec(),
             counted: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            devices: BTreeMap::new(),
             outside: BTreeMap::new(),
             others: 0,
             touched: BTreeSet::new(),
+            asking: BTreeSet::new(),
         }
     }
 
@@ -69,6 +84,22 @@ impl Senders {
         self.addresses.keys().copied().collect()
     }
 
+    /// Every address that probes may come from: nodes', and their devices'.
+    pub fn take_all_askers(&mut self) -> BTreeSet<IpAddr> {
+        self.asking.clear();
+        // at once: a set that grows one by one takes twice as much
+        self.addresses.keys().chain(self.devices.keys()).copied().collect()
+    }
+
+    /// What of it changed since this or [`Self::take_all_askers`] was called last.
+    pub fn take_askers(&mut self) -> Askers {
+        let asks = |address: &IpAddr| {
+            [&self.addresses, &self.devices].iter().any(|of| of.contains_key(address))
+        };
+        let (came, went) = std::mem::take(&mut self.asking).into_iter().partition(asks);
+        Askers { came, went }
+    }
+
     /// Pod CIDRs of nodes outside of the range of all pods.
     pub fn outside(&self) -> impl Iterator<Item = IpNetwork> {
         self.outside.keys().copied()
@@ -91,15 +122,17 @@ impl Senders {
 
     fn count(&mut self, record: &NodeRecord) {
         for address in senders(record) {
-            let users = self.addresses.entry(address).or_default();
-            *users += 1;
-            if *users == 1 {
+            if add_one(&mut self.addresses, address) {
                 self.touched.insert(address);
+                self.asking.insert(address);
             }
         }
         for cidr in &record.pod_cidrs {
+            if add_one(&mut self.devices, cidr.network()) {
+                self.asking.insert(cidr.network());
+            }
             if self.is_outside(*cidr) {
-                *self.outside.entry(*cidr).or_default() += 1;
+                add_one(&mut self.outside, *cidr);
             }
         }
         self.others += usize::from(self.is_other(record));
@@ -109,9 +142,13 @@ impl Senders {
         for address in senders(record) {
             if take_one(&mut self.addresses, &address) {
                 self.touched.insert(address);
+                self.asking.insert(address);
             }
         }
         for cidr in &record.pod_cidrs {
+            if take_one(&mut self.devices, &cidr.network()) {
+                self.asking.insert(cidr.network());
+            }
             take_one(&mut self.outside, cidr);
         }
         self.others -= usize::from(self.is_other(record));
@@ -131,6 +168,13 @@ fn senders(record: &NodeRecord) -> BTreeSet<IpAddr> {
     let announced = record.announced.iter();
     let ends = announced.clone().flat_map(|announced| &announced.vteps).map(|vtep| vtep.address);
     announced.flat_map(|announced| &announced.addresses).copied().chain(ends).collect()
+}
+
+/// One more; whether it is the first.
+fn add_one<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) -> bool {
+    let count = counts.entry(key).or_default();
+    *count += 1;
+    *count == 1
 }
 
 /// One less; whether it was the last.
@@ -180,16 +224,24 @@ mod tests {
         ];
         let pods = ["10.244.0.0/16".parse().unwrap()];
         let (mut cluster, mut senders) = (Cluster::default(), Senders::new(vxlan, &pods));
+        let mut asking = BTreeSet::new();
         for step in steps {
             let names = cluster.apply(step);
             senders.update(&cluster, &names);
             let mut anew = Senders::new(vxlan, &pods);
             let names = cluster.nodes().map(|node| node.name.clone()).collect();
             anew.update(&cluster, &names);
-            let sums = |all: &Senders| (all.addresses.clone(), all.outside.clone(), all.others);
+            let sums = |all: &Senders| {
+                (all.addresses.clone(), all.devices.clone(), all.outside.clone(), all.others)
+            };
             assert_eq!(sums(&senders), sums(&anew));
+            let Askers { came, went } = senders.take_askers();
+            asking.extend(came);
+            asking.retain(|address| !went.contains(address));
+            assert_eq!(asking, anew.take_all_askers());
+            assert_eq!(anew.take_askers(), Askers::default());
         }
-        assert!(senders.counted.is_empty() && senders.addresses.is_empty());
+        assert!(senders.counted.is_empty() && senders.addresses.is_empty() && asking.is_empty());
     }
 
     #[test]

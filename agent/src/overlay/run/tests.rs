@@ -517,6 +517,29 @@ async fn what_probes_find_becomes_the_routes_mtu() {
 }
 
 #[tokio::test]
+async fn nodes_that_come_and_go_are_probed_and_no_more() {
+    let world = World::start();
+    world.three().await;
+    let with_port = |mut record: NodeRecord| {
+        record.announced.as_mut().unwrap().probe_port = Some(9);
+        record
+    };
+    let mut asked = world.probes.input.clone();
+    for (event, want) in [
+        (cluster::Event::Put(with_port(record("d", 4))), &["d"][..]),
+        (cluster::Event::Put(with_port(record("b", 2))), &["b", "d"]),
+        (cluster::Event::Put(record("d", 4)), &["b"]),
+        (cluster::Event::Gone("b".into()), &[]),
+    ] {
+        world.tell(event).await;
+        let reached = asked
+            .wait_for(|input| input.targets.keys().map(|key| &*key.node).eq(want.iter().copied()));
+        let reached = tokio::time::timeout(Duration::from_secs(20), reached).await;
+        assert!(reached.is_ok(), "{want:?}: {:?}", world.probes.input.borrow());
+    }
+}
+
+#[tokio::test]
 async fn one_iptables_that_fails_takes_no_other_problem_away() {
     let world = World::start();
     world.three().await;

@@ -26,7 +26,8 @@ use super::Mtu;
 use super::host::Host;
 use super::nodes::Nodes;
 use super::pace::Compare;
-use super::probing::Targets;
+use super::probing::{self, Here, Targets};
+use super::senders::Askers;
 use crate::overlay::cluster;
 use crate::overlay::desired::{Change, Desired};
 use crate::overlay::kernel::{Report, SyncError};
@@ -332,8 +333,7 @@ impl Worker {
         problems.extend(self.follow_lease().err());
         self.tell(fresh, names, outcome.wrote, problems.is_empty());
         if all || !names.is_empty() {
-            let anew = std::mem::take(&mut self.carriers_changed) || fresh;
-            outcome.targets = self.targets(anew);
+            outcome.targets = self.targets(fresh, all, names);
         }
         problems
     }
@@ -396,19 +396,23 @@ impl Worker {
         }
     }
 
-    /// What probes are to be about.
-    fn targets(&mut self, anew: bool) -> Option<Targets> {
+    /// What probes are to be about: of a `fresh` plan all, otherwise these nodes, and with `all` also this node's devices as they are now.
+    fn targets(&mut self, fresh: bool, all: bool, names: &BTreeSet<String>) -> Option<Targets> {
         let plan = self.plan.as_ref()?;
-        let names: Vec<_> = plan.local().devices().into_iter().map(|device| device.name).collect();
+        let (cluster, senders) = (self.nodes.cluster(), &mut self.filters.senders);
         let host = &mut self.host;
-        let known: BTreeMap<_, _> = names
-            .into_iter()
-            .map(|name| {
-                let on = host.checksum_offload(&name).unwrap_or(true);
-                (name, on)
-            })
-            .collect();
-        let offload = |name: &str| known.get(name).copied().unwrap_or(true);
-        Some(Targets { anew, ..Targets::of(plan, self.nodes.cluster(), offload) })
+        let here = (fresh || all).then(|| {
+            Here::of(plan.local(), |device| host.checksum_offload(device).unwrap_or(true))
+        });
+        let (peers, askers) = if fresh {
+            let came = senders.take_all_askers();
+            let names = plan.peers().keys().map(|name| &**name);
+            (probing::ways(plan, cluster, names), Askers { came, ..Askers::default() })
+        } else {
+            let others = names.iter().map(String::as_str).filter(|name| *name != self.options.name);
+            (probing::ways(plan, cluster, others), senders.take_askers())
+        };
+        let anew = std::mem::take(&mut self.carriers_changed) || fresh;
+        Some(Targets { peers, askers, whole: fresh, here, anew })
     }
 }
