@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long to wait after work that failed, at first and at most.
+/// How long to wait after work that failed, at first and at most, until everything is compared. What is told meanwhile waits no longer than
+/// at first: one thing that cannot be mended must not keep other nodes' changes.
 pub const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// See [`FIRST_RETRY`].
 pub const LAST_RETRY: Duration = Duration::from_secs(30);
@@ -82,6 +83,8 @@ pub struct Pace {
     rules_look_at: Instant,
     save_at: Instant,
     rules_at: Option<Instant>,
+    /// When everything is compared after a failure.
+    retry_at: Option<Instant>,
     failures: u32,
 }
 
@@ -101,6 +104,7 @@ impl Pace {
             rules_look_at: now,
             save_at: now,
             rules_at: None,
+            retry_at: None,
             failures: 0,
         }
     }
@@ -134,8 +138,9 @@ impl Pace {
             self.look_at_rules.then_some(self.rules_look_at),
             (self.unsaved && !self.saving).then_some(self.save_at),
             self.rules_at,
+            self.retry_at,
         ];
-        // after a failure all of it waits
+        // after a failure all of it waits a little
         all.into_iter().flatten().min().map(|at| at.max(self.work_at))
     }
 
@@ -146,7 +151,8 @@ impl Pace {
             self.look(Compare::Rules);
         }
         self.wake().filter(|at| *at <= now)?;
-        let compare = if self.full_at <= now || self.failures > 0 {
+        let again = self.retry_at.is_some_and(|at| at <= now);
+        let compare = if self.full_at <= now || again {
             Compare::All
         } else if self.look && self.look_at <= now {
             Compare::Look
@@ -179,15 +185,18 @@ impl Pace {
         if ended.compare >= Compare::Rules {
             self.rules_look_at = now + RULES_PAUSE.max(ended.rules_looked * LOOK_SHARE);
         }
-        if ended.well {
+        self.work_at = if ended.well { now } else { now + FIRST_RETRY };
+        // what fails beside a comparison changes nothing about when the next is due
+        let compared = ended.compare >= Compare::Look;
+        if ended.well && compared {
             self.failures = 0;
-            self.work_at = now;
-            return;
+            self.retry_at = None;
         }
-        let pause = FIRST_RETRY.saturating_mul(1 << self.failures.min(16)).min(LAST_RETRY);
-        self.failures = self.failures.saturating_add(1);
-        self.changed = true;
-        self.work_at = now + pause;
+        if !ended.well && (compared || self.retry_at.is_none()) {
+            let pause = FIRST_RETRY.saturating_mul(1 << self.failures.min(16)).min(LAST_RETRY);
+            self.failures = self.failures.saturating_add(1);
+            self.retry_at = Some(now + pause);
+        }
     }
 
     /// Nodes that were handed out are kept, or could not be: then it is tried again.
@@ -249,9 +258,6 @@ mod tests {
         for millis in [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000] {
             assert_eq!(pace.start(now), Some(Due { compare, save: false }));
             pace.finish(Ended { well: false, compare, ..WELL }, now);
-            // neither a change nor a notification hurries it
-            pace.change();
-            pace.look(Compare::Look);
             assert_eq!(pace.wake(), Some(after(now, millis)));
             assert_eq!(pace.start(after(now, millis - 1)), None);
             now = after(now, millis);
@@ -263,6 +269,32 @@ mod tests {
         // somebody asks
         pace.compare(now);
         assert_eq!(pace.start(now), Some(ALL));
+    }
+
+    #[test]
+    fn what_cannot_be_mended_keeps_no_change_waiting() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        pace.change();
+        assert_eq!(pace.start(now), Some(Due::default()));
+        let failed = Ended { well: false, compare: Compare::All, ..WELL };
+        for _ in 0..10 {
+            pace.finish(failed, now);
+        }
+        let again = now + LAST_RETRY;
+        assert_eq!(pace.wake(), Some(again));
+        // a change, well or not, is followed soon, and the comparison neither hurried nor put off
+        for (millis, well) in [(250, false), (500, true), (500, false), (750, true)] {
+            pace.change();
+            assert_eq!(pace.wake(), Some(after(now, millis)));
+            assert_eq!(pace.start(after(now, millis)), Some(Due::default()));
+            pace.finish(Ended { well, ..WELL }, after(now, millis));
+            assert_eq!(pace.wake(), Some(again));
+        }
+        pace.look(Compare::Look);
+        assert_eq!(pace.start(after(now, 900)), Some(LOOK));
+        pace.finish(Ended { compare: Compare::Look, ..WELL }, after(now, 900));
+        assert_eq!((pace.failures, pace.wake()), (0, Some(now + COMPARE)));
     }
 
     #[test]

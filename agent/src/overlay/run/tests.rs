@@ -225,6 +225,33 @@ async fn what_cannot_be_written_is_told_and_the_rest_is() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_written_keeps_no_other_change_waiting() {
+    let world = World::start();
+    world.three().await;
+    let b = "10.244.2.0/24";
+    world.host.state().refused = Some(b.parse().unwrap());
+    world.host.state().desired.as_mut().unwrap().routes.clear();
+    world.alarm.send(Compare::Look).await.unwrap();
+    let told = ["route 10.244.2.0/24: the fake refuses it"];
+    world.until("it is told", |world| world.board.status().problems == told).await;
+    // pauses have become long by then
+    sleep(Duration::from_secs(4)).await;
+    for number in 4..8 {
+        world.host.take_calls();
+        let start = std::time::Instant::now();
+        world.tell(cluster::Event::Put(record("d", number))).await;
+        let want = format!("10.244.{number}.0/24");
+        world.until("d", |world| world.host.routes().contains(&want)).await;
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        assert_eq!(world.board.status().problems, told, "it is still so");
+        assert!(!world.host.take_calls().is_empty());
+    }
+    world.host.state().refused = None;
+    world.until("mended", |world| world.host.routes().contains(&b.to_owned())).await;
+    world.until("well", |world| world.board.status().problems.is_empty()).await;
+}
+
+#[tokio::test]
 async fn notifications_and_requests_cause_comparisons() {
     let world = World::start();
     world.three().await;
@@ -358,7 +385,7 @@ async fn all_that_is_told_while_nothing_can_be_planned_is_followed_afterwards() 
     world.routes(&["10.244.2.0/24", "10.244.3.0/24", "10.244.4.0/24"]).await;
     let mtu = world.host.state().desired.as_ref().unwrap().routes[0].mtu;
     assert_eq!(mtu, Some(1300));
-    assert_eq!(world.board.status().peers.len(), 3);
+    world.until("told", |world| world.board.status().peers.len() == 3).await;
 }
 
 /// What probes found of one way.

@@ -120,6 +120,10 @@ pub struct Worker {
     plan: Option<Plan>,
     /// Nodes about which something changed that the plan has not heard of, as none could be made.
     missed: BTreeSet<String>,
+    /// What could not be done when everything was compared last.
+    failed: Vec<String>,
+    /// Nothing could be planned when it was tried last.
+    troubled: bool,
     /// What nobody told of was removed from the kernel, since all nodes were told.
     cleared: bool,
     /// How often the carriers of the links to other nodes changed, by index.
@@ -166,6 +170,8 @@ impl Worker {
             mtus: BTreeMap::new(),
             plan: None,
             missed,
+            failed: Vec::new(),
+            troubled: false,
             cleared: false,
             carriers: BTreeMap::new(),
             carriers_changed: false,
@@ -225,13 +231,13 @@ impl Worker {
             names.insert(name);
         }
         self.switch(task.switches);
-        let anew = outcome.full || self.plan.is_none() || taken.own;
+        let anew = outcome.full || self.plan.is_none() || taken.own || self.troubled;
         let planned = if anew { self.plan_anew(&mut names) } else { Ok(false) };
+        self.troubled = planned.is_err();
         match planned {
             Ok(fresh) => {
                 let problems = self.follow(fresh, compare, &names, &mut outcome);
-                outcome.well = problems.is_empty();
-                outcome.connected = outcome.well;
+                outcome.connected = problems.is_empty();
                 self.board.complain(Origin::Sync, problems);
                 outcome.announcement = self.announcement();
             }
@@ -301,7 +307,7 @@ impl Worker {
         Ok(true)
     }
 
-    /// Makes everything follow the plan; what could not be done.
+    /// Makes everything follow the plan; what could not be done, now or when everything was compared.
     fn follow(
         &mut self,
         mut fresh: bool,
@@ -331,6 +337,14 @@ impl Worker {
             (outcome.rules_again, outcome.rules_looked) = (again, looked);
         }
         problems.extend(self.follow_lease().err());
+        outcome.well = problems.is_empty();
+        if all {
+            self.failed.clone_from(&problems);
+        } else {
+            // that others could be followed does not mend these
+            problems.retain(|problem| !self.failed.contains(problem));
+            problems.splice(0..0, self.failed.iter().cloned());
+        }
         self.tell(fresh, names, outcome.wrote, problems.is_empty());
         if all || !names.is_empty() {
             outcome.targets = self.targets(fresh, all, names);
