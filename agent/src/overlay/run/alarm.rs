@@ -98,6 +98,10 @@ async fn listen(
                 }
                 let links = links.borrow_and_update().clone();
                 monitor.get_mut().set_filter(&filter(own.port, &links))?;
+                // what changed before at them was not heard
+                if rings.send(Compare::Look).await.is_err() {
+                    return Ok(());
+                }
             }
             ready = monitor.readable_mut() => {
                 let mut ready = ready?;
@@ -188,5 +192,23 @@ mod tests {
             assert!(rang().await, "{command}");
             while rang().await {}
         }
+    }
+
+    #[test]
+    fn what_changed_at_links_before_they_are_listened_to_is_looked_at() {
+        let ns = TestNetns::new("alarm");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        ns.run(|| {
+            runtime.block_on(async {
+                let mut alarm = Alarm::open(Own::default()).unwrap();
+                alarm.watch_links(vec![1]);
+                let looked = async { while alarm.rang().await != Some(Compare::Look) {} };
+                timeout(Duration::from_secs(20), looked).await.unwrap();
+                // the same ones are no news
+                alarm.watch_links(vec![1]);
+                let more = timeout(Duration::from_millis(200), alarm.rang()).await;
+                assert_ne!(more, Ok(Some(Compare::Look)));
+            });
+        });
     }
 }
