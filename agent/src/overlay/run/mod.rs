@@ -295,7 +295,7 @@ impl State {
         let ended = Ended {
             well: outcome.well,
             compare: self.compare,
-            took: outcome.took,
+            took: outcome.took.saturating_sub(outcome.rules_took),
             rules_looked: outcome.rules_looked,
             nodes: outcome.nodes,
             handed_out,

@@ -51,7 +51,7 @@ pub struct Ended {
     pub well: bool,
     /// What was compared.
     pub compare: Compare,
-    /// How long all of it took.
+    /// How long it took, but for rules.
     pub took: Duration,
     /// How long it took to look at rules.
     pub rules_looked: Duration,

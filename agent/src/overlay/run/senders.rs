@@ -115,6 +115,11 @@ impl Senders {
         self.touched.iter().partition(|address| self.addresses.contains_key(address))
     }
 
+    /// Whether there are none.
+    pub fn is_settled(&self) -> bool {
+        self.touched.is_empty()
+    }
+
     /// Everything up to now is in the rules.
     pub fn settle(&mut self) {
         self.touched.clear();

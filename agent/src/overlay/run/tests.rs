@@ -578,6 +578,9 @@ async fn one_iptables_that_fails_takes_no_other_problem_away() {
     }
     let commits = world.host.state().rules.commits;
     world.alarm.send(Compare::Rules).await.unwrap();
+    world.until("refused", |world| world.host.state().rules.commits == commits + 1).await;
+    // whatever else there is to look at: it has a time of its own
+    world.alarm.send(Compare::Rules).await.unwrap();
     // the failure, and the success that follows it
     world.until("both", |world| world.host.state().rules.commits == commits + 2).await;
     world.until("told", |world| world.board.status().problems == ["a firewall drops"]).await;

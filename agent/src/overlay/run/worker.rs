@@ -98,8 +98,10 @@ pub struct Outcome {
     pub links: Option<Vec<u32>>,
     /// So long from now rules are to be looked at again: somebody keeps changing them.
     pub rules_again: Option<Duration>,
-    /// How long it took to look at rules, without what was written for it.
+    /// How long it took to look at rules.
     pub rules_looked: Duration,
+    /// The same with what was written for it.
+    pub rules_took: Duration,
     /// How long all of it took.
     pub took: Duration,
 }
@@ -331,18 +333,20 @@ impl Worker {
         }
         let compare = if fresh { Compare::All } else { compare };
         if let Some(input) = self.rule_input() {
-            let Followed { failed, again, looked } =
+            let Followed { failed, again, looked, took } =
                 self.filters.follow(input, compare, &self.board);
             problems.extend(failed);
-            (outcome.rules_again, outcome.rules_looked) = (again, looked);
+            outcome.rules_again = again;
+            (outcome.rules_looked, outcome.rules_took) = (looked, took);
         }
         problems.extend(self.follow_lease().err());
-        outcome.well = problems.is_empty();
         if all {
+            outcome.well = problems.is_empty();
             self.failed.clone_from(&problems);
         } else {
-            // that others could be followed does not mend these
             problems.retain(|problem| !self.failed.contains(problem));
+            outcome.well = problems.is_empty();
+            // that others could be followed does not mend these
             problems.splice(0..0, self.failed.iter().cloned());
         }
         self.tell(fresh, names, outcome.wrote, problems.is_empty());

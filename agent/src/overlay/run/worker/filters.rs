@@ -23,6 +23,8 @@ pub(super) struct Filters {
     pub senders: Senders,
     /// What they follow beside [`Self::senders`]; `None`: that is not known.
     known: Option<RuleInput>,
+    /// What could not be written the last time, and why.
+    refused: Option<(RuleInput, Vec<String>)>,
     repairs: Repairs,
 }
 
@@ -35,17 +37,19 @@ pub(super) struct Followed {
     pub again: Option<Duration>,
     /// How long it took to look at them.
     pub looked: Duration,
+    /// How long all of it took.
+    pub took: Duration,
 }
 
 impl Filters {
     pub fn new(rules: Box<dyn NodeRules>, backend: Backend, pods: &[IpNetwork]) -> Self {
         let senders = Senders::new(backend, pods);
-        Self { rules, senders, known: None, repairs: Repairs::default() }
+        Self { rules, senders, known: None, refused: None, repairs: Repairs::default() }
     }
 
     /// After a panic: whatever was amid a change is counted and written anew.
     pub fn forget(&mut self, backend: Backend, pods: &[IpNetwork]) {
-        self.known = None;
+        (self.known, self.refused) = (None, None);
         self.senders = Senders::new(backend, pods);
     }
 
@@ -56,7 +60,10 @@ impl Filters {
 
     /// Has them follow `input`, which is all but the nodes' addresses.
     pub fn follow(&mut self, input: RuleInput, compare: Compare, board: &Board) -> Followed {
-        let mut followed = Followed::default();
+        let (mut followed, start) = (Followed::default(), Instant::now());
+        if let Some(failed) = self.refused_before(&input, compare) {
+            return Followed { failed, ..followed };
+        }
         // until all of it has succeeded nothing is known
         let before = self.known.take();
         let failed = match self.in_force(before, compare, &mut followed) {
@@ -67,11 +74,21 @@ impl Filters {
         let failed = failed.unwrap_or_else(|error| vec![error]);
         if failed.is_empty() {
             self.senders.settle();
-            self.known = Some(input);
+            self.known = Some(input.clone());
         }
         board.complain(Origin::Repairs, self.repairs.problem().into_iter().collect());
         followed.failed = failed.iter().map(|error| one_line(error)).collect();
+        let refused = Some(&followed.failed).filter(|failed| !failed.is_empty());
+        self.refused = refused.map(|failed| (input, failed.clone()));
+        followed.took = start.elapsed();
         followed
+    }
+
+    /// To try the same again starts programs: that has its own time, whatever else there is to do.
+    fn refused_before(&self, input: &RuleInput, compare: Compare) -> Option<Vec<String>> {
+        let (refused, why) = self.refused.as_ref().filter(|_| compare != Compare::All)?;
+        let is_same = refused == input && self.senders.is_settled();
+        is_same.then(|| why.clone())
     }
 
     /// Only nodes may have changed.
