@@ -171,7 +171,8 @@ mod tests {
             mtu: 1450,
             addresses: vec!["10.244.1.0/32".parse().unwrap()],
         };
-        let desired = Desired { devices: vec![device], routes: vec![route(2)] };
+        let desired =
+            Desired { devices: vec![device], routes: vec![route(2)], ..Desired::default() };
         assert_eq!(kernel.sync(&desired).unwrap().failed, []);
         alarm.watch_links(vec![ns.link("heddle.1").index]);
         let mut rang = async || timeout(SILENCE, alarm.rang()).await.is_ok();
