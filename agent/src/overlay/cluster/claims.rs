@@ -127,15 +127,15 @@ impl Claims {
         }
         let mut due = Due::new();
         self.take_out(name, &mut due);
-        self.take_in(Slot { name: name.clone(), created, claims }, &mut due);
-        self.settle(due, changed);
+        let id = self.take_in(Slot { name: name.clone(), created, claims }, &mut due);
+        self.settle(due, id, changed);
     }
 
     /// A node is gone.
     pub(super) fn remove(&mut self, name: &str, changed: &mut BTreeSet<String>) {
         let mut due = Due::new();
         self.take_out(name, &mut due);
-        self.settle(due, changed);
+        self.settle(due, NOBODY, changed);
     }
 
     fn slot(&self, id: Id) -> Option<&Slot> {
@@ -146,7 +146,7 @@ impl Claims {
         self.slot(id).map(|slot| (slot.created, slot.name.clone()))
     }
 
-    fn take_in(&mut self, slot: Slot, due: &mut Due) {
+    fn take_in(&mut self, slot: Slot, due: &mut Due) -> Id {
         let id = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             Id::try_from(self.slots.len() - 1).expect("fewer nodes than four thousand million")
@@ -161,6 +161,7 @@ impl Claims {
         }
         self.ids.insert(slot.name.clone(), id);
         self.slots[id as usize] = Some(slot);
+        id
     }
 
     fn take_out(&mut self, name: &str, due: &mut Due) {
@@ -203,13 +204,14 @@ impl Claims {
         }
     }
 
-    /// Decides what is due, from the oldest on: a decision only depends on older ones.
-    fn settle(&mut self, mut due: Due, changed: &mut BTreeSet<String>) {
+    /// Decides what is due, from the oldest on: a decision only depends on older ones. Whom `anew` refuses as before is told, too: it may
+    /// do so for another claim, which is named.
+    fn settle(&mut self, mut due: Due, anew: Id, changed: &mut BTreeSet<String>) {
         while let Some((age, range, id)) = due.pop_first() {
             let by = self.refused_by(range, id, &age);
             let Some(entry) = self.held.get_mut(&(range, id)) else { continue };
             let before = std::mem::replace(entry, by);
-            if before == by {
+            if before == by && (by == NOBODY || by != anew) {
                 continue;
             }
             changed.insert(age.1.to_string());

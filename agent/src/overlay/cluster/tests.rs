@@ -110,6 +110,16 @@ fn changes_tell_everybody_concerned() {
     );
 }
 
+/// The message says what the older one has: it must not name what it had.
+#[test]
+fn who_is_refused_for_something_else_is_told() {
+    let mut cluster = cluster(&[node("a", 1, &["10.1.0.0/24"]), node("b", 2, &["10.1.0.0/16"])]);
+    let put = cluster.apply(Event::Put(node("a", 1, &["10.1.7.0/24"])));
+    assert_eq!(names(put), "a b");
+    let refusal = cluster.refusal("b", Claim::PodCidr("10.1.0.0/16".parse().unwrap())).unwrap();
+    assert_eq!(refusal.held.to_string(), "pod CIDR 10.1.7.0/24");
+}
+
 #[test]
 fn who_is_refused_refuses_nobody() {
     // b claims everything; that a has a part of it must not harm c
@@ -211,7 +221,7 @@ proptest! {
             // whoever is seen differently is told
             for name in before.keys().chain(after.keys()) {
                 let refused = |view: &BTreeMap<_, (NodeRecord, Vec<Option<Refusal>>)>| view.get(name).map(|(node, refusals)| {
-                    (node.clone(), refusals.iter().map(|refusal| refusal.as_ref().map(|refusal| refusal.holder.clone())).collect::<Vec<_>>())
+                    (node.clone(), refusals.clone())
                 });
                 prop_assert!(refused(&before) == refused(&after) || changed.contains(name), "{} is not told", name);
             }

@@ -1,3 +1,5 @@
+mod random;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -284,6 +286,13 @@ fn host_gw_needs_one_network_as_both_see_it() {
         let ours = local(1, with(Backend::HostGw), &["10.244.1.0/24"], &[one]);
         let theirs = local(2, with(Backend::HostGw), &["10.244.2.0/24"], &[other]);
         assert_eq!(shown(&between(&ours, record(&theirs))), [expected]);
+        // where it does not do, auto tunnels
+        let ours = local(1, with(Backend::Auto), &["10.244.1.0/24"], &[one]);
+        let theirs = local(2, with(Backend::Auto), &["10.244.2.0/24"], &[other]);
+        let found = shown(&between(&ours, record(&theirs)));
+        let address = other.split('/').next().unwrap();
+        let tunnel = format!("10.244.2.0/24: heddle.1 via 10.244.2.0 to {address}");
+        assert_eq!(found, [if expected.contains("link 2") { expected } else { &tunnel }]);
     }
 }
 
@@ -396,6 +405,28 @@ fn a_range_that_moves_from_node_to_node_is_one_change() {
         matches!(&changes[0], Change::Put(Route { way: Way::Tunnel { remote, .. }, .. }) if remote.to_string() == "192.0.2.3")
     );
     assert_eq!(plan.peers().keys().map(|name| &**name).collect::<Vec<_>>(), ["n3"]);
+}
+
+/// The new holder of a range is told of before the old one: what is known of sizes must not take the way from it.
+#[test]
+fn sizes_of_nodes_whose_range_moves() {
+    let ours = local(1, with(Backend::Vxlan), &PODS_1[..1], ON_1);
+    let (two, three) = (
+        record(&local(2, with(Backend::Vxlan), &PODS_2[..1], ON_2)),
+        record(&local(3, with(Backend::Vxlan), &PODS_2[..1], &["192.0.2.3/24"])),
+    );
+    let mut cluster = Cluster::default();
+    cluster.apply(Event::All(vec![record(&ours), two, three]));
+    let mut plan = Plan::new(ours, &cluster, BTreeMap::from([("n2".into(), 1300)]));
+    let mut names = cluster.apply(Event::Gone("n2".into()));
+    plan.know_mtu("n3", Some(1400));
+    plan.know_mtu("n2", None);
+    names.extend(["n2", "n3"].map(String::from));
+    let changes = plan.update(&cluster, &names);
+    assert!(
+        matches!(&changes[..], [Change::Put(Route { way: Way::Tunnel { remote, .. }, mtu: Some(1400), .. })] if remote.to_string() == "192.0.2.3"),
+        "{changes:?}"
+    );
 }
 
 fn any_local(number: u8) -> impl Strategy<Value = Local> {
