@@ -22,7 +22,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 pub use self::filter::Filter;
 pub use self::flow::{Flow, Tuple};
 use crate::netlink::exchange::{Exchange, Failure};
-use crate::netlink::netfilter::{HEADER_LEN, NetfilterMessage};
+use crate::netlink::netfilter::{self, HEADER_LEN};
 use crate::netlink::{Action, KernelSocket, NetlinkError, Result, body};
 use crate::netns::NetNs;
 
@@ -96,7 +96,7 @@ impl Conntrack {
     /// The kernel knows a flow by its original direction, its zone and a number made of that and of its place in memory
     /// (`nf_ct_get_id`). So another one with the same addresses that took its place since is mostly, but not surely, spared.
     pub fn delete(&mut self, flow: &Flow) -> Result<bool> {
-        let mut message = NetfilterMessage::new(SUBSYSTEM, DELETE, Some(flow.family()));
+        let mut message = netfilter::message(SUBSYSTEM, DELETE, Some(flow.family()));
         flow.identify(&mut message);
         match self.exchange.change(message, 0) {
             Ok(()) => Ok(true),
@@ -125,7 +125,7 @@ impl Conntrack {
         filter: &Filter,
         wanted: impl Fn(&Flow) -> bool,
     ) -> std::result::Result<Vec<Flow>, Failure> {
-        let mut message = NetfilterMessage::new(SUBSYSTEM, GET, Some(filter.family));
+        let mut message = netfilter::message(SUBSYSTEM, GET, Some(filter.family));
         if self.filters {
             filter.ask(&mut message);
         }

@@ -106,7 +106,7 @@ impl Netlink {
         const NO_ARP: u16 = 0x40;
         // Kernels from 4.4 on then tell those of this link only.
         let mut question = RawMessage::new(libc::RTM_GETNEIGH, header(0, 0, 0, 0));
-        question.push(NDA_IFINDEX, Some(index));
+        question.push_number(NDA_IFINDEX, Some(index));
         self.list("list neighbours", question, |bytes| {
             let (link, address, neighbour) = read(bytes)?;
             let state = parse_u16(&bytes[8..10]).unwrap_or_default();

@@ -94,7 +94,7 @@ impl Netlink {
     /// kernels without such objects.
     pub fn nexthops(&mut self, oif: Option<u32>) -> Result<Vec<Nexthop>> {
         let mut message = RawMessage::new(RTM_GETNEXTHOP, [0; HEADER_LEN]);
-        message.push(NHA_OIF, oif);
+        message.push_number(NHA_OIF, oif);
         let listed = self.list("list nexthops", message, |bytes| {
             let nexthop = Nexthop::read(bytes)?;
             Ok(Some(nexthop).filter(|nexthop| oif.is_none() || nexthop.oif == oif))

@@ -5,7 +5,8 @@
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use crate::netlink::exchange::{Exchange, Failure};
-use crate::netlink::netfilter::{HEADER_LEN, NetfilterMessage};
+use crate::netlink::netfilter::{self, HEADER_LEN};
+use crate::netlink::raw::RawMessage;
 use crate::netlink::reply::{Malformed, attributes};
 use crate::netlink::{Action, KernelSocket, NetlinkError, Result, body};
 use crate::netns::NetNs;
@@ -108,8 +109,8 @@ impl Count {
     }
 }
 
-fn message(command: u8, name: &str) -> NetfilterMessage {
-    let mut message = NetfilterMessage::new(SUBSYSTEM, command, None);
+fn message(command: u8, name: &str) -> RawMessage {
+    let mut message = netfilter::message(SUBSYSTEM, command, None);
     let mut terminated = name.as_bytes().to_vec();
     terminated.push(0);
     message.push(NAME, &terminated);

@@ -16,6 +16,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
 pub use self::clock::{Clock, ClockError};
+use crate::netlink::raw::append;
 use crate::netlink::reply::{Malformed, attributes};
 use crate::netlink::{Netlink, Result, body};
 
@@ -344,14 +345,9 @@ fn redirects(filter: &[u8]) -> Option<u32> {
     parse_u32(parms.get(24..28)?).ok()
 }
 
-/// One netlink attribute, padded.
+/// One netlink attribute.
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = 4 + value.len();
-    let mut bytes = Vec::with_capacity(length.next_multiple_of(4));
-    // The longest that this file makes is some hundred bytes.
-    bytes.extend(u16::try_from(length).unwrap_or(u16::MAX).to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(length.next_multiple_of(4), 0);
+    let mut bytes = Vec::with_capacity(4 + value.len().next_multiple_of(4));
+    append(&mut bytes, kind, value);
     bytes
 }

@@ -266,8 +266,8 @@ impl RoutesOf {
         // The place of `rtm_protocol`.
         header[5] = self.protocol.unwrap_or_default();
         let mut message = RawMessage::new(libc::RTM_GETROUTE, header);
-        message.push(libc::RTA_OIF, self.oif);
-        message.push(libc::RTA_TABLE, self.table);
+        message.push_number(libc::RTA_OIF, self.oif);
+        message.push_number(libc::RTA_TABLE, self.table);
         message
     }
 

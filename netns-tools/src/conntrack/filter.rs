@@ -8,7 +8,7 @@ use super::flow::{
     PROTO_SRC_PORT, TUPLE_IP, TUPLE_PROTO,
 };
 use crate::iptables::Family;
-use crate::netlink::netfilter::{NetfilterMessage, append, append_nest};
+use crate::netlink::raw::{RawMessage, append, append_nest};
 
 /// `CTA_FILTER` and its attributes (`linux/netfilter/nfnetlink_conntrack.h`).
 const CTA_FILTER: u16 = 25;
@@ -106,7 +106,7 @@ impl Filter {
     /// Asks the kernel to print only these. A port says nothing without a protocol: then we compare it ourselves. Nor is the
     /// kernel asked for addresses of IPv6: it prints all flows but those that agree (`ctnetlink_filter_match_tuple` of
     /// `net/netfilter/nf_conntrack_netlink.c` takes the answer of `ipv6_addr_cmp` the wrong way round).
-    pub(super) fn ask(&self, message: &mut NetfilterMessage) {
+    pub(super) fn ask(&self, message: &mut RawMessage) {
         let v4 = |address: Option<IpAddr>| address.filter(IpAddr::is_ipv4);
         let original = Part {
             source: v4(self.source),

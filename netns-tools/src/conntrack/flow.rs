@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use netlink_packet_core::parse_ip;
 
 use crate::iptables::Family;
-use crate::netlink::netfilter::{NetfilterMessage, append, append_nest};
+use crate::netlink::raw::{RawMessage, append, append_nest};
 use crate::netlink::reply::attributes;
 
 /// `CTA_*` (`enum ctattr_type`).
@@ -110,7 +110,7 @@ impl Flow {
     }
 
     /// Puts into a message what names this flow and no other: its original direction, its zone and its number.
-    pub(super) fn identify(&self, message: &mut NetfilterMessage) {
+    pub(super) fn identify(&self, message: &mut RawMessage) {
         for (kind, value) in &self.key {
             match *kind {
                 CTA_TUPLE_ORIG => message.nest(*kind, value),

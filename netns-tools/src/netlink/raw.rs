@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use netlink_packet_core::NetlinkSerializable;
 
-/// `NLA_F_NESTED` (`linux/netlink.h`).
-const NESTED: u16 = 1 << 15;
+/// `NLA_F_NESTED` (`linux/netlink.h`): an attribute that consists of attributes is marked as such.
+pub(crate) const NESTED: u16 = 1 << 15;
 
 /// A message's type, and what follows its netlink header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +27,18 @@ impl RawMessage {
         Self { kind, body }
     }
 
+    /// Adds an attribute.
+    pub(crate) fn push(&mut self, kind: u16, value: &[u8]) {
+        append(&mut self.body, kind, value);
+    }
+
+    /// Adds an attribute that consists of attributes.
+    pub(crate) fn nest(&mut self, kind: u16, value: &[u8]) {
+        append_nest(&mut self.body, kind, value);
+    }
+
     /// Adds a number as an attribute, if there is one.
-    pub(crate) fn push(&mut self, kind: u16, number: Option<u32>) {
+    pub(crate) fn push_number(&mut self, kind: u16, number: Option<u32>) {
         append_number(&mut self.body, kind, number);
     }
 }
@@ -47,13 +57,28 @@ impl NetlinkSerializable for RawMessage {
     }
 }
 
-/// Appends one attribute: length, kind, value, and zeros up to a multiple of four bytes.
-pub(crate) fn append(to: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-    to.extend(length.to_ne_bytes());
+/// Begins an attribute: its value is what is appended until [`end`], which wants to know what is returned here.
+pub(crate) fn begin(to: &mut Vec<u8>, kind: u16) -> usize {
+    let start = to.len();
+    to.extend([0, 0]);
     to.extend(kind.to_ne_bytes());
-    to.extend(value);
+    start
+}
+
+/// Ends an attribute: its length, and zeros up to a multiple of four bytes. `false`: it is longer than an attribute can be, 64 KiB.
+pub(crate) fn end(to: &mut Vec<u8>, start: usize) -> bool {
+    let length = u16::try_from(to.len() - start);
+    to[start..start + 2].copy_from_slice(&length.unwrap_or(u16::MAX).to_ne_bytes());
     to.resize(to.len().next_multiple_of(4), 0);
+    length.is_ok()
+}
+
+/// Appends one attribute, which must not be longer than one can be.
+pub(crate) fn append(to: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let start = begin(to, kind);
+    to.extend(value);
+    let fits = end(to, start);
+    debug_assert!(fits, "an attribute of {} bytes", value.len());
 }
 
 /// Appends an attribute that consists of attributes.

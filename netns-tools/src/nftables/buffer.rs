@@ -1,10 +1,8 @@
 //! Writing and reading netlink attributes.
 
 use super::uapi::NAME_MAX;
+use crate::netlink::raw::{NESTED, begin, end};
 use crate::netlink::reply::attributes;
-
-/// Nested attributes are marked as such (`linux/netlink.h`).
-const NLA_F_NESTED: u16 = 1 << 15;
 
 /// Bytes of messages in the making. What cannot be written is remembered instead of written wrongly.
 #[derive(Clone, Debug, Default)]
@@ -25,18 +23,13 @@ impl Buffer {
     }
 
     fn open(&mut self, kind: u16) -> usize {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&[0, 0]);
-        self.bytes.extend_from_slice(&kind.to_ne_bytes());
-        start
+        begin(&mut self.bytes, kind)
     }
 
     fn close(&mut self, start: usize) {
-        let Ok(length) = u16::try_from(self.bytes.len() - start) else {
-            return self.refuse("an attribute", "it is longer than 64 KiB");
-        };
-        self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+        if !end(&mut self.bytes, start) {
+            self.refuse("an attribute", "it is longer than 64 KiB");
+        }
     }
 
     /// Any value.
@@ -81,7 +74,7 @@ impl Buffer {
 
     /// Attributes within an attribute.
     pub(super) fn nested(&mut self, kind: u16, content: impl FnOnce(&mut Self)) {
-        let start = self.open(kind | NLA_F_NESTED);
+        let start = self.open(kind | NESTED);
         content(self);
         self.close(start);
     }
