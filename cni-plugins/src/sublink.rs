@@ -10,23 +10,22 @@
 //! | `check` | CHECK: what ADD said against what the kernel says |
 //! | `teardown` | DEL and GC, which need nothing of the configuration but the IPAM plugin's name |
 //! | `status` | STATUS |
+//! | `plugin` | what of these answers which command |
 
 mod apply;
 mod check;
 mod kind;
 mod parent;
 mod plan;
+mod plugin;
 mod status;
 mod teardown;
 
 use cni::{CniResult, Error, ErrorCode, PluginConf};
 use netns_tools::{MacAddr, link};
 
-pub use self::apply::add;
-pub use self::check::check;
 pub use self::kind::Kind;
-pub use self::status::status;
-pub use self::teardown::{del, gc};
+pub use self::plugin::SublinkPlugin;
 
 /// What a configuration asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

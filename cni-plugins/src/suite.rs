@@ -5,13 +5,10 @@ use cni::plugin::{Plugin, Suite};
 use crate::bandwidth::Bandwidth;
 use crate::bridge::Bridge;
 use crate::dhcp::Dhcp;
-use crate::dummy::Dummy;
 use crate::firewall::Firewall;
 use crate::host_device::HostDevice;
 use crate::host_local::HostLocal;
-use crate::ipvlan::Ipvlan;
 use crate::loopback::Loopback;
-use crate::macvlan::Macvlan;
 use crate::overlay::Overlay;
 use crate::portmap::Portmap;
 use crate::ptp::Ptp;
@@ -19,8 +16,8 @@ use crate::sbr::Sbr;
 use crate::static_ipam::Static;
 use crate::tap::Tap;
 use crate::tuning::Tuning;
-use crate::vlan::Vlan;
 use crate::vrf::Vrf;
+use crate::{dummy, ipvlan, macvlan, vlan};
 
 /// Every plugin, in the order of `heddle-cni list`: those that make interfaces, those that give addresses, those that add to
 /// what others made.
@@ -28,12 +25,12 @@ pub static PLUGINS: &[&dyn Plugin] = &[
     &Bridge,
     &Ptp,
     &Overlay,
-    &Macvlan,
-    &Ipvlan,
-    &Vlan,
+    &macvlan::PLUGIN,
+    &ipvlan::PLUGIN,
+    &vlan::PLUGIN,
     &HostDevice,
     &Tap,
-    &Dummy,
+    &dummy::PLUGIN,
     &Loopback,
     &HostLocal,
     &Static,

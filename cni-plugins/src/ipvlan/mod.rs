@@ -4,40 +4,11 @@
 
 mod conf;
 
-use cni::plugin::{Call, Plugin};
-use cni::{CniResult, Error};
-
-use crate::sublink;
+use crate::sublink::SublinkPlugin;
 
 /// The `ipvlan` plugin.
-pub struct Ipvlan;
-
-impl Plugin for Ipvlan {
-    fn name(&self) -> &'static str {
-        "ipvlan"
-    }
-
-    fn about(&self) -> String {
-        "a link with the MAC address of an interface of the host and IP addresses of its own, in the container".to_owned()
-    }
-
-    fn add(&self, call: &Call<'_>) -> Result<CniResult, Error> {
-        sublink::add(call, &conf::parse(call)?)
-    }
-
-    fn check(&self, call: &Call<'_>) -> Result<(), Error> {
-        sublink::check(call, &conf::parse(call)?)
-    }
-
-    fn del(&self, call: &Call<'_>) -> Result<(), Error> {
-        sublink::del(call, self.name())
-    }
-
-    fn gc(&self, call: &Call<'_>) -> Result<(), Error> {
-        sublink::gc(call)
-    }
-
-    fn status(&self, call: &Call<'_>) -> Result<(), Error> {
-        sublink::status(call, &conf::parse(call)?)
-    }
-}
+pub static PLUGIN: SublinkPlugin = SublinkPlugin {
+    name: "ipvlan",
+    about: "a link with the MAC address of an interface of the host and IP addresses of its own, in the container",
+    parse: conf::parse,
+};

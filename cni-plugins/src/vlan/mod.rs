@@ -4,40 +4,11 @@
 
 mod conf;
 
-use cni::plugin::{Call, Plugin};
-use cni::{CniResult, Error};
-
-use crate::sublink;
+use crate::sublink::SublinkPlugin;
 
 /// The `vlan` plugin.
-pub struct Vlan;
-
-impl Plugin for Vlan {
-    fn name(&self) -> &'static str {
-        "vlan"
-    }
-
-    fn about(&self) -> String {
-        "the frames of one VLAN of an interface of the host, in the container".to_owned()
-    }
-
-    fn add(&self, call: &Call<'_>) -> Result<CniResult, Error> {
-        sublink::add(call, &conf::parse(call)?)
-    }
-
-    fn check(&self, call: &Call<'_>) -> Result<(), Error> {
-        sublink::check(call, &conf::parse(call)?)
-    }
-
-    fn del(&self, call: &Call<'_>) -> Result<(), Error> {
-        sublink::del(call, self.name())
-    }
-
-    fn gc(&self, call: &Call<'_>) -> Result<(), Error> {
-        sublink::gc(call)
-    }
-
-    fn status(&self, call: &Call<'_>) -> Result<(), Error> {
-        sublink::status(call, &conf::parse(call)?)
-    }
-}
+pub static PLUGIN: SublinkPlugin = SublinkPlugin {
+    name: "vlan",
+    about: "the frames of one VLAN of an interface of the host, in the container",
+    parse: conf::parse,
+};
