@@ -91,6 +91,13 @@ pub fn leased(call: &Call<'_>) -> BTreeSet<IpAddr> {
     leases.unwrap_or_default().into_iter().map(|lease| lease.address).collect()
 }
 
+/// The addresses that a call's attachment has; none if that cannot be read.
+pub fn leased_to(call: &Call<'_>) -> Vec<IpAddr> {
+    let leases = Place::parse(call).and_then(|place| peek(&place)).unwrap_or_default();
+    let owner = owner(call);
+    leases.iter().filter(|lease| lease.belongs_to(&owner)).map(|lease| lease.address).collect()
+}
+
 /// A network without a directory has no leases, and is not given one.
 fn with_store<T>(
     place: &Place,

@@ -8,7 +8,7 @@ mod conf;
 mod plan;
 mod resolv;
 
-pub use self::apply::leased;
+pub use self::apply::{leased, leased_to};
 use cni::plugin::{Call, Plugin};
 use cni::{CniResult, Error};
 

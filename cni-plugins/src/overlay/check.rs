@@ -2,7 +2,6 @@
 
 use cni::plugin::Call;
 use cni::{Error, ErrorCode};
-use conf::lease::Lease;
 use netns_tools::Netlink;
 use serde_json::{Map, Value};
 
@@ -10,9 +9,9 @@ use super::conf::{self as overlay, Conf};
 use super::plan;
 use super::record::{Records, Remembered};
 use crate::readiness::unavailable;
-use crate::sandbox;
+use crate::{sandbox, tag};
 
-/// CHECK: as it was delegated. The links may have followed the lease's MTU since.
+/// CHECK: as it was delegated. The links may have followed the lease's MTU since, and need no lease now.
 pub fn check(call: &Call<'_>) -> Result<(), Error> {
     let conf = Conf::parse(call)?;
     let mut delegate = match Records::new(&conf.data_dir).find(call) {
@@ -25,21 +24,23 @@ pub fn check(call: &Call<'_>) -> Result<(), Error> {
         }
     };
     if conf.follows_mtu() {
-        take_present_mtu(call, &conf, &mut delegate);
+        take_present_mtu(call, &mut delegate);
     }
     let inner = call.with_configuration(delegate)?;
     inner.delegate_check(&inner.conf.plugin_type)
 }
 
-/// Either MTU is right: that of ADD, and the lease's of now.
-fn take_present_mtu(call: &Call<'_>, conf: &Conf, delegate: &mut Map<String, Value>) {
+/// Whatever MTU both ends have is right: it is only we who change both.
+fn take_present_mtu(call: &Call<'_>, delegate: &mut Map<String, Value>) {
     let present = || {
-        let mut net = Netlink::open_in(&sandbox::open(call).ok()?).ok()?;
-        Some(net.link(&call.ifname).ok()??.mtu)
+        let inside =
+            Netlink::open_in(&sandbox::open(call).ok()?).ok()?.link(&call.ifname).ok()??;
+        let host = Netlink::open().ok()?.link_by_index(inside.peer_index?).ok()??;
+        let is_pair = host.alias == Some(tag::of_call(call)) && host.mtu == inside.mtu;
+        is_pair.then_some(host.mtu)
     };
-    let Ok(lease) = Lease::read(&conf.subnet_file) else { return };
-    if present() == Some(lease.mtu()) {
-        delegate.insert("mtu".into(), lease.mtu().into());
+    if let Some(mtu) = present() {
+        delegate.insert("mtu".into(), mtu.into());
     }
 }
 

@@ -17,6 +17,7 @@ use netns_tools::iptables::Family;
 use netns_tools::route::SCOPE_GLOBAL;
 use netns_tools::{Netlink, NetlinkError};
 
+use crate::host_local;
 use crate::sandbox::{self, Sandbox};
 
 /// Forgets every connection that one of these addresses has begun, or answers, behind all translation. That it failed is told to the
@@ -59,11 +60,16 @@ fn forget_one(conntrack: &mut Conntrack, address: IpAddr) -> Result<(), NetlinkE
     outcome
 }
 
-/// The addresses of a call's attachment: those that ADD answered, or else those that its interface has.
-pub fn addresses(call: &Call<'_>) -> Vec<IpAddr> {
+/// The addresses of a call's attachment: those that ADD answered, or else those that its interface has, or else (it went with its
+/// namespace) those that `host-local` gave it. `inner` is the delegate's call.
+pub fn addresses(call: &Call<'_>, inner: &Call<'_>) -> Vec<IpAddr> {
     let promised = call.conf.prev_result.iter().flat_map(|result| &result.ips);
     let promised: Vec<_> = promised.map(|ip| ip.address.ip()).collect();
-    if promised.is_empty() { present(call).unwrap_or_default() } else { promised }
+    if !promised.is_empty() {
+        return promised;
+    }
+    let present = present(call).filter(|addresses| !addresses.is_empty());
+    present.unwrap_or_else(|| host_local::leased_to(inner))
 }
 
 /// Link-local ones are nobody's for long.

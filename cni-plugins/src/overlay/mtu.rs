@@ -1,4 +1,4 @@
-//! The links of attachments follow the lease's MTU: both ends of each veth pair, and the bridge.
+//! The links of attachments follow the lease's MTU: both ends of each veth pair, the link by which `bandwidth` limits it, and the bridge.
 //!
 //! Which links are ours is told by the tag of their host's end and by what is remembered of the attachment; where the container's
 //! end is, by the latter. Nothing else is touched. The host's end comes last: one that has the right MTU belongs to a pair that
@@ -32,6 +32,13 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
+    /// Pods of this node do not reach each other: some are on a bridge, where they look for all others, and some are not.
+    Apart {
+        /// How many are on a bridge.
+        bridged: usize,
+        /// How many are routed.
+        routed: usize,
+    },
 }
 
 impl fmt::Display for Outcome {
@@ -39,11 +46,17 @@ impl fmt::Display for Outcome {
         match self {
             Self::Changed { link, from, to } => write!(f, "changed {link}: MTU {from} -> {to}"),
             Self::Kept { link, reason } => write!(f, "kept    {link}: {reason}"),
+            Self::Apart { bridged, routed } => write!(
+                f,
+                "apart   {bridged} pods on a bridge, {routed} routed: on this node the ones do not reach the others; start those of the \
+                 former mode anew"
+            ),
         }
     }
 }
 
-/// Gives `mtu` to all attachments of a network that follow the lease. What has it already is not told.
+/// Gives `mtu` to all attachments of a network that follow the lease. What has it already is not told; that there are attachments of
+/// both modes is.
 pub fn follow(records: &Records, network: &str, mtu: u32) -> Vec<Outcome> {
     let links = match Netlink::open().and_then(|mut net| Ok((net.links()?, net))) {
         Ok((links, net)) => Follow { network, mtu, links, net, outcomes: Vec::new() },
@@ -68,6 +81,7 @@ impl Follow<'_> {
                 && tag.is_some_and(|tag| tag::is_of_network(tag, self.network))
         };
         let own: Vec<Link> = self.links.iter().filter(is_own).cloned().collect();
+        self.outcomes.extend(apart(&own));
         let bridges = self.bridges(&own);
         // mostly there is nothing to do, and then no file is read
         if own.iter().all(|link| link.mtu == self.mtu) && bridges.is_empty() {
@@ -142,18 +156,16 @@ impl Follow<'_> {
         if end.mtu > self.mtu || end.mtu == host.mtu {
             inside.set_mtu(end.index, self.mtu)?;
         }
+        let is_between =
+            |link: &&Link| link.kind.as_deref() == Some("ifb") && link.alias == host.alias;
+        for ifb in self.links.iter().filter(is_between) {
+            self.net.set_mtu(ifb.index, self.mtu)?;
+        }
         Ok(self.net.set_mtu(host.index, self.mtu)?)
     }
 
     /// Most follow their ports by themselves.
     fn follow_bridge(&mut self, bridge: &Link) {
-        let now = self.net.link_by_index(bridge.index);
-        let set = match now {
-            Ok(Some(now)) if now.mtu != self.mtu => self.net.set_mtu(bridge.index, self.mtu),
-            Ok(Some(_)) if bridge.mtu == self.mtu => return,
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
-        };
         let link = format!("bridge {}", bridge.name);
         let is_kept = |outcome: &Outcome| matches!(outcome, Outcome::Kept { .. });
         if bridge.mtu < self.mtu && self.outcomes.iter().any(is_kept) {
@@ -161,11 +173,24 @@ impl Follow<'_> {
             let reason = "a link of this network has a smaller MTU".to_owned();
             return self.outcomes.push(Outcome::Kept { link, reason });
         }
+        let set = match self.net.link_by_index(bridge.index) {
+            Ok(Some(now)) if now.mtu != self.mtu => self.net.set_mtu(bridge.index, self.mtu),
+            Ok(Some(_)) if bridge.mtu == self.mtu => return,
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
         self.outcomes.push(match set {
             Ok(()) => Outcome::Changed { link, from: bridge.mtu, to: self.mtu },
             Err(error) => kept(link, &error),
         });
     }
+}
+
+/// Whether there are attachments of both modes.
+fn apart(own: &[Link]) -> Option<Outcome> {
+    let bridged = own.iter().filter(|link| link.master.is_some()).count();
+    let routed = own.len() - bridged;
+    (bridged > 0 && routed > 0).then_some(Outcome::Apart { bridged, routed })
 }
 
 fn record_of<'a>(link: &Link, known: &'a BTreeMap<String, Record>) -> Option<&'a Record> {

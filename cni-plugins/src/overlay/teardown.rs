@@ -18,7 +18,7 @@ pub fn del(call: &Call<'_>) -> Result<(), Error> {
     let records = Records::new(&conf.data_dir);
     let inner = remembered(call, &records).map_or_else(|| planned(call, &conf), Ok)?;
     // afterwards nobody knows them
-    let addresses = flows::addresses(call);
+    let addresses = flows::addresses(call, &inner);
     let gone = step("delegate", || inner.delegate_del(&inner.conf.plugin_type));
     let forgotten = step("forget its connections", || {
         flows::forget(&addresses);
