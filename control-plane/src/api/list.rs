@@ -91,8 +91,13 @@ impl Api {
         let counted = everything && options.limit > 0 && options.token.is_none();
         let limit = most(options, 0).min(FIRST);
         let prefix_of_range = prefix.to_owned();
-        let mut range =
-            Range { prefix: prefix_of_range, limit, uncounted: !counted, ..Range::default() };
+        let mut range = Range {
+            prefix: prefix_of_range,
+            limit,
+            bytes: PART_BYTES,
+            uncounted: !counted,
+            ..Range::default()
+        };
         // one object by its name is read by its key: other keys that begin like it are dropped by the filter
         let all = place.kind.namespaced && place.namespace.is_empty();
         if let Some(name) = options.filter.fields.exact("metadata.name").filter(|_| !all) {
@@ -177,6 +182,7 @@ impl Parts<'_> {
             after: Some(last.key.clone()),
             at: Some(revision),
             limit: most(self.options, self.given).min((PART_BYTES / each).clamp(1, PART)),
+            bytes: PART_BYTES,
             uncounted: true,
         };
     }

@@ -248,7 +248,9 @@ impl From<StoreError> for Status {
             }
             StoreError::SlowWatcher { .. } => Self::expired(error.to_string()),
             StoreError::Unavailable { .. } => Self::unavailable(error.to_string()),
-            StoreError::Unusable { .. } => Self::internal(error.to_string()),
+            StoreError::InUse { .. } | StoreError::Unusable { .. } => {
+                Self::internal(error.to_string())
+            }
         }
     }
 }

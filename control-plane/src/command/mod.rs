@@ -10,6 +10,7 @@ use crate::store::StoreError;
 use crate::store::snapshot::SnapshotError;
 
 pub mod kubeconfig;
+mod remote;
 pub mod snapshot;
 
 /// What is to be done.
@@ -17,7 +18,7 @@ pub mod snapshot;
 pub enum Command {
     /// Serve the API until SIGTERM or SIGINT.
     Run(Box<Config>),
-    /// Save all objects to a file, or make a store of such a file.
+    /// Save all objects to a file, also of a running server, or make a store of such a file.
     Snapshot {
         /// Which of both.
         #[command(subcommand)]
@@ -37,10 +38,23 @@ pub enum CommandError {
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     /// The store cannot be opened.
-    #[error(
-        "cannot open the store; a file is open in one process at a time: stop the server that runs on it, or keep the objects in etcd, which is saved while it runs"
-    )]
+    #[error("cannot open the store")]
     Store(#[source] StoreError),
+    /// A server runs on the store, and how to ask it is not known.
+    #[error(
+        "a server runs on {}, which is open in one process at a time: let the server save it with --kubeconfig FILE (there is no {}), or stop it",
+        store.display(),
+        kubeconfig.display()
+    )]
+    InUse {
+        /// The file.
+        store: PathBuf,
+        /// Where the administrator's kubeconfig would be.
+        kubeconfig: PathBuf,
+    },
+    /// A running server.
+    #[error(transparent)]
+    Remote(#[from] remote::RemoteError),
     /// No server has run there.
     #[error("there is no {}: name the directory of a server that has run with --data-dir", path.display())]
     NoServer {

@@ -1,7 +1,6 @@
 //! Answers as bytes.
 
-use std::convert::Infallible;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -14,8 +13,8 @@ use serde_json::Value;
 
 use crate::api::status::Status;
 
-/// What is sent.
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// What is sent. An error breaks the connection off, so that nobody takes what was sent before it for the whole.
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 /// An answer.
 pub type Answer = Response<Body>;
 
@@ -27,7 +26,7 @@ const MOST_WARNINGS: usize = 16;
 
 /// Bytes of a type.
 pub fn bytes(code: u16, content_type: &str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()).boxed_unsync());
+    let mut answer = Response::new(whole(body));
     *answer.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = answer.headers_mut();
     if let Ok(value) = HeaderValue::from_str(content_type) {
@@ -35,6 +34,23 @@ pub fn bytes(code: u16, content_type: &str, body: impl Into<Bytes>) -> Answer {
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     answer
+}
+
+/// Bytes that are there as a whole.
+pub fn whole(body: impl Into<Bytes>) -> Body {
+    Full::new(body.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Keeps something until the answer has been sent, or can no longer be.
+pub fn holding<T: Send + 'static>(answer: Answer, held: T) -> Answer {
+    answer.map(|body| {
+        body.map_frame(move |frame| {
+            // held as long as there is a body
+            let _ = &held;
+            frame
+        })
+        .boxed_unsync()
+    })
 }
 
 /// A JSON value.

@@ -6,15 +6,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use flate2::read::GzDecoder;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_ENCODING, HeaderName, HeaderValue, USER_AGENT};
 use hyper::http::request::Parts;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::answer::Answer;
+use super::answer::{self, Answer};
 use super::{Asker, Caller, body};
+use crate::api::status::Status;
 use crate::auth::User;
 use crate::auth::attributes::{self, Attributes, Resource, Target};
 use crate::auth::audit::{Decision, Event, Exchange, Level, Log, Policy, Stage};
@@ -143,14 +144,7 @@ impl Trail {
         if noted.long && answer.status().is_success() {
             noted.write(Stage::ResponseStarted, Some(code), None);
             let ending = Ending { noted, code };
-            return answer.map(|body| {
-                body.map_frame(move |frame| {
-                    // held as long as there is a body
-                    let _ = &ending;
-                    frame
-                })
-                .boxed_unsync()
-            });
+            return answer::holding(answer, ending);
         }
         let wanted = noted.decision.wants(Stage::ResponseComplete);
         let shown = wanted && (noted.decision.level == Level::RequestResponse || code >= 400);
@@ -238,8 +232,10 @@ fn sources(forwarded: &str, real: &str, peer: Option<IpAddr>) -> Vec<IpAddr> {
 /// The value of an answer that is there as a whole, and the answer again.
 async fn read(answer: Answer) -> (Answer, Option<Value>) {
     let (parts, body) = answer.into_parts();
-    let Ok(collected) = body.collect().await;
-    let bytes = collected.to_bytes();
+    let bytes = match body.collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) => return (answer::status(&Status::internal(error.to_string())), None),
+    };
     let value = if parts.headers.contains_key(CONTENT_ENCODING) {
         let mut text = Vec::new();
         let unpacked = GzDecoder::new(&*bytes).take(MOST_UNPACKED).read_to_end(&mut text);
@@ -247,7 +243,7 @@ async fn read(answer: Answer) -> (Answer, Option<Value>) {
     } else {
         serde_json::from_slice(&bytes).ok()
     };
-    (Answer::from_parts(parts, Full::new(bytes).boxed_unsync()), value)
+    (Answer::from_parts(parts, answer::whole(bytes)), value)
 }
 
 #[cfg(test)]

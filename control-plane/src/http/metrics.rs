@@ -101,7 +101,7 @@ impl Default for Metrics {
         );
         registry.register(
             "apiserver_longrunning_requests",
-            "Watches that are running",
+            "Watches and snapshots that are running",
             metrics.running.clone(),
         );
         registry.register(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hyper::HeaderMap;
 use rustls::pki_types::CertificateDer;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::api::Api;
 use crate::api::status::Status;
@@ -28,6 +28,7 @@ pub mod resource;
 pub mod review;
 pub mod route;
 pub mod serve;
+pub mod snapshot;
 pub mod stream;
 pub mod table;
 
@@ -90,6 +91,8 @@ pub struct Server {
     pub answers: review::Answers,
     /// How much at a time.
     pub limits: limits::Limits,
+    /// Who may take a snapshot now.
+    pub snapshots: Arc<Semaphore>,
     /// What is counted.
     pub metrics: metrics::Metrics,
     /// What can be asked for, as it was last put together.

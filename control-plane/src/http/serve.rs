@@ -12,7 +12,7 @@ use super::audit::Trail;
 use super::metrics::About;
 use super::resource::{self, verb};
 use super::route::{self, Path, Route};
-use super::{Caller, Server, body, discovery, health};
+use super::{Caller, Server, body, discovery, health, snapshot};
 use crate::api::options::Query;
 use crate::api::status::Status;
 use crate::auth::attributes::{Attributes, Decision, Resource};
@@ -31,7 +31,7 @@ impl Server {
         let begun = Instant::now();
         let route = Route::of(parts.uri.path());
         let query = route::query(parts.uri.query());
-        let (about, long) = self.about(&parts.method, &route, &query);
+        let (about, long) = self.about(&parts, &route, &query);
         let mut trail = Trail::begin(self.audit.as_ref(), &caller, &parts, long);
         let answered =
             self.permitted(&caller, &parts, body, &route, &query, long, &mut trail).await;
@@ -45,13 +45,15 @@ impl Server {
         trail.finish(answer).await
     }
 
-    fn about(&self, method: &Method, route: &Route, query: &Query) -> (About, bool) {
+    /// What is counted, and whether the answer lasts: a watch, or a snapshot.
+    fn about(&self, parts: &Parts, route: &Route, query: &Query) -> (About, bool) {
+        let method = &parts.method;
         match route {
             Route::Resource(path) if self.kind(path).is_ok() => match verb(method, path, query) {
                 Ok(verb) => (About::resource(verb, path), verb == "watch"),
                 Err(_) => (About::other(method), false),
             },
-            _ => (About::other(method), false),
+            _ => (About::other(method), snapshot::asked(method, parts.uri.path())),
         }
     }
 
@@ -75,7 +77,7 @@ impl Server {
     {
         let asker = self.gate.authenticate(caller, &parts.headers).await?;
         let user = &asker.user;
-        // a watch takes its slot itself, among the watches
+        // a watch takes its slot itself, among the watches, and a snapshot its own
         let _held = if long {
             None
         } else {
@@ -88,6 +90,9 @@ impl Server {
             let attributes = Attributes::at(user, verb, parts.uri.path());
             trail.known(&asker, &attributes, "");
             self.may(&attributes, trail).await?;
+            if snapshot::asked(&parts.method, parts.uri.path()) {
+                return self.snapshot().await;
+            }
             return self.other(parts, route, query).await;
         };
         let verb = verb(&parts.method, path, query)?;
@@ -123,7 +128,8 @@ impl Server {
 
     async fn other(&self, parts: &Parts, route: &Route, query: &Query) -> Result<Answer, Status> {
         let registry = &self.api.registry;
-        if !matches!(parts.method, Method::GET | Method::HEAD) {
+        let reads = matches!(parts.method, Method::GET | Method::HEAD);
+        if !reads || parts.uri.path() == snapshot::PATH {
             return Err(Status::new(
                 405,
                 "MethodNotAllowed",

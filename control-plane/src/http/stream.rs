@@ -1,6 +1,6 @@
 //! Watches as they are sent: one JSON value a line, made once for all watchers that want the same form.
 
-use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -50,7 +50,7 @@ impl Stream {
     pub fn into_answer(self) -> Answer {
         let frames = stream::unfold(self, |mut stream| async move {
             let line = stream.line().await?;
-            Some((Ok::<_, Infallible>(Frame::data(line)), stream))
+            Some((Ok::<_, io::Error>(Frame::data(line)), stream))
         });
         let mut answer = Response::new(StreamBody::new(frames).boxed_unsync());
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

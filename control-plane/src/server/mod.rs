@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
@@ -229,6 +229,7 @@ pub async fn start(parts: Parts, address: SocketAddr) -> Result<Running, ServerE
         gate,
         answers: Answers { authorizer, authenticator, objects: lookups },
         limits: Limits::new(limits),
+        snapshots: Arc::new(Semaphore::new(1)),
         metrics: Metrics::default(),
         discovery: discovery::Cache::default(),
         openapi: openapi::Cache::default(),

@@ -146,6 +146,7 @@ impl History {
             .filter_map(|(key, versions)| record_of(key, versions, revision))
             .collect();
         let limit = if range.limit == 0 { records.len() } else { range.limit };
+        let limit = limit.min(enough(&records, range.bytes));
         let remaining = records.len().saturating_sub(limit) as u64;
         records.truncate(limit);
         Ok(Page { records, revision, remaining })
@@ -209,6 +210,16 @@ impl History {
         }
         Ok(())
     }
+}
+
+/// How many of the records are so many bytes.
+fn enough(records: &[Record], bytes: usize) -> usize {
+    let sums = records.iter().scan(0, |sum, record| {
+        *sum += record.value.len();
+        Some(*sum)
+    });
+    let before = sums.take_while(|sum| bytes == 0 || *sum < bytes).count();
+    (before + 1).min(records.len())
 }
 
 fn record_of(key: &str, versions: &[Version], at: Revision) -> Option<Record> {

@@ -20,6 +20,8 @@ pub mod redb;
 pub mod snapshot;
 mod transaction;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -64,6 +66,9 @@ pub struct Range {
     pub after: Option<String>,
     /// At most so many records; 0 is no limit.
     pub limit: usize,
+    /// Enough when the values are this long together, whatever the limit; 0 is no such end. One record there is in any case, and a store
+    /// that cannot stop there (etcd counts records) gives some more.
+    pub bytes: usize,
     /// The state at this revision; `None` is the latest, with every write that was acknowledged before the call.
     pub at: Option<Revision>,
     /// Nobody asks how many keys come after the last record, only whether any do: counting them takes as long as reading their keys.
@@ -164,6 +169,14 @@ pub enum StoreError {
         /// Why, in the engine's words.
         reason: String,
     },
+    /// Another process has it open, and only one may.
+    #[error(
+        "the store {place} cannot be used: another process has it open, and only one may: stop the other heddle-server, or give this one a directory of its own"
+    )]
+    InUse {
+        /// The file.
+        place: String,
+    },
     /// What is on the disk is not what was written, or was written by a later version.
     #[error("the store {place} cannot be used: {reason}")]
     Unusable {
@@ -190,6 +203,12 @@ pub trait Store: Send + Sync + 'static {
     /// a panic: it is a mistake. A caller that goes away while it waits does not undo what it asked for.
     async fn commit(&self, operations: Vec<Operation>) -> Result<Outcome, StoreError>;
 
+    /// The state at this moment, which can be read for as long as it is held. `None`: there is nothing of the kind here, and the state at a
+    /// revision is readable until that is forgotten.
+    async fn still(&self) -> Result<Option<Arc<dyn Still>>, StoreError> {
+        Ok(None)
+    }
+
     /// What changes below a prefix after a revision (exclusive): every change once, in order. A watch that falls behind ends with
     /// [`StoreError::SlowWatcher`], one from before the last compaction with [`StoreError::Compacted`].
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError>;
@@ -199,4 +218,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets the history before a revision: the state at it, and what came after, stay. What is forgotten already is no error.
     async fn compact(&self, before: Revision) -> Result<(), StoreError>;
+}
+
+/// A store as it was at one moment, whatever is written and forgotten meanwhile. What it refers to stays on the disk until it is dropped.
+#[async_trait]
+pub trait Still: Send + Sync + 'static {
+    /// The keys below a prefix, as [`Store::list`] tells them; the latest revision is that moment's.
+    async fn list(&self, range: Range) -> Result<Page, StoreError>;
 }

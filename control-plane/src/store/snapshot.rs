@@ -7,12 +7,16 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt as _};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncWriteExt, BufWriter};
 
 use super::redb::sync_directory;
-use super::{Condition, Operation, Outcome, Range, Record, Revision, Store, StoreError, Write};
+use super::{Condition, Operation, Outcome, Range, Record, Revision};
+use super::{Still, Store, StoreError, Write};
 
 const MAGIC: &[u8; 16] = b"heddle-snapshot\n";
 const VERSION: u32 = 1;
@@ -21,6 +25,8 @@ const END: u32 = u32::MAX;
 const DIGEST: u64 = 32;
 /// How many records are asked of a store at once.
 const PAGE: usize = 500;
+/// About how many bytes are handed on at once.
+const PIECE: usize = 1 << 20;
 /// What a transaction may hold that puts records back; etcd takes 128 operations and 1.5 MB unless told otherwise.
 const BATCH: usize = 100;
 const BATCH_BYTES: usize = 1 << 20;
@@ -48,6 +54,12 @@ pub enum SnapshotError {
         /// The snapshot.
         path: PathBuf,
         /// What is wrong.
+        reason: String,
+    },
+    /// It did not arrive whole. Nothing was written.
+    #[error("the snapshot did not arrive whole: {reason}; nothing was written, try again")]
+    Broken {
+        /// What is missing.
         reason: String,
     },
     /// A later version wrote the snapshot. Nothing was restored.
@@ -86,51 +98,151 @@ pub struct Summary {
 /// Saves all of a store at its latest revision. A file of that name is replaced, in one step, when all is written; it can be read by its
 /// owner only (mode 0600): there are secrets in it.
 pub async fn save(store: &dyn Store, path: &Path) -> Result<Summary, SnapshotError> {
-    let unfinished = beside(path, &format!("{}.saving", std::process::id()));
+    let unfinished = unfinished(path);
     let saved = save_as(store, &unfinished).await;
-    let named = saved.and_then(|summary| {
-        fs::rename(&unfinished, path).map_err(failed("rename a snapshot to", path))?;
+    settle(saved, &unfinished, path)
+}
+
+async fn save_as(store: &dyn Store, path: &Path) -> Result<Summary, SnapshotError> {
+    let mut output = Output::create(path).await?;
+    let mut pieces = Pieces::of(store).await?;
+    while let Some(piece) = pieces.next().await? {
+        output.write(&piece).await?;
+    }
+    output.finish().await?;
+    Ok(pieces.summary())
+}
+
+/// Writes a snapshot that comes from elsewhere to a file, as [`save`] does, once it has arrived whole: its checksum is right, and
+/// everything is there that it says.
+pub async fn receive(
+    mut pieces: impl Stream<Item = Result<Bytes, String>> + Unpin,
+    path: &Path,
+) -> Result<Summary, SnapshotError> {
+    let unfinished = unfinished(path);
+    let received = async {
+        let mut output = Output::create(&unfinished).await?;
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|reason| SnapshotError::Broken { reason })?;
+            output.write(&piece).await?;
+        }
+        output.finish().await?;
+        let arrived = unfinished.clone();
+        let checked = tokio::task::spawn_blocking(move || check(&arrived)).await;
+        let ended =
+            |error| SnapshotError::Broken { reason: format!("it was not checked: {error}") };
+        checked.map_err(ended)?.map_err(|error| match error {
+            SnapshotError::Damaged { reason, .. } => SnapshotError::Broken { reason },
+            error => error,
+        })
+    };
+    let received = received.await;
+    settle(received, &unfinished, path)
+}
+
+/// Gives a file its name when it is what it should be, and removes it otherwise.
+fn settle(
+    written: Result<Summary, SnapshotError>,
+    unfinished: &Path,
+    path: &Path,
+) -> Result<Summary, SnapshotError> {
+    let named = written.and_then(|summary| {
+        fs::rename(unfinished, path).map_err(failed("rename a snapshot to", path))?;
         sync_directory(path).map_err(failed("make durable the name", path))?;
         Ok(summary)
     });
     if named.is_err() {
         // What cannot be removed is overwritten by the next one.
-        let _ = fs::remove_file(&unfinished);
+        let _ = fs::remove_file(unfinished);
     }
     named
 }
 
-async fn save_as(store: &dyn Store, path: &Path) -> Result<Summary, SnapshotError> {
-    let mut output = Output::create(path).await?;
-    let mut range = Range { limit: PAGE, ..Range::default() };
-    let mut count = 0_u64;
-    let revision = loop {
-        let page = store.list(range.clone()).await?;
-        if range.at.is_none() {
-            output.write(&header(page.revision)).await?;
+/// The name of a file that is being written by this process. Those of processes that were killed at it are removed.
+fn unfinished(path: &Path) -> PathBuf {
+    let own = beside(path, &format!("{}.saving", std::process::id()));
+    let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
+    let directory = own.parent().filter(|parent| !parent.as_os_str().is_empty());
+    for entry in fs::read_dir(directory.unwrap_or(Path::new("."))).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let writer = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".saving"));
+        let dead = |pid: u32| !Path::new(&format!("/proc/{pid}")).exists();
+        if writer.and_then(|pid| pid.parse().ok()).is_some_and(dead) {
+            let _ = fs::remove_file(entry.path());
         }
-        for record in &page.records {
-            output.write(&encode(record)).await?;
-            output.write(&record.value).await?;
-        }
-        count += page.records.len() as u64;
-        if page.remaining == 0 {
-            break page.revision;
-        }
-        // The first page says at which revision the others are read.
-        range.at = Some(page.revision);
-        range.after = page.records.last().map(|record| record.key.clone());
-    };
-    output.write(&[END.to_le_bytes().as_slice(), &count.to_le_bytes()].concat()).await?;
-    output.finish().await?;
-    Ok(Summary { revision, records: count })
+    }
+    own
 }
 
-/// A file that is written and hashed.
+/// The bytes of a snapshot, one piece after the other. A store that can is held as it is at the beginning; another is read at the
+/// revision of the beginning, which it must not forget meanwhile.
+pub struct Pieces<'s> {
+    store: &'s dyn Store,
+    still: Option<Arc<dyn Still>>,
+    range: Range,
+    summary: Option<Summary>,
+    hash: Sha256,
+    ended: bool,
+}
+
+impl<'s> Pieces<'s> {
+    /// Of a store as it is now.
+    pub async fn of(store: &'s dyn Store) -> Result<Self, StoreError> {
+        let range = Range { limit: PAGE, bytes: PIECE, uncounted: true, ..Range::default() };
+        let still = store.still().await?;
+        Ok(Self { store, still, range, summary: None, hash: Sha256::new(), ended: false })
+    }
+
+    /// The next piece, about a megabyte; `None` after the last one.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let page = match &self.still {
+            Some(still) => still.list(self.range.clone()).await?,
+            None => self.store.list(self.range.clone()).await?,
+        };
+        let mut piece = BytesMut::with_capacity(PIECE);
+        if self.summary.is_none() {
+            piece.extend_from_slice(&header(page.revision));
+        }
+        for record in &page.records {
+            piece.extend_from_slice(&encode(record));
+            piece.extend_from_slice(&record.value);
+        }
+        let before = self.summary.map_or(0, |summary| summary.records);
+        let records = before + page.records.len() as u64;
+        self.summary = Some(Summary { revision: page.revision, records });
+        // The first page says at which revision the others are read.
+        self.range.at = Some(page.revision);
+        self.range.after = page.records.last().map(|record| record.key.clone());
+        self.ended = page.remaining == 0;
+        if self.ended {
+            piece.extend_from_slice(&END.to_le_bytes());
+            piece.extend_from_slice(&records.to_le_bytes());
+        }
+        self.hash.update(&piece);
+        if self.ended {
+            piece.extend_from_slice(&std::mem::take(&mut self.hash).finalize());
+        }
+        Ok(Some(piece.freeze()))
+    }
+
+    /// Whether there are no more.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// What the pieces so far hold.
+    pub fn summary(&self) -> Summary {
+        self.summary.unwrap_or(Summary { revision: Revision(0), records: 0 })
+    }
+}
+
+/// A file that is written and made durable.
 struct Output<'p> {
     path: &'p Path,
     file: BufWriter<tokio::fs::File>,
-    hash: Sha256,
 }
 
 impl<'p> Output<'p> {
@@ -138,20 +250,29 @@ impl<'p> Output<'p> {
         let mut options = tokio::fs::OpenOptions::new();
         let options = options.write(true).create(true).truncate(true).mode(0o600);
         let file = options.open(path).await.map_err(failed("create", path))?;
-        Ok(Self { path, file: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new() })
+        Ok(Self { path, file: BufWriter::with_capacity(1 << 20, file) })
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
-        self.hash.update(bytes);
         self.file.write_all(bytes).await.map_err(failed("write", self.path))
     }
 
     async fn finish(mut self) -> Result<(), SnapshotError> {
-        let digest = self.hash.finalize();
-        self.file.write_all(&digest).await.map_err(failed("write", self.path))?;
         self.file.flush().await.map_err(failed("write", self.path))?;
         self.file.get_ref().sync_all().await.map_err(failed("make durable", self.path))
     }
+}
+
+/// Reads all of a snapshot: whether it is whole, and what it holds.
+pub fn check(path: &Path) -> Result<Summary, SnapshotError> {
+    let mut input = Input::open(path)?;
+    while input.next()?.is_some() {}
+    let end = input.file.stream_position().map_err(failed("read", path))?;
+    if end != input.body {
+        let reason = "it has more records than it says".to_owned();
+        return Err(SnapshotError::Damaged { path: path.into(), reason });
+    }
+    Ok(input.summary)
 }
 
 fn header(revision: Revision) -> Vec<u8> {
@@ -238,6 +359,8 @@ struct Input<'p> {
     path: &'p Path,
     file: BufReader<File>,
     summary: Summary,
+    /// Where the records end.
+    body: u64,
     left: u64,
     last: Option<String>,
 }
@@ -261,7 +384,7 @@ impl<'p> Input<'p> {
         let body = size.checked_sub(DIGEST + 12).ok_or_else(|| damaged("it is cut short"))?;
         verify(&mut file, size).map_err(failed("read", path))?.map_err(damaged)?;
         let summary = summary(&mut file, body).map_err(failed("read", path))?;
-        Ok(Self { path, file, summary, left: summary.records, last: None })
+        Ok(Self { path, file, summary, body, left: summary.records, last: None })
     }
 
     /// The next record.

@@ -173,6 +173,44 @@ pub async fn a_page_stays_what_it_was(subject: &Subject) {
     assert_eq!(keys(&now), ["/k/0", "/k/1", "/k/2", "/k/3", "/k/35", "/k/5"]);
 }
 
+pub async fn a_page_ends_where_it_is_long_enough(subject: &Subject) {
+    let store = &subject.store;
+    for number in 0..6 {
+        store.create(&format!("/k/{number}"), &"x".repeat(100)).await;
+    }
+    for (bytes, uncounted) in [(1, true), (100, false), (250, true), (1000, false)] {
+        let mut range = Range { bytes, uncounted, ..below("/k/") };
+        let mut seen = Vec::new();
+        loop {
+            let page = store.list(range.clone()).await.expect("a page");
+            assert!(!page.records.is_empty(), "one is there in any case");
+            seen.extend(keys(&page).into_iter().map(ToOwned::to_owned));
+            assert_eq!(page.remaining > 0, seen.len() < 6, "whether there is more is told");
+            if page.remaining == 0 {
+                break;
+            }
+            assert!(uncounted || page.remaining == 6 - seen.len() as u64);
+            range.after = seen.last().cloned();
+            range.at = Some(page.revision);
+        }
+        assert_eq!(seen, ["/k/0", "/k/1", "/k/2", "/k/3", "/k/4", "/k/5"], "{bytes}");
+    }
+}
+
+pub async fn what_is_held_stays_as_it_is(subject: &Subject) {
+    let store = &subject.store;
+    let made = store.create("/k/a", "old").await;
+    store.create("/k/b", "old").await;
+    let before = store.list(below("/k/")).await.expect("a list");
+    let Some(still) = store.still().await.expect("the store is there") else { return };
+    let changed = store.update("/k/a", made, "new").await;
+    let last = store.delete("/k/a", changed).await;
+    store.compact(last).await.expect("a compaction");
+    assert_eq!(still.list(below("/k/")).await.expect("a list"), before);
+    let pinned = Range { limit: 1, ..at("/k/", before.revision) };
+    assert_eq!(still.list(pinned).await.expect("a page").records, before.records[..1]);
+}
+
 pub async fn deleted_keys_are_there_at_old_revisions(subject: &Subject) {
     let store = &subject.store;
     let first = store.create("/a", "one").await;

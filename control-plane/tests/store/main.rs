@@ -28,6 +28,8 @@ macro_rules! conformance_suite {
                 a_prefix_ends_where_it_ends,
                 a_list_goes_on_where_it_stopped,
                 a_page_stays_what_it_was,
+                a_page_ends_where_it_is_long_enough,
+                what_is_held_stays_as_it_is,
                 deleted_keys_are_there_at_old_revisions,
                 revisions_that_are_not_there_are_refused,
                 compaction_forgets_the_past_only,

@@ -218,8 +218,13 @@ async fn take(store: &Arc<dyn Store>, model: &mut Model, step: &Step, told: &str
         Step::List { prefix, after, limit, back } => {
             let at = back.map(|back| Revision(model.latest().saturating_sub(back).max(model.base)));
             let after = after.map(|after| model.key(after));
-            let range =
-                Range { prefix: model.prefix(*prefix), after, limit: *limit, at, uncounted: false };
+            let range = Range {
+                prefix: model.prefix(*prefix),
+                after,
+                limit: *limit,
+                at,
+                ..Range::default()
+            };
             list(store, model, range, told).await;
         }
         Step::Watch { prefix, back } => {

@@ -8,5 +8,6 @@ mod informer;
 mod packed;
 mod restart;
 mod secure;
+mod snapshots;
 mod verbs;
 mod watches;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use heddle_server::admission::Plugin;
 use heddle_server::http::limits::LimitsConfig;
 use heddle_server::server::{Config, Parts, Running, ServerError, start};
+use heddle_server::store::Store;
 use heddle_server::store::memory::MemoryStore;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -37,6 +38,13 @@ pub struct Secure {
 
 impl Secure {
     pub async fn new(change: impl FnOnce(&mut Config, &Path)) -> Result<Self, ServerError> {
+        Self::on(Arc::new(MemoryStore::default()), change).await
+    }
+
+    pub async fn on(
+        store: Arc<dyn Store>,
+        change: impl FnOnce(&mut Config, &Path),
+    ) -> Result<Self, ServerError> {
         let data = tempfile::tempdir().expect("a directory");
         let mut config = Config::in_directory(data.path().to_owned());
         let tokens = data.path().join("tokens.csv");
@@ -45,11 +53,7 @@ impl Secure {
         config.no_controllers = true;
         config.disable_admission_plugins = vec![Plugin::ServiceAccount];
         change(&mut config, data.path());
-        let parts = Parts {
-            store: Arc::new(MemoryStore::default()),
-            config,
-            limits: LimitsConfig::default(),
-        };
+        let parts = Parts { store, config, limits: LimitsConfig::default() };
         let running = start(parts, ([127, 0, 0, 1], 0).into()).await?;
         Ok(Self { running, data })
     }

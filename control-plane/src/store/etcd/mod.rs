@@ -120,7 +120,7 @@ impl Store for EtcdStore {
         let end = prefix_end(range.prefix.as_bytes()).unwrap_or_else(|| vec![0]);
         let limit = if range.limit == 0 { usize::MAX } else { range.limit };
         let (mut start, mut pinned) = (first_key(&range), asked);
-        let mut records = Vec::new();
+        let (mut records, mut read) = (Vec::new(), 0);
         loop {
             let want = CHUNK.min(limit - records.len());
             let options = GetOptions::new()
@@ -133,7 +133,9 @@ impl Store for EtcdStore {
             for kv in response.kvs() {
                 records.push(self.record(kv)?);
             }
-            if !response.more() || records.len() >= limit {
+            read += response.kvs().iter().map(|kv| kv.value().len()).sum::<usize>();
+            let enough = range.bytes != 0 && read >= range.bytes;
+            if !response.more() || records.len() >= limit || enough {
                 let more = response.count().unsigned_abs() - response.kvs().len() as u64;
                 return Ok(Page { records, revision, remaining: more });
             }

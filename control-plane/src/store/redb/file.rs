@@ -92,7 +92,7 @@ fn directory(path: &Path) -> &Path {
 }
 
 fn settle(place: &str, database: Result<Database, DatabaseError>) -> Result<Database, StoreError> {
-    let database = database.map_err(|error| unusable(place, &refusal(&error)))?;
+    let database = database.map_err(|error| refused(place, &error))?;
     match check(&database) {
         Ok(Found::Store) => Ok(database),
         Ok(Found::Nothing) => {
@@ -112,16 +112,21 @@ fn settle(place: &str, database: Result<Database, DatabaseError>) -> Result<Data
     }
 }
 
-fn refusal(error: &DatabaseError) -> String {
-    match error {
+fn refused(place: &str, error: &DatabaseError) -> StoreError {
+    let reason = match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            "another process has it open, and only one may: stop the other heddle-server, or give this one a directory of its own".into()
+            return StoreError::InUse { place: place.to_owned() };
         }
         DatabaseError::UpgradeRequired(version) => {
-            format!("it has version {version} of redb's file format, which this version cannot read")
+            format!(
+                "it has version {version} of redb's file format, which this version cannot read"
+            )
         }
-        error => format!("it is not a store, or is damaged: {error}; restore a snapshot or name another file"),
-    }
+        error => format!(
+            "it is not a store, or is damaged: {error}; restore a snapshot or name another file"
+        ),
+    };
+    unusable(place, &reason)
 }
 
 enum Found {

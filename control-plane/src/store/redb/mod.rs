@@ -33,7 +33,7 @@ use self::writer::{Answer, Request, Writer};
 use super::WatchLimits;
 use super::hub::{Hub, Watcher};
 use super::transaction::assert_well_formed;
-use super::{Operation, Outcome, Page, Range, Record, Revision, Store, StoreError, Watch};
+use super::{Operation, Outcome, Page, Range, Record, Revision, Still, Store, StoreError, Watch};
 
 /// How many transactions may wait to be written; more callers wait before that.
 const QUEUE: usize = 4096;
@@ -78,8 +78,8 @@ impl RedbStore {
     /// Opens the store in a file; makes it (mode 0600) if there is none.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] when another process has it open, when a later version wrote it, or when it is no store; nothing was
-    /// changed then.
+    /// [`StoreError::InUse`] when another process has it open; [`StoreError::Unusable`] when a later version wrote it, or when it is no
+    /// store. Nothing was changed then.
     pub fn open(path: &Path, config: RedbConfig) -> Result<Self, StoreError> {
         Self::start(file::open(path, config)?, config)
     }
@@ -143,12 +143,29 @@ impl Drop for RedbStore {
     }
 }
 
-/// Reads, on a thread that may wait for the disk.
+/// One moment: a read transaction.
+struct Moment(Arc<View>);
+
+#[async_trait]
+impl Still for Moment {
+    async fn list(&self, range: Range) -> Result<Page, StoreError> {
+        let view = Arc::clone(&self.0);
+        blocking(move || view.list(&range)).await
+    }
+}
+
+/// Reads what there is now.
 async fn read<T: Send + 'static>(
     database: Arc<Database>,
     read: impl FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    let reading = move || read(&View::open(&database.begin_read()?)?);
+    blocking(move || read(&View::open(&database.begin_read()?)?)).await
+}
+
+/// Reads, on a thread that may wait for the disk.
+async fn blocking<T: Send + 'static>(
+    reading: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
     match tokio::task::spawn_blocking(reading).await {
         Ok(done) => done,
         Err(error) => {
@@ -184,6 +201,12 @@ impl Store for RedbStore {
         let queue = Arc::clone(&self.queue);
         let _place = queue.acquire_owned().await.map_err(|_| writer_gone())?;
         self.ask(|answer| Request::Commit { operations, answer, _place }).await
+    }
+
+    async fn still(&self) -> Result<Option<Arc<dyn Still>>, StoreError> {
+        let database = Arc::clone(&self.database);
+        let view = blocking(move || View::open(&database.begin_read()?)).await?;
+        Ok(Some(Arc::new(Moment(Arc::new(view)))))
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {

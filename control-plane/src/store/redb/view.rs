@@ -68,12 +68,13 @@ impl View {
         };
         let current = self.current(start, &range.prefix, at)?;
         let (records, remaining) = if at == self.meta.revision {
-            let records = self.records(current, range.limit)?;
-            let remaining = if range.limit == 0 { 0 } else { self.keys_after(&records, range)? };
+            let records = self.records(current, range)?;
+            let endless = range.limit == 0 && range.bytes == 0;
+            let remaining = if endless { 0 } else { self.keys_after(&records, range)? };
             (records, remaining)
         } else {
             let mut keys = merged(current, self.ended(start, &range.prefix, at)?);
-            (self.records(&mut keys, range.limit)?, count(keys.take(counted(range)))?)
+            (self.records(&mut keys, range)?, count(keys.take(counted(range)))?)
         };
         Ok(Page { records, revision: Revision(at), remaining })
     }
@@ -111,14 +112,20 @@ impl View {
     fn records(
         &self,
         keys: impl Iterator<Item = Result<(String, Slot), StorageError>>,
-        limit: usize,
+        range: &Range,
     ) -> Result<Vec<Record>, StoreError> {
-        let limit = if limit == 0 { usize::MAX } else { limit };
-        let record = |key: Result<(String, Slot), _>| {
+        let limit = if range.limit == 0 { usize::MAX } else { range.limit };
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for key in keys.take(limit) {
             let (key, slot) = key?;
-            record(&self.log, &key, slot)
-        };
-        keys.take(limit).map(record).collect()
+            let record = record(&self.log, &key, slot)?;
+            bytes += record.value.len();
+            records.push(record);
+            if range.bytes != 0 && bytes >= range.bytes {
+                break;
+            }
+        }
+        Ok(records)
     }
 
     /// How many keys of a range come after its first records, now. Of a large range this is most of the work, so keys are not copied.
