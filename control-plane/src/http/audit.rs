@@ -5,9 +5,12 @@ use std::io::Read as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use flate2::read::GzDecoder;
-use http_body_util::BodyExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::HeaderMap;
+use hyper::body::Frame;
 use hyper::header::{CONTENT_ENCODING, HeaderName, HeaderValue, USER_AGENT};
 use hyper::http::request::Parts;
 use jiff::Timestamp;
@@ -18,21 +21,23 @@ use super::{Asker, Caller, body};
 use crate::api::status::Status;
 use crate::auth::User;
 use crate::auth::attributes::{self, Attributes, Resource, Target};
-use crate::auth::audit::{Decision, Event, Exchange, Level, Log, Policy, Stage};
+use crate::auth::audit::{Decision, Event, Exchange, Level, Lost, Policy, Stage, Writer};
 
 /// The header that joins a request to its lines.
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const LONGEST_ID: usize = 64;
 const MOST_AGENT: usize = 1024;
-/// The most of an answer that is unpacked to be noted.
-const MOST_UNPACKED: u64 = 64 * 1024 * 1024;
+/// The longest line, and the most of an answer that is read to be noted: what is longer is noted without what was sent and answered, as
+/// kube-apiserver does with `--audit-log-truncate-enabled`.
+const MOST_BYTES: usize = 10 * 1024 * 1024;
+const TRUNCATED: &str = "audit.k8s.io/truncated";
 
 /// What is noted, and where.
 pub struct Audit {
     /// Which requests, and how much of them.
     pub policy: Policy,
-    /// The file.
-    pub log: Log,
+    /// The file, and who writes it.
+    pub log: Writer,
 }
 
 /// The notes of one request; does nothing when nothing is to be noted.
@@ -96,9 +101,14 @@ impl Trail {
         })))
     }
 
-    /// Who asks for what is known: the first line, if one is wanted.
-    pub fn known(&mut self, asker: &Asker, attributes: &Attributes<'_>, version: &str) {
-        let Some(noted) = &mut self.0 else { return };
+    /// Who asks for what is known: the first line, if one is wanted. An error where a request without it is refused.
+    pub async fn known(
+        &mut self,
+        asker: &Asker,
+        attributes: &Attributes<'_>,
+        version: &str,
+    ) -> Result<(), Status> {
+        let Some(noted) = &mut self.0 else { return Ok(()) };
         noted.asker = asker.clone();
         attributes.verb.clone_into(&mut noted.verb);
         noted.object = match attributes.target {
@@ -107,7 +117,14 @@ impl Trail {
         };
         version.clone_into(&mut noted.version);
         noted.decision = noted.audit.policy.decide(attributes);
-        noted.write(Stage::RequestReceived, None, None);
+        let log = &noted.audit.log;
+        log.counts().level(noted.decision.level);
+        let written = noted.write(Stage::RequestReceived, None, None).await;
+        if written.is_err() && log.is_strict() {
+            log.counts().rejected();
+            return Err(Status::internal("the request cannot be noted in the audit log"));
+        }
+        Ok(())
     }
 
     /// The authorizer has spoken.
@@ -136,20 +153,24 @@ impl Trail {
 
     /// The answer is on its way: the last line, or for a long one the line before, and the last when it ends.
     pub async fn finish(self, mut answer: Answer) -> Answer {
-        let Some(noted) = self.0 else { return answer };
+        let Some(mut noted) = self.0 else { return answer };
         if let Ok(id) = HeaderValue::from_str(&noted.id) {
             answer.headers_mut().insert(AUDIT_ID, id);
         }
         let code = answer.status().as_u16();
         if noted.long && answer.status().is_success() {
-            noted.write(Stage::ResponseStarted, Some(code), None);
+            // whoever lost a line told and counted it
+            let _ = noted.write(Stage::ResponseStarted, Some(code), None).await;
             let ending = Ending { noted, code };
             return answer::holding(answer, ending);
         }
         let wanted = noted.decision.wants(Stage::ResponseComplete);
         let shown = wanted && (noted.decision.level == Level::RequestResponse || code >= 400);
-        let (answer, value) = if shown { read(answer).await } else { (answer, None) };
-        noted.write(Stage::ResponseComplete, Some(code), value.as_ref());
+        let (answer, value, cut) = if shown { read(answer).await } else { (answer, None, false) };
+        if cut {
+            noted.annotations.insert(TRUNCATED.to_owned(), "true".to_owned());
+        }
+        let _ = noted.write(Stage::ResponseComplete, Some(code), value.as_ref()).await;
         answer
     }
 }
@@ -162,15 +183,48 @@ struct Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.noted.write(Stage::ResponseComplete, Some(self.code), None);
+        if let Some(line) = self.noted.line(Stage::ResponseComplete, Some(self.code), None) {
+            // nobody can wait here; what is lost is told and counted
+            let _ = self.noted.audit.log.offer(line);
+        }
     }
 }
 
 impl Noted {
-    fn write(&self, stage: Stage, code: Option<u16>, response: Option<&Value>) {
-        if !self.decision.wants(stage) {
-            return;
+    async fn write(
+        &self,
+        stage: Stage,
+        code: Option<u16>,
+        response: Option<&Value>,
+    ) -> Result<(), Lost> {
+        match self.line(stage, code, response) {
+            Some(line) => self.audit.log.write(line).await,
+            None => Ok(()),
         }
+    }
+
+    /// The line of a stage, if it is wanted.
+    fn line(&self, stage: Stage, code: Option<u16>, response: Option<&Value>) -> Option<String> {
+        if !self.decision.wants(stage) {
+            return None;
+        }
+        let line = self.event(stage, code, self.sent.as_ref(), response, &self.annotations);
+        if line.len() <= MOST_BYTES {
+            return Some(line);
+        }
+        let mut annotations = self.annotations.clone();
+        annotations.insert(TRUNCATED.to_owned(), "true".to_owned());
+        Some(self.event(stage, code, None, None, &annotations))
+    }
+
+    fn event(
+        &self,
+        stage: Stage,
+        code: Option<u16>,
+        request: Option<&Value>,
+        response: Option<&Value>,
+        annotations: &BTreeMap<String, String>,
+    ) -> String {
         let user = &self.asker.user;
         let attributes = match &self.object {
             None => Attributes::at(user, &self.verb, &self.path),
@@ -185,14 +239,11 @@ impl Noted {
             sources: &self.sources,
             agent: &self.agent,
             received: self.received,
-            annotations: &self.annotations,
+            annotations,
         };
         let time = Timestamp::now();
-        let event =
-            Event { exchange: &exchange, stage, time, code, request: self.sent.as_ref(), response };
-        if let Err(error) = self.audit.log.write(&event.to_json(&self.decision)) {
-            tracing::error!(%error, audit_id = self.id, "a request is not in the audit log");
-        }
+        let event = Event { exchange: &exchange, stage, time, code, request, response };
+        event.to_json(&self.decision).to_string()
     }
 }
 
@@ -229,21 +280,33 @@ fn sources(forwarded: &str, real: &str, peer: Option<IpAddr>) -> Vec<IpAddr> {
     found
 }
 
-/// The value of an answer that is there as a whole, and the answer again.
-async fn read(answer: Answer) -> (Answer, Option<Value>) {
-    let (parts, body) = answer.into_parts();
-    let bytes = match body.collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) => return (answer::status(&Status::internal(error.to_string())), None),
-    };
-    let value = if parts.headers.contains_key(CONTENT_ENCODING) {
-        let mut text = Vec::new();
-        let unpacked = GzDecoder::new(&*bytes).take(MOST_UNPACKED).read_to_end(&mut text);
-        unpacked.ok().and_then(|_| serde_json::from_slice(&text).ok())
-    } else {
-        serde_json::from_slice(&bytes).ok()
-    };
-    (Answer::from_parts(parts, answer::whole(bytes)), value)
+/// The value of an answer, and the answer again; the flag says that it is too long to be noted, and then it is not read to its end.
+async fn read(answer: Answer) -> (Answer, Option<Value>, bool) {
+    let (parts, mut body) = answer.into_parts();
+    let (mut frames, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        length += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+        frames.push(frame);
+        if length > MOST_BYTES {
+            let all =
+                futures::stream::iter(frames).chain(body.into_data_stream().map_ok(Frame::data));
+            return (Answer::from_parts(parts, StreamBody::new(all).boxed_unsync()), None, true);
+        }
+    }
+    let data = frames.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
+    let mut bytes = Vec::with_capacity(length);
+    data.for_each(|piece| bytes.extend_from_slice(piece));
+    let text =
+        if parts.headers.contains_key(CONTENT_ENCODING) { unpacked(&bytes) } else { Some(bytes) };
+    let value = text.as_ref().and_then(|text| serde_json::from_slice(text).ok());
+    let body = StreamBody::new(futures::stream::iter(frames)).boxed_unsync();
+    (Answer::from_parts(parts, body), value, text.is_none())
+}
+
+fn unpacked(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    GzDecoder::new(bytes).take(MOST_BYTES as u64 + 1).read_to_end(&mut text).ok()?;
+    (text.len() <= MOST_BYTES).then_some(text)
 }
 
 #[cfg(test)]
@@ -260,5 +323,20 @@ mod tests {
         let found = sources("198.51.100.1, nonsense, 192.0.2.9", "198.51.100.1", Some(peer));
         assert_eq!(found, ["198.51.100.1".parse::<IpAddr>().unwrap(), peer]);
         assert_eq!(sources("", "", None), Vec::<IpAddr>::new());
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_as_far_as_it_can_be_noted_and_sent_as_it_was() {
+        let text = r#"{"kind":"x"}"#;
+        let (answer, value, cut) = read(answer::bytes(200, "application/json", text)).await;
+        assert_eq!((value, cut), (Some(serde_json::json!({"kind": "x"})), false));
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), text);
+        let long = vec![b' '; MOST_BYTES / 4 + 1];
+        let frames = (0..5).map(|_| Ok(Frame::data(Bytes::from(long.clone()))));
+        let body = StreamBody::new(futures::stream::iter(frames.collect::<Vec<_>>()));
+        let (answer, value, cut) = read(hyper::Response::new(body.boxed_unsync())).await;
+        assert_eq!((value, cut), (None, true));
+        let sent = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(sent.len(), 5 * long.len());
     }
 }

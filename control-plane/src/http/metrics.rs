@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::auth::audit::Counts;
+
 /// What a request was about. Every value is one that the server knows, so that clients cannot make series without end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct About {
@@ -71,6 +73,8 @@ pub struct Metrics {
     durations: Family<About, Histogram>,
     running: Family<About, Gauge>,
     in_flight: Family<RequestKind, Gauge>,
+    /// Of the audit log.
+    pub audit: Counts,
 }
 
 impl Default for Metrics {
@@ -87,6 +91,7 @@ impl Default for Metrics {
             durations: Family::new_with_constructor(buckets as fn() -> Histogram),
             running: Family::default(),
             in_flight: Family::default(),
+            audit: Counts::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(
@@ -109,6 +114,7 @@ impl Default for Metrics {
             "Requests that are under way",
             metrics.in_flight.clone(),
         );
+        metrics.audit.register(registry);
         metrics
     }
 }

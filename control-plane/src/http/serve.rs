@@ -88,7 +88,7 @@ impl Server {
             let method = parts.method.as_str().to_ascii_lowercase();
             let verb = if method == "head" { "get" } else { &method };
             let attributes = Attributes::at(user, verb, parts.uri.path());
-            trail.known(&asker, &attributes, "");
+            trail.known(&asker, &attributes, "").await?;
             self.may(&attributes, trail).await?;
             if snapshot::asked(&parts.method, parts.uri.path()) {
                 return self.snapshot().await;
@@ -106,7 +106,7 @@ impl Server {
         };
         let node = node(path, query);
         let attributes = Attributes::on(user, verb, about).of_node(&node);
-        trail.known(&asker, &attributes, &path.version);
+        trail.known(&asker, &attributes, &path.version).await?;
         self.may(&attributes, trail).await?;
         let kind = self.kind(path)?;
         let body = body::read(body).await?;

@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 use super::ServerError;
 use crate::admission::Plugin;
 use crate::allocate::Ranges;
-use crate::auth::audit::{Log, Policy, Rotation};
+use crate::auth::audit::{Counts, Log, Mode, Policy, Rotation, Writer};
 use crate::http::audit::Audit;
 use crate::store::etcd::{EtcdConfig, EtcdTls};
 
@@ -59,6 +59,10 @@ pub struct Config {
     /// How many full files are kept.
     #[arg(long, default_value_t = 10)]
     pub audit_log_maxbackup: usize,
+    /// Whether a request waits until it is noted: `batch` never waits and loses what finds no room; `blocking-strict` refuses what cannot
+    /// be noted.
+    #[arg(long, value_enum, default_value_t = Mode::Blocking)]
+    pub audit_log_mode: Mode,
     /// Let requests without certificate or token in as `system:anonymous`, who may do what roles say.
     #[arg(long)]
     pub anonymous_auth: bool,
@@ -143,7 +147,7 @@ impl Config {
     }
 
     /// What is noted of requests, and where; `None` when nothing is.
-    pub fn audit(&self) -> Result<Option<Audit>, ServerError> {
+    pub fn audit(&self, counts: Counts) -> Result<Option<Audit>, ServerError> {
         let (Some(policy), Some(path)) = (&self.audit_policy_file, &self.audit_log_path) else {
             return Ok(None);
         };
@@ -158,6 +162,9 @@ impl Config {
         };
         let log = Log::open(path, rotation)
             .map_err(|error| ServerError::Config(format!("--audit-log-path: {error}")))?;
+        let log = Writer::start(log, self.audit_log_mode, counts).map_err(|error| {
+            ServerError::Config(format!("no thread for the audit log: {error}"))
+        })?;
         Ok(Some(Audit { policy, log }))
     }
 

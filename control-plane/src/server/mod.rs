@@ -189,6 +189,9 @@ impl Running {
             tracing::error!(%error, "the listener did not end well");
         }
         self.background.shutdown().await;
+        if let Some(audit) = &self.server.audit {
+            audit.log.flush().await;
+        }
         let api = &self.server.api;
         for done in [leader::release(api, &self.identity).await, be_gone(api, &self.identity).await]
         {
@@ -202,7 +205,8 @@ impl Running {
 /// Makes what must exist, and begins to listen.
 pub async fn start(parts: Parts, address: SocketAddr) -> Result<Running, ServerError> {
     let Parts { store, config, limits } = parts;
-    let audit = config.audit()?.map(Arc::new);
+    let metrics = Metrics::default();
+    let audit = config.audit(metrics.audit.clone())?.map(Arc::new);
     let (options, pki) = certificates(&config)?;
     let authorizer = Arc::new(Authorizer::default());
     let addresses = Arc::new(Addresses::new(config.ranges()?));
@@ -230,7 +234,7 @@ pub async fn start(parts: Parts, address: SocketAddr) -> Result<Running, ServerE
         answers: Answers { authorizer, authenticator, objects: lookups },
         limits: Limits::new(limits),
         snapshots: Arc::new(Semaphore::new(1)),
-        metrics: Metrics::default(),
+        metrics,
         discovery: discovery::Cache::default(),
         openapi: openapi::Cache::default(),
         audit: audit.clone(),
@@ -253,10 +257,13 @@ pub async fn start(parts: Parts, address: SocketAddr) -> Result<Running, ServerE
 /// Begins the audit log anew at every SIGHUP, which does nothing where there is none.
 async fn reopen_when_told(audit: Option<&Audit>, told: &mut Signal) {
     while told.recv().await.is_some() {
-        match audit.map(|audit| audit.log.reopen()) {
-            None => tracing::info!("there is no audit log to begin anew"),
-            Some(Ok(())) => tracing::info!("the audit log is begun anew"),
-            Some(Err(error)) => {
+        let Some(audit) = audit else {
+            tracing::info!("there is no audit log to begin anew");
+            continue;
+        };
+        match audit.log.reopen().await {
+            Ok(()) => tracing::info!("the audit log is begun anew"),
+            Err(error) => {
                 tracing::error!(%error, "the audit log goes on in the file that was moved away");
             }
         }

@@ -212,7 +212,7 @@ fn audited(config: &mut Config, place: &Path) {
 }
 
 /// The lines about a path, as soon as there are so many.
-async fn lines(log: &Path, path: &str, count: usize) -> Vec<Value> {
+pub async fn lines(log: &Path, path: &str, count: usize) -> Vec<Value> {
     for _ in 0..600 {
         let text = std::fs::read_to_string(log).unwrap_or_default();
         let all =

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::secure::Secure;
+use crate::secure::{Secure, lines};
 
 const PATH: &str = "/heddle/v1/snapshot";
 
@@ -119,13 +119,9 @@ async fn a_running_server_is_saved_while_it_is_written_to() {
     let said = save(&home.path().join("second"), None, data).run().await.expect("saved");
     assert!(said.starts_with("saved "), "{said}");
 
-    let lines = std::fs::read_to_string(home.path().join("audit.log")).expect("a log");
-    let stages: Vec<String> = lines
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
-        .filter(|line| line["requestURI"] == PATH && line["user"]["username"] == "boss")
-        .map(|line| line["stage"].as_str().expect("a stage").to_owned())
-        .collect();
+    let all = lines(&home.path().join("audit.log"), PATH, 6).await;
+    let boss = all.iter().filter(|line| line["user"]["username"] == "boss");
+    let stages: Vec<&str> = boss.filter_map(|line| line["stage"].as_str()).collect();
     assert_eq!(stages, ["RequestReceived", "ResponseStarted", "ResponseComplete"]);
 }
 

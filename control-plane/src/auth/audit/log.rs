@@ -4,9 +4,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-
-use serde_json::Value;
 
 /// When a new file is begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +14,7 @@ pub struct Rotation {
     pub files: usize,
 }
 
-/// A log that cannot be written. Requests go on; the caller counts and tells it.
+/// A log that cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} the audit log {}: {source}", path.display())]
 pub struct LogError {
@@ -29,43 +26,44 @@ pub struct LogError {
 struct Open {
     file: File,
     length: u64,
+    /// A line was begun and could not be ended: the disk was full.
+    torn: bool,
 }
 
-/// The log.
+/// The log. One thread writes it: [`super::Writer`]'s.
 pub struct Log {
     path: PathBuf,
     rotation: Rotation,
-    open: Mutex<Open>,
+    open: Open,
 }
 
 impl Log {
     /// Goes on with a file, or begins it (mode 0600). A line that a death cut short is ended first.
     pub fn open(path: &Path, rotation: Rotation) -> Result<Self, LogError> {
         let open = begin(path)?;
-        Ok(Self { path: path.to_owned(), rotation, open: Mutex::new(open) })
+        Ok(Self { path: path.to_owned(), rotation, open })
     }
 
-    /// Adds an event as one line, in one write.
-    pub fn write(&self, event: &Value) -> Result<(), LogError> {
-        let line = format!("{event}\n");
+    /// Adds an event (a text without line breaks) as one line, in one write.
+    pub fn write(&mut self, event: &str) -> Result<(), LogError> {
+        let begin_line = if self.open.torn { "\n" } else { "" };
+        let line = format!("{begin_line}{event}\n");
         let length = line.len() as u64;
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let Rotation { bytes, .. } = self.rotation;
-        if bytes != 0 && open.length != 0 && open.length + length > bytes {
+        if bytes != 0 && self.open.length != 0 && self.open.length + length > bytes {
             self.rotate()?;
-            *open = begin(&self.path)?;
+            self.open = begin(&self.path)?;
         }
-        open.file
-            .write_all(line.as_bytes())
-            .map_err(|source| failed("write", &self.path, source))?;
-        open.length += length;
+        let written = self.open.file.write_all(line.as_bytes());
+        self.open.torn = written.is_err();
+        written.map_err(|source| failed("write", &self.path, source))?;
+        self.open.length += length;
         Ok(())
     }
 
     /// Begins the file anew after another program moved it away (SIGHUP).
-    pub fn reopen(&self) -> Result<(), LogError> {
-        let fresh = begin(&self.path)?;
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+    pub fn reopen(&mut self) -> Result<(), LogError> {
+        self.open = begin(&self.path)?;
         Ok(())
     }
 
@@ -106,7 +104,7 @@ fn begin(path: &Path) -> Result<Open, LogError> {
                 length += 1;
             }
         }
-        Ok(Open { file, length })
+        Ok(Open { file, length, torn: false })
     };
     open().map_err(|source| failed("open", path, source))
 }
@@ -118,9 +116,6 @@ fn failed(operation: &'static str, path: &Path, source: std::io::Error) -> LogEr
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
-    use std::sync::Arc;
-
-    use serde_json::json;
 
     use super::*;
 
@@ -131,45 +126,21 @@ mod tests {
     }
 
     #[test]
-    fn writers_do_not_mix_their_lines() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("audit.log");
-        let log = Arc::new(Log::open(&path, NEVER).unwrap());
-        let writers: Vec<_> = (0..4)
-            .map(|writer| {
-                let log = Arc::clone(&log);
-                std::thread::spawn(move || {
-                    for number in 0..100 {
-                        log.write(&json!({"writer": writer, "number": number, "text": "a\nb"}))
-                            .unwrap();
-                    }
-                })
-            })
-            .collect();
-        for writer in writers {
-            writer.join().unwrap();
-        }
-        let written = lines(&path);
-        assert_eq!(written.len(), 400);
-        assert!(written.iter().all(|line| serde_json::from_str::<Value>(line).is_ok()));
-        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-    }
-
-    #[test]
     fn a_full_file_makes_room_and_the_oldest_goes() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("audit.log");
-        let log = Log::open(&path, Rotation { bytes: 8, files: 2 }).unwrap();
+        let mut log = Log::open(&path, Rotation { bytes: 8, files: 2 }).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         for number in 0..9 {
-            log.write(&json!(1000 + number)).unwrap();
+            log.write(&(1000 + number).to_string()).unwrap();
         }
         let numbered = |number: usize| lines(&place.path().join(format!("audit.log.{number}")));
         assert_eq!(lines(&path), ["1008"]);
         assert_eq!((numbered(1), numbered(2)), (vec!["1007".to_owned()], vec!["1006".to_owned()]));
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 3);
-        let wide = json!("longer than a file may be");
-        log.write(&wide).unwrap();
-        assert_eq!(lines(&path), [wide.to_string()], "a line is never cut");
+        let wide = "\"longer than a file may be\"";
+        log.write(wide).unwrap();
+        assert_eq!(lines(&path), [wide], "a line is never cut");
     }
 
     #[test]
@@ -177,14 +148,32 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("audit.log");
         std::fs::write(&path, "{\"half\": ").unwrap();
-        let log = Log::open(&path, NEVER).unwrap();
-        log.write(&json!({"whole": 1})).unwrap();
+        let mut log = Log::open(&path, NEVER).unwrap();
+        log.write("{\"whole\":1}").unwrap();
         assert_eq!(lines(&path), ["{\"half\": ", "{\"whole\":1}"]);
         std::fs::rename(&path, place.path().join("moved")).unwrap();
-        log.write(&json!(2)).unwrap();
+        log.write("2").unwrap();
         log.reopen().unwrap();
-        log.write(&json!(3)).unwrap();
+        log.write("3").unwrap();
         assert_eq!(lines(&place.path().join("moved")).len(), 3);
         assert_eq!(lines(&path), ["3"]);
+    }
+
+    #[test]
+    fn a_line_that_a_full_disk_cut_short_does_not_spoil_the_next() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("audit.log");
+        let mut log = Log::open(&path, NEVER).unwrap();
+        let (file, full) =
+            (log.open.file.try_clone().unwrap(), OpenOptions::new().write(true).open("/dev/full"));
+        log.open.file = full.unwrap();
+        let error = log.write("{}").unwrap_err().to_string();
+        assert!(error.contains("No space left"), "{error}");
+        // what got there of it
+        std::fs::write(&path, "{\"ha").unwrap();
+        log.open.file = file;
+        log.write("{\"whole\":1}").unwrap();
+        log.write("2").unwrap();
+        assert_eq!(lines(&path), ["{\"ha", "{\"whole\":1}", "2"]);
     }
 }
