@@ -14,6 +14,7 @@ use crate::store::{Operation, Outcome, Record, Store};
 
 pub mod create;
 pub mod delete;
+pub mod evict;
 pub mod hub;
 pub mod list;
 pub mod namespace;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::options::{DeleteOptions, Query, WriteOptions};
+use super::options::WriteOptions;
 use super::patch::Patch;
 use super::status::Status;
 use super::update::Part;
@@ -90,61 +90,6 @@ impl Api {
         Ok(
             json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
         )
-    }
-
-    /// Deletes a pod for somebody who empties a node. Disruption budgets belong to a kind of their own, which is asked when it is
-    /// served.
-    pub async fn evict(
-        &self,
-        place: &Place,
-        mut body: Value,
-        options: &WriteOptions,
-    ) -> Result<Value, Status> {
-        if !body.is_object() {
-            return Err(Status::bad_request("the body must be an Eviction object"));
-        }
-        of_kind(&mut body, "policy/v1", "Eviction")?;
-        let named = text(&body, "/metadata/name");
-        if !named.is_empty() && named != place.name {
-            return Err(Status::bad_request("name in URL does not match name in Eviction object"));
-        }
-        let mut deletion = DeleteOptions::of(&Query::default(), body.get("deleteOptions"))?;
-        deletion.dry_run |= options.dry_run;
-        deletion.user.clone_from(&options.user);
-        deletion.evicts = true;
-        let pod = self.get(place).await?;
-        if !matches!(text(&pod, "/status/phase"), "Pending" | "Succeeded" | "Failed") {
-            self.budgets_allow(&pod).await?;
-        }
-        self.delete(place, &deletion).await?;
-        Ok(
-            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
-        )
-    }
-
-    /// No budget that selects the pod is used up.
-    async fn budgets_allow(&self, pod: &Value) -> Result<(), Status> {
-        let Some(kind) = self.registry.at("policy", "v1", "poddisruptionbudgets") else {
-            return Ok(());
-        };
-        let namespace = Meta::of(pod).namespace().to_owned();
-        let place = Place { kind, namespace, name: String::new() };
-        for budget in self.list(&place, &super::options::ListOptions::default()).await?.objects {
-            let chosen = crate::meta::selector::Selector::from_object(
-                budget.pointer("/spec/selector").unwrap_or(&Value::Null),
-            );
-            let selects =
-                chosen.is_ok_and(|selector| selector.matches_labels(Meta::of(pod).labels()));
-            if selects && number(&budget, "/status/disruptionsAllowed") <= 0 {
-                let name = Meta::of(&budget).name();
-                let why =
-                    format!("The disruption budget {name} does not allow evicting pods currently");
-                let cause = json!({"reason": "DisruptionBudget", "message": why});
-                let message = "Cannot evict pod as it would violate the pod's disruption budget.";
-                return Err(Status::too_many_requests(message, 0).with_causes(vec![cause]));
-            }
-        }
-        Ok(())
     }
 }
 

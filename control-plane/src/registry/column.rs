@@ -99,6 +99,13 @@ pub fn map<'a>(object: &'a Value, pointer: &str) -> Option<&'a Map<String, Value
     object.pointer(pointer)?.as_object()
 }
 
+/// Whether the status says that a condition holds.
+pub fn has_condition(object: &Value, of: &str) -> bool {
+    items(object, "/status/conditions")
+        .iter()
+        .any(|one| text(one, "/type") == of && text(one, "/status") == "True")
+}
+
 /// `metadata.name`.
 pub fn name(object: &Value) -> &str {
     text(object, "/metadata/name")

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::column::{age, items, name, number, or_none, since, text};
+use super::column::{age, has_condition, items, name, number, or_none, since, text};
 
 /// The cells of a pod's row.
 pub fn row(pod: &Value, now: Timestamp) -> Vec<Value> {
@@ -44,7 +44,7 @@ impl<'a> Seen<'a> {
             last_restart: "",
         };
         let initializing = seen.init_containers(pod);
-        if !initializing || condition(pod, "Initialized") {
+        if !initializing || has_condition(pod, "Initialized") {
             seen.containers(pod);
         }
         seen.deletion(pod);
@@ -74,7 +74,7 @@ impl<'a> Seen<'a> {
                 Some(reason) => {
                     self.reason = reason;
                     // an initialized pod's restarts are counted anew by `containers`
-                    if condition(pod, "Initialized") {
+                    if has_condition(pod, "Initialized") {
                         (self.restarts, self.last_restart) = sidecars;
                     }
                     return true;
@@ -97,7 +97,7 @@ impl<'a> Seen<'a> {
             }
         }
         if self.reason == "Completed" && running {
-            let ready = condition(pod, "Ready");
+            let ready = has_condition(pod, "Ready");
             (if ready { "Running" } else { "NotReady" }).clone_into(&mut self.reason);
         }
     }
@@ -183,15 +183,9 @@ fn terminated_reason(state: &Value) -> String {
     }
 }
 
-fn condition(pod: &Value, of: &str) -> bool {
-    items(pod, "/status/conditions")
-        .iter()
-        .any(|one| text(one, "/type") == of && text(one, "/status") == "True")
-}
-
 fn readiness_gates(pod: &Value) -> String {
     let gates = items(pod, "/spec/readinessGates");
-    let open = gates.iter().filter(|gate| condition(pod, text(gate, "/conditionType"))).count();
+    let open = gates.iter().filter(|gate| has_condition(pod, text(gate, "/conditionType"))).count();
     if gates.is_empty() { "<none>".to_owned() } else { format!("{open}/{}", gates.len()) }
 }
 

@@ -3,6 +3,7 @@
 mod client;
 mod custom;
 mod events;
+mod evictions;
 mod hostile;
 mod informer;
 mod packed;
