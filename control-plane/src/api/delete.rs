@@ -140,6 +140,8 @@ fn marked(kind: &Kind, old: &Value, options: &DeleteOptions, now: Timestamp) -> 
         meta.set("generation", Meta::of(old).generation() + 1);
     }
     if &*kind.plural == "namespaces" && kind.group.is_empty() {
+        // it goes when it is empty, not after a time
+        MetaMut::of(&mut object).remove("deletionGracePeriodSeconds");
         object["status"] = json!({"phase": "Terminating"});
         if let Some(conditions) = old.pointer("/status/conditions") {
             object["status"]["conditions"] = conditions.clone();

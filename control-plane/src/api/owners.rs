@@ -64,12 +64,17 @@ pub(super) fn note(
     }
     let manager = if options.manager.is_empty() { NOBODY } else { &options.manager };
     let sent = std::mem::take(new);
+    let owners = |object: &Value| Meta::of(object).get("managedFields").clone();
+    // somebody hands fields over, as `kubectl apply --server-side` does with what it applied itself before
+    let hands_over = old.is_some_and(|old| {
+        let said = owners(&sent);
+        !said.is_null() && said != owners(old)
+    });
     let noted = with_engine(kind, part, |engine| engine.update(old, sent.clone(), manager));
     *new = noted.unwrap_or(sent);
-    if let Some(old) = old {
-        let before = Meta::of(old).get("managedFields").clone();
+    if let Some(old) = old.filter(|_| !hands_over) {
         let mut unchanged = new.clone();
-        MetaMut::of(&mut unchanged).set("managedFields", before);
+        MetaMut::of(&mut unchanged).set("managedFields", owners(old));
         if unchanged == *old {
             *new = unchanged;
         }

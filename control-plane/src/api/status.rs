@@ -215,7 +215,8 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.0.message, "reason": self.0.reason, "code": self.0.code,
         });
-        if !self.0.details.is_empty() {
+        // kubectl looks into the details of everything that is not found, whether there are any or not
+        if !self.0.details.is_empty() || self.0.code == 404 {
             value["details"] = Value::Object(self.0.details.clone());
         }
         value

@@ -23,6 +23,20 @@ pub fn settle(
     decoded.and_then(|decoded| decoded.settle(validation)).map_err(|error| refused(&error))
 }
 
+/// The same of what a caller sent: what is wrong with it is told with the kind that it should have been.
+pub fn settle_body(
+    decoded: Result<Decoded, DecodeError>,
+    kind: &Kind,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    decoded.and_then(|decoded| decoded.settle(validation)).map_err(|error| match error {
+        DecodeError::Type(_) | DecodeError::Strict(_) => {
+            Status::bad_request(error.told(&kind.kind, &kind.version, &kind.kind))
+        }
+        _ => refused(&error),
+    })
+}
+
 /// What a patch or a decoder made, as an object of a kind.
 pub fn typed(
     kind: &Kind,

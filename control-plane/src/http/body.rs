@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::api::patch::Patch;
 use crate::api::status::Status;
-use crate::api::typed::{refused, settle, target, typed};
+use crate::api::typed::{refused, settle, settle_body, target, typed};
 use crate::protobuf::{self, ProtobufError};
 use crate::registry::Kind;
 use crate::schema::decode::{DecodeError, Decoded, FieldValidation};
@@ -63,8 +63,8 @@ pub fn object(
         return Ok((value(headers, body)?, Vec::new()));
     };
     match media_type(headers).as_str() {
-        "application/json" => settle(target.json(body), validation),
-        "application/yaml" => settle(target.yaml(body), validation),
+        "application/json" => settle_body(target.json(body), of, validation),
+        "application/yaml" => settle_body(target.yaml(body), of, validation),
         // what another kind's message holds is not read as this one's
         "application/vnd.kubernetes.protobuf" if of.custom.is_none() => {
             typed_if_same(of, decode_protobuf(body)?, validation)

@@ -100,12 +100,11 @@ impl Answers {
         user: &User,
     ) -> Result<Value, Status> {
         let authority = &self.authenticator.tokens;
-        let refuse = |error| not_issued(&place.kind, &place.name, error);
         let account = api.get(place).await?;
-        request::check_names(&wish, &place.namespace, &place.name).map_err(refuse)?;
+        request::check_names(&wish, &place.namespace, &place.name).map_err(not_issued)?;
         request::default(&mut wish, authority);
-        request::validate(&wish).map_err(refuse)?;
-        let bound = match request::reference(&wish).map_err(refuse)? {
+        request::validate(&wish).map_err(not_issued)?;
+        let bound = match request::reference(&wish).map_err(not_issued)? {
             Some(reference) => {
                 self.object(reference.kind.resource(), &place.namespace, &reference.name).await?
             }
@@ -125,7 +124,7 @@ impl Answers {
             None => None,
         };
         request::issue(authority, &wish, &account, bound.as_ref(), node.as_ref(), Timestamp::now())
-            .map_err(refuse)
+            .map_err(not_issued)
     }
 
     async fn object(
@@ -139,10 +138,13 @@ impl Answers {
     }
 }
 
-fn not_issued(kind: &Kind, name: &str, error: RequestError) -> Status {
+fn not_issued(error: RequestError) -> Status {
     let message = error.to_string();
     match error {
-        RequestError::Invalid(errors) => Status::invalid(kind, name, &errors),
+        // the mistakes are those of the request, not of the account
+        RequestError::Invalid(errors) => {
+            Status::invalid(&Kind::new(AUTHENTICATION, "v1", "TokenRequest", ""), "", &errors)
+        }
         RequestError::BadRequest(why) => Status::bad_request(why),
         RequestError::NotFound { .. } => Status::new(404, "NotFound", message),
         RequestError::Conflict { .. } => Status::new(409, "Conflict", message),

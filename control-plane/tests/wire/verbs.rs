@@ -51,6 +51,9 @@ async fn an_object_is_made_read_changed_and_deleted() {
         (&gone["status"], &gone["details"]["uid"]),
         (&json!("Success"), &made["metadata"]["uid"])
     );
+    // kubectl debug reads the details of what is not there
+    let nothing = server.get(&format!("{PODS}/p/ephemeralcontainers")).await.json();
+    assert!(nothing["details"].is_object(), "{nothing}");
     let missing = server.get(&format!("{MAPS}/m")).await;
     assert_eq!((missing.code, missing.message().as_str()), (404, "configmaps \"m\" not found"));
 }
@@ -114,6 +117,10 @@ async fn unknown_fields_are_told_or_refused() {
     assert_eq!(warned.json()["spec"].get("foo"), None);
     let wrong = server.post(PODS, json!({"metadata": {"name": "q"}, "spec": "x"})).await;
     assert_eq!(wrong.code, 400, "{}", wrong.text);
+    for told in [strict.message(), wrong.message()] {
+        let head = r#"Pod in version "v1" cannot be handled as a Pod: "#;
+        assert!(told.starts_with(head), "{told}");
+    }
 }
 
 #[tokio::test]
@@ -204,6 +211,7 @@ async fn a_namespace_on_its_way_out_takes_nothing_new() {
     server.post("/api/v1/namespaces", json!({"metadata": {"name": "ns"}})).await;
     let ending = server.delete("/api/v1/namespaces/ns", json!({})).await.json();
     assert_eq!(ending["status"]["phase"], "Terminating");
+    assert_eq!(ending["metadata"].get("deletionGracePeriodSeconds"), None);
     let late = server.post("/api/v1/namespaces/ns/configmaps", map("m")).await;
     assert_eq!(
         (late.code, &late.json()["details"]["causes"][0]["reason"]),
@@ -386,6 +394,11 @@ async fn discovery_has_both_forms_and_an_etag() {
         "apps/v1"
     );
     assert_eq!(server.get("/apis/none/v1").await.code, 404);
+    // kubectl looks for a title in it, and for kinds that version three does not have
+    let protobuf = [("accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")];
+    let two = server.ask("GET", "/openapi/v2", &protobuf, "").await;
+    assert_eq!((two.code, two.text.as_bytes()[1]), (200, 3));
+    assert_eq!(server.get("/openapi/v2").await.json()["swagger"], "2.0");
     assert_eq!(server.get("/version").await.json()["minor"], "32");
     assert!(server.get("/readyz?verbose").await.text.contains("[+]store ok"));
 }
@@ -415,6 +428,29 @@ async fn who_applies_a_field_owns_it() {
     let rest = apply("bob", "", json!({"a": "2"})).await.json();
     assert_eq!(rest["data"], json!({"a": "2"}), "what is no longer applied goes");
     assert_eq!(apply("", "", json!({})).await.code, 400);
+}
+
+/// `kubectl apply --server-side` takes over what `kubectl apply` wrote before: it hands the fields from one manager to the other.
+#[tokio::test]
+async fn fields_are_handed_from_one_manager_to_another() {
+    let server = Fixture::new().await;
+    let path = format!("{MAPS}/m");
+    server.post(&format!("{MAPS}?fieldManager=kubectl-client-side-apply"), map("m")).await;
+    let made = server.get(&path).await.json();
+    let mut owner = made["metadata"]["managedFields"][0].clone();
+    owner["manager"] = json!("kubectl");
+    owner["operation"] = json!("Apply");
+    let patch = json!([
+        {"op": "replace", "path": "/metadata/managedFields", "value": [owner]},
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": made["metadata"]["resourceVersion"]},
+    ]);
+    let handed = server.patch(&path, "json", patch).await;
+    assert_eq!(handed.code, 200, "{}", handed.text);
+    let owners = server.get(&path).await.json()["metadata"]["managedFields"].clone();
+    assert_eq!(
+        (owners.as_array().map(Vec::len), &owners[0]["manager"]),
+        (Some(1), &json!("kubectl"))
+    );
 }
 
 #[tokio::test]
