@@ -58,6 +58,24 @@ impl Cache {
     }
 }
 
+/// `/openapi/v2` as protobuf (`gnostic.openapi.v2.Document`): the version of the format, and a title with a version of its own.
+const EMPTY_V2: &[u8] = b"\n\x032.0\x12\x13\n\nKubernetes\x12\x05v1.32";
+
+/// The answer to `/openapi/v2`: a document without kinds. kubectl asks it about manifests of kinds that are not in `/openapi/v3`; from
+/// an empty one it learns that nothing is known of them, and goes on to tell its user that there is no such kind.
+pub fn version_two(headers: &HeaderMap) -> Answer {
+    const MEDIA: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let media = wanted(headers);
+    let json = media.iter().find(|one| matches!(&*one.media, "application/json" | MEDIA));
+    match json {
+        Some(one) if one.media == MEDIA => answer::bytes(200, MEDIA, EMPTY_V2),
+        _ => answer::json(
+            200,
+            &serde_json::json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1.32"}, "paths": {}}),
+        ),
+    }
+}
+
 fn served(kind: &Kind) -> Served {
     let own = || named(&kind.group, &kind.version, &kind.kind);
     let texts = |verbs: &[&str]| verbs.iter().map(|&verb| verb.to_owned()).collect();

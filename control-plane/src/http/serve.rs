@@ -12,7 +12,7 @@ use super::audit::Trail;
 use super::metrics::About;
 use super::resource::{self, verb};
 use super::route::{self, Path, Route};
-use super::{Caller, Server, body, discovery, health, snapshot};
+use super::{Caller, Server, body, discovery, health, openapi, snapshot};
 use crate::api::options::Query;
 use crate::api::status::Status;
 use crate::auth::attributes::{Attributes, Decision, Resource};
@@ -141,6 +141,7 @@ impl Server {
             (Route::Groups, _) => self.discovery.root(registry, false, &parts.headers),
             (Route::Group(group), _) => discovery::group(registry, group),
             (Route::Resources(group, version), _) => discovery::resources(registry, group, version),
+            (_, "/openapi/v2") => openapi::version_two(&parts.headers),
             (_, path) if path == "/openapi/v3" || path.starts_with("/openapi/v3/") => {
                 self.openapi.answer(registry, path, &parts.headers)
             }
