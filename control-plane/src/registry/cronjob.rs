@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use super::column::{age, columns, containers, items, name, or_none, since, text};
 use super::defaults::{child, default};
-use super::job;
+use super::job_spec;
 use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
-use crate::meta::field_error::FieldError;
+use crate::meta::field_error::{FieldError, Mistake};
 use crate::meta::findings::{Findings, Spot};
 
 /// `batch/v1 CronJob`.
@@ -26,6 +26,8 @@ pub fn kind() -> Kind {
 
 struct CronJob;
 
+const LONGEST_NAME: usize = 52;
+
 impl Strategy for CronJob {
     fn default(&self, object: &mut Value) {
         let Some(spec) = child(object, "spec") else { return };
@@ -38,6 +40,16 @@ impl Strategy for CronJob {
         }
     }
 
+    /// Jobs are called like their schedule, with eleven signs more.
+    fn validate_create(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let own_name = Spot::root(object).pointer("/metadata/name");
+        if own_name.text().len() > LONGEST_NAME {
+            findings.invalid(&own_name, format!("must be no more than {LONGEST_NAME} characters"));
+        }
+        findings.into_vec()
+    }
+
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let root = Spot::root(object);
@@ -47,6 +59,7 @@ impl Strategy for CronJob {
         } else if let Some(why) = schedule_mistake(schedule.text()) {
             findings.invalid(&schedule, why);
         }
+        check_time_zone(&root.field("spec"), &mut findings);
         let policies = ["Allow", "Forbid", "Replace"];
         findings.one_of_if_set(&root.pointer("/spec/concurrencyPolicy"), &policies);
         for field in
@@ -54,7 +67,8 @@ impl Strategy for CronJob {
         {
             findings.not_negative(&root.pointer(&format!("/spec/{field}")));
         }
-        job::validate_spec(object, "/spec/jobTemplate/spec", &mut findings);
+        check_template(&root.pointer("/spec/jobTemplate/spec"), &mut findings);
+        job_spec::validate(object, "/spec/jobTemplate/spec", &mut findings);
         findings.into_vec()
     }
 
@@ -74,6 +88,38 @@ impl Strategy for CronJob {
             images,
             json!("<none>"),
         ]
+    }
+}
+
+/// The jobs that a schedule makes select their pods by themselves.
+fn check_template(spec: &Spot<'_>, findings: &mut Findings) {
+    let (selector, manual) = (spec.field("selector"), spec.field("manualSelector"));
+    if selector.is_there() {
+        findings.invalid(&selector, "`selector` will be auto-generated");
+    }
+    if manual.is_true() {
+        let why = vec!["nil".to_owned(), "false".to_owned()];
+        let mistake = Mistake::NotSupported(manual.value.clone(), why);
+        findings.add(FieldError::new(manual.path, mistake, ""));
+    }
+}
+
+/// A time zone stands in its own field, and is never that of the machine. Which ones there are only the controller knows.
+fn check_time_zone(spec: &Spot<'_>, findings: &mut Findings) {
+    let zone = spec.field("timeZone");
+    let text = zone.text();
+    if zone.is_there() && text.is_empty() {
+        findings.invalid(&zone, "timeZone must be nil or non-empty string");
+    } else if text.eq_ignore_ascii_case("Local") {
+        findings.invalid(
+            &zone,
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+        );
+    }
+    let schedule = spec.field("schedule");
+    if schedule.text().contains("TZ") {
+        findings
+            .invalid(&schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
     }
 }
 
@@ -137,6 +183,27 @@ fn is_range(part: &str, (low, high, names): &(u32, u32, &[&str])) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_and_zones_fit_the_jobs_that_come_of_them() {
+        let long = json!({"metadata": {"name": "n".repeat(53)}});
+        assert_eq!(CronJob.validate_create(&long)[0].detail, "must be no more than 52 characters");
+        let told = |spec: Value| {
+            let mut findings = Findings::default();
+            check_time_zone(&Spot::root(&spec), &mut findings);
+            findings.into_vec().into_iter().map(|error| error.detail).collect::<Vec<_>>()
+        };
+        assert!(told(json!({"timeZone": "Europe/Paris", "schedule": "* * * * *"})).is_empty());
+        assert_eq!(told(json!({"timeZone": ""})), ["timeZone must be nil or non-empty string"]);
+        assert_eq!(told(json!({"timeZone": "local"})).len(), 1);
+        assert_eq!(told(json!({"schedule": "TZ=UTC * * * * *"})).len(), 1);
+        let mut findings = Findings::default();
+        check_template(
+            &Spot::root(&json!({"manualSelector": true, "selector": {}})),
+            &mut findings,
+        );
+        assert_eq!(findings.len(), 2);
+    }
 
     #[test]
     fn schedules_are_checked() {

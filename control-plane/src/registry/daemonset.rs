@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::amount;
 use super::column::{age, columns, containers, labels, map, name, number, selector, text};
 use super::defaults::{child, default};
 use super::kind::{Kind, Subresource};
@@ -65,8 +66,7 @@ impl Strategy for DaemonSet {
         }
         selector_of_template(object, &mut findings);
         findings.extend(template_mistakes(object, "/spec/template", Whose::Keeper("DaemonSet")));
-        let strategy = root.pointer("/spec/updateStrategy/type");
-        findings.one_of_if_set(&strategy, &["OnDelete", "RollingUpdate"]);
+        check_strategy(&root.pointer("/spec/updateStrategy"), &mut findings);
         findings.into_vec()
     }
 
@@ -96,5 +96,50 @@ impl Strategy for DaemonSet {
             json!(selector(object.pointer("/spec/selector"))),
         ]);
         row
+    }
+}
+
+fn check_strategy(strategy: &Spot<'_>, findings: &mut Findings) {
+    let kind = strategy.field("type");
+    findings.one_of_if_set(&kind, &["OnDelete", "RollingUpdate"]);
+    if kind.text() != "RollingUpdate" {
+        return;
+    }
+    let [less, more] =
+        ["maxUnavailable", "maxSurge"].map(|field| strategy.field("rollingUpdate").field(field));
+    for amount in [&less, &more] {
+        amount::check(amount, findings);
+        amount::at_most_all(amount, findings);
+    }
+    match (amount::is_nothing(&less), amount::is_nothing(&more)) {
+        (false, false) => findings.invalid(&more, "may not be set when maxUnavailable is non-zero"),
+        (true, true) => findings.required(&less, "cannot be 0 when maxSurge is 0"),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_are_replaced_in_one_of_two_ways() {
+        let told = |less: Value, more: Value| {
+            let strategy = json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": less, "maxSurge": more}});
+            let mut findings = Findings::default();
+            check_strategy(&Spot::root(&strategy), &mut findings);
+            findings.into_vec().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(told(json!(1), json!(0)).is_empty() && told(json!(0), json!("10%")).is_empty());
+        assert_eq!(
+            told(json!(1), json!(1)),
+            [
+                "rollingUpdate.maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero"
+            ]
+        );
+        assert_eq!(
+            told(json!(0), json!("0%")),
+            ["rollingUpdate.maxUnavailable: Required value: cannot be 0 when maxSurge is 0"]
+        );
     }
 }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::amount;
 use super::column::{age, columns, containers, name, number, selector, text};
 use super::defaults::{child, default};
 use super::kind::{Kind, Subresource};
@@ -50,8 +51,7 @@ impl Strategy for Deployment {
         }
         selector_of_template(object, &mut findings);
         findings.extend(template_mistakes(object, "/spec/template", Whose::Keeper("Deployment")));
-        let strategy = root.pointer("/spec/strategy/type");
-        findings.one_of_if_set(&strategy, &["Recreate", "RollingUpdate"]);
+        check_strategy(&root.pointer("/spec/strategy"), &mut findings);
         if number(object, "/spec/progressDeadlineSeconds")
             <= number(object, "/spec/minReadySeconds")
         {
@@ -70,6 +70,18 @@ impl Strategy for Deployment {
         findings.into_vec()
     }
 
+    fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let parts = [
+            ("updatedReplicas", "replicas"),
+            ("readyReplicas", "replicas"),
+            ("availableReplicas", "replicas"),
+            ("availableReplicas", "readyReplicas"),
+        ];
+        amount::check_counts(object, &parts, &mut findings);
+        findings.into_vec()
+    }
+
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let [names, images] = containers(&object["spec"]["template"]);
         let ready = number(object, "/status/readyReplicas");
@@ -84,6 +96,25 @@ impl Strategy for Deployment {
             json!(selector(object.pointer("/spec/selector"))),
         ]
     }
+}
+
+fn check_strategy(strategy: &Spot<'_>, findings: &mut Findings) {
+    let (kind, rolling) = (strategy.field("type"), strategy.field("rollingUpdate"));
+    findings.one_of_if_set(&kind, &["Recreate", "RollingUpdate"]);
+    if kind.text() == "Recreate" && rolling.is_there() {
+        let why = "may not be specified when strategy `type` is 'Recreate'";
+        findings.forbidden(&rolling, why);
+    }
+    if kind.text() != "RollingUpdate" {
+        return;
+    }
+    let [less, more] = ["maxUnavailable", "maxSurge"].map(|field| rolling.field(field));
+    amount::check(&less, findings);
+    amount::check(&more, findings);
+    if amount::is_nothing(&less) && amount::is_nothing(&more) {
+        findings.invalid(&less, "may not be 0 when `maxSurge` is 0");
+    }
+    amount::at_most_all(&less, findings);
 }
 
 #[cfg(test)]
@@ -116,6 +147,32 @@ mod tests {
         assert_eq!(
             Deployment.validate(&object)[0].to_string(),
             r#"spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always""#
+        );
+    }
+
+    #[test]
+    fn a_strategy_makes_progress() {
+        let told = |strategy: Value| {
+            let mut findings = Findings::default();
+            check_strategy(&Spot::at(&strategy, FieldPath::root("strategy")), &mut findings);
+            findings.into_vec().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let rolling = |less: Value, more: Value| json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": less, "maxSurge": more}});
+        assert!(told(rolling(json!("25%"), json!("200%"))).is_empty());
+        assert_eq!(
+            told(rolling(json!(0), json!("0%"))),
+            [
+                "strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0"
+            ]
+        );
+        assert_eq!(told(rolling(json!("x"), json!(1))).len(), 1);
+        let mut both = rolling(json!(1), json!(1));
+        both["type"] = json!("Recreate");
+        assert_eq!(
+            told(both),
+            [
+                "strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"
+            ]
         );
     }
 

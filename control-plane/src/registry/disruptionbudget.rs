@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::amount;
 use super::column::{age, columns, name, number};
 use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
@@ -37,7 +38,8 @@ impl Strategy for Budget {
             findings.invalid(&spec, "minAvailable and maxUnavailable cannot be both set");
         }
         for amount in [least, most] {
-            check_amount(&amount, &mut findings);
+            amount::check(&amount, &mut findings);
+            amount::at_most_all(&amount, &mut findings);
         }
         let pods = spec.field("selector");
         findings.extend(selector::validate(pods.value, &pods.path));
@@ -59,20 +61,6 @@ impl Strategy for Budget {
             json!(number(object, "/status/disruptionsAllowed")),
             json!(age(object, now)),
         ]
-    }
-}
-
-/// A count, or a part in percent.
-fn check_amount(amount: &Spot<'_>, findings: &mut Findings) {
-    findings.not_negative(amount);
-    let Value::String(text) = amount.value else { return };
-    match text.strip_suffix('%').and_then(|number| number.parse::<u32>().ok()) {
-        None => findings.invalid(
-            amount,
-            "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
-        ),
-        Some(percent) if percent > 100 => findings.invalid(amount, "must not be greater than 100%"),
-        Some(_) => {}
     }
 }
 

@@ -3,10 +3,14 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::address;
 use super::column::{age, columns, items, name, number, text};
 use super::defaults::{default, each};
 use super::kind::Kind;
 use super::strategy::Strategy;
+use crate::meta::field_error::FieldError;
+use crate::meta::findings::{Findings, Spot};
+use crate::meta::name as names;
 
 /// `v1 Endpoints`.
 pub fn kind() -> Kind {
@@ -28,9 +32,45 @@ impl Strategy for Endpoints {
         }
     }
 
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        for subset in Spot::root(object).field("subsets").items() {
+            check_subset(&subset, &mut findings);
+        }
+        findings.into_vec()
+    }
+
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let all: Vec<String> = items(object, "/subsets").iter().flat_map(addresses).collect();
         vec![json!(name(object)), json!(first_three(&all, "<none>")), json!(age(object, now))]
+    }
+}
+
+fn check_subset(subset: &Spot<'_>, findings: &mut Findings) {
+    let lists = ["addresses", "notReadyAddresses"].map(|field| subset.field(field));
+    if lists.iter().all(Spot::is_empty) {
+        findings.required(subset, "must specify `addresses` or `notReadyAddresses`");
+    }
+    for one in lists.iter().flat_map(Spot::items) {
+        address::check(&one.field("ip"), findings);
+        let (host, node) = (one.field("hostname"), one.field("nodeName"));
+        if !host.is_empty() {
+            findings.sentences(&host, names::dns_label(host.text()));
+        }
+        if node.is_there() {
+            findings.sentences(&node, names::dns_subdomain(node.text()));
+        }
+    }
+    let ports = subset.field("ports");
+    for port in ports.items() {
+        let name = port.field("name");
+        match name.text() {
+            "" if ports.len() > 1 => findings.required(&name, ""),
+            "" => {}
+            text => findings.sentences(&name, names::dns_label(text)),
+        }
+        findings.port(&port.field("port"));
+        findings.required_one_of(&port.field("protocol"), &["SCTP", "TCP", "UDP"]);
     }
 }
 
@@ -62,6 +102,29 @@ pub fn first_three(list: &[String], none: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_those_of_others_and_ports_have_names() {
+        let told = |subset: Value| {
+            let errors = Endpoints.validate(&json!({"subsets": [subset]}));
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let port = |number: i64| json!({"port": number, "protocol": "TCP"});
+        assert!(told(json!({"addresses": [{"ip": "10.0.0.1"}], "ports": [port(80)]})).is_empty());
+        assert_eq!(
+            told(json!({"ports": [port(0), port(80)]})),
+            [
+                "subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`",
+                "subsets[0].ports[0].name: Required value",
+                "subsets[0].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
+                "subsets[0].ports[1].name: Required value",
+            ]
+        );
+        assert_eq!(
+            told(json!({"addresses": [{"ip": "127.0.0.1", "hostname": "A"}, {"ip": "x"}]})).len(),
+            3
+        );
+    }
 
     #[test]
     fn long_lists_are_cut() {

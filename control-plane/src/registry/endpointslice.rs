@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::address;
 use super::column::{age, columns, items, name, text};
 use super::defaults::{default, each};
 use super::endpoints::first_three;
@@ -10,6 +11,7 @@ use super::kind::Kind;
 use super::strategy::Strategy;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::name as names;
 
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_PORTS: usize = 20_000;
@@ -43,7 +45,15 @@ impl Strategy for EndpointSlice {
         findings.at_most(&ports, MAX_PORTS);
         for endpoint in endpoints.items().take(MAX_ENDPOINTS) {
             check_addresses(&endpoint.field("addresses"), family.text(), &mut findings);
+            let (host, node) = (endpoint.field("hostname"), endpoint.field("nodeName"));
+            if host.is_there() {
+                findings.sentences(&host, names::dns_label(host.text()));
+            }
+            if node.is_there() {
+                findings.sentences(&node, names::dns_subdomain(node.text()));
+            }
         }
+        ports.items().take(MAX_PORTS).for_each(|port| check_port(&port, &mut findings));
         findings.unique(&ports, "name");
         findings.into_vec()
     }
@@ -72,6 +82,21 @@ impl Strategy for EndpointSlice {
     }
 }
 
+fn check_port(port: &Spot<'_>, findings: &mut Findings) {
+    let [name, number, protocol] = ["name", "port", "protocol"].map(|field| port.field(field));
+    if !name.is_empty() {
+        findings.sentences(&name, names::dns_label(name.text()));
+    }
+    findings.one_of(&protocol, &["SCTP", "TCP", "UDP"]);
+    if number.is_there() {
+        findings.port(&number);
+    }
+    let inner = port.field("appProtocol");
+    if inner.is_there() {
+        findings.sentences(&inner, names::qualified(inner.text()));
+    }
+}
+
 fn check_addresses(addresses: &Spot<'_>, family: &str, findings: &mut Findings) {
     if addresses.is_empty() {
         findings.required(addresses, "must contain at least 1 address");
@@ -88,10 +113,14 @@ fn check_addresses(addresses: &Spot<'_>, family: &str, findings: &mut Findings) 
                 .parse::<std::net::Ipv6Addr>()
                 .is_err()
                 .then_some("must be a valid IPv6 address"),
-            _ => None,
+            _ => {
+                findings.sentences(&address, names::dns_subdomain(text));
+                continue;
+            }
         };
-        if let Some(why) = wrong {
-            findings.invalid(&address, why);
+        match wrong {
+            Some(why) => findings.invalid(&address, why),
+            None => address::check(&address, findings),
         }
     }
 }
@@ -118,6 +147,20 @@ mod tests {
             [
                 r#"endpoints[0].addresses[0]: Invalid value: "fd00::1": must be a valid IPv4 address"#,
                 "endpoints[1].addresses: Required value: must contain at least 1 address",
+            ]
+        );
+        let odd = json!({"addressType": "IPv4", "endpoints": [{"addresses": ["127.0.0.1"], "hostname": "A"}],
+            "ports": [{"name": "A_b", "protocol": "HTTP", "port": 99_999}, {"name": "all"}]});
+        let paths: Vec<_> =
+            EndpointSlice.validate(&odd).iter().map(|error| error.path.to_string()).collect();
+        assert_eq!(
+            paths,
+            [
+                "endpoints[0].addresses[0]",
+                "endpoints[0].hostname",
+                "ports[0].name",
+                "ports[0].protocol",
+                "ports[0].port",
             ]
         );
     }

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
+pub mod address;
+pub mod amount;
 pub mod column;
 pub mod configmap;
 pub mod controllerrevision;
@@ -20,6 +22,7 @@ pub mod endpointslice;
 pub mod event;
 pub mod ingress;
 pub mod job;
+pub mod job_spec;
 pub mod jsonpath;
 pub mod kind;
 pub mod lease;
@@ -33,9 +36,11 @@ pub mod priorityclass;
 pub mod quota;
 pub mod rbac;
 pub mod replicaset;
+pub mod replicationcontroller;
 pub mod secret;
 pub mod service;
 pub mod service_account;
+pub mod service_spec;
 pub mod servicecidr;
 pub mod statefulset;
 pub mod storage;
@@ -65,6 +70,7 @@ fn built_in() -> Vec<Kind> {
         node::kind(),
         pod::kind(),
         configmap::kind(),
+        replicationcontroller::kind(),
         secret::kind(),
         service_account::kind(),
         service::kind(),

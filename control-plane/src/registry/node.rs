@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::column::{age, columns, items, map, name, or_none, text};
-use super::defaults::child;
+use super::defaults::{child, default};
 use super::kind::{Kind, Selectable, Subresource};
 use super::strategy::Strategy;
-use crate::meta::field_error::{FieldError, FieldPath};
-use crate::meta::findings::Findings;
+use crate::meta::field_error::FieldError;
+use crate::meta::findings::{Findings, Spot};
+use crate::meta::name as names;
 
 /// `v1 Node`.
 pub fn kind() -> Kind {
@@ -31,21 +32,53 @@ struct Node;
 
 impl Strategy for Node {
     fn default(&self, object: &mut Value) {
-        let _ = child(object, "spec");
+        let Some(spec) = child(object, "spec") else { return };
+        // the field of one family is the first of the list of both
+        let first = spec.pointer("/podCIDRs/0").cloned();
+        match spec
+            .get("podCIDR")
+            .filter(|one| one.as_str().is_some_and(|one| !one.is_empty()))
+            .cloned()
+        {
+            Some(one) if first.as_ref() != Some(&one) => spec["podCIDRs"] = json!([one]),
+            None if first.is_some() => spec["podCIDR"] = json!(first),
+            _ => {}
+        }
     }
 
     /// A node reports itself with its status: the object and its first status come together.
     fn first_status(&self, object: &Value) -> Option<Value> {
-        object.get("status").cloned()
+        let mut status = object.get("status").cloned()?;
+        if let Some(capacity) = status.get("capacity").cloned() {
+            default(&mut status, "allocatable", capacity);
+        }
+        Some(status)
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let spec = Spot::root(object).field("spec");
+        check_taints(&spec.field("taints"), &mut findings);
+        let networks = spec.field("podCIDRs");
+        for network in networks.items() {
+            if network.text().parse::<ipnetwork::IpNetwork>().is_err() {
+                findings.invalid(
+                    &network,
+                    "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+                );
+            }
+        }
+        findings.into_vec()
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
-        for field in ["/spec/podCIDR", "/spec/providerID"] {
-            let (now, before) = (text(object, field), text(old, field));
-            if !before.is_empty() && now != before {
-                let why = "node updates may not change it except from \"\" to valid";
-                findings.add(FieldError::invalid(FieldPath::of_pointer(field), &json!(now), why));
+        let (spec, before) = (Spot::root(object).field("spec"), Spot::root(old).field("spec"));
+        for (field, shown) in [("podCIDRs", "podCIDR"), ("providerID", "providerID")] {
+            let was = before.field(field);
+            if !was.is_empty() && spec.field(field).value != was.value {
+                let why = format!("node updates may not change {shown} except from \"\" to valid");
+                findings.forbidden(&spec.field(field), why);
             }
         }
         findings.into_vec()
@@ -67,6 +100,19 @@ impl Strategy for Node {
             json!(known(info("kernelVersion"))),
             json!(known(info("containerRuntimeVersion"))),
         ]
+    }
+}
+
+fn check_taints(taints: &Spot<'_>, findings: &mut Findings) {
+    let mut seen = BTreeSet::new();
+    for taint in taints.items() {
+        let [key, value, effect] = ["key", "value", "effect"].map(|field| taint.field(field));
+        findings.sentences(&key, names::qualified(key.text()));
+        findings.sentences(&value, names::label_value(value.text()));
+        findings.required_one_of(&effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
+        if !seen.insert((key.text(), effect.text())) {
+            findings.duplicate(&taint);
+        }
     }
 }
 
@@ -105,6 +151,49 @@ fn address(object: &Value, of: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn told(errors: &[FieldError]) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn taints_are_of_three_kinds_and_each_there_once() {
+        let taint = |effect: &str| json!({"key": "a", "effect": effect});
+        let node = |taints: Value| json!({"spec": {"taints": taints}});
+        assert!(Node.validate(&node(json!([taint("NoSchedule"), taint("NoExecute")]))).is_empty());
+        assert_eq!(
+            told(&Node.validate(&node(json!([
+                taint("NoSchedul"),
+                taint("NoExecute"),
+                taint("NoExecute")
+            ])))),
+            [
+                r#"spec.taints[0].effect: Unsupported value: "NoSchedul": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute""#,
+                r#"spec.taints[2]: Duplicate value: {"effect":"NoExecute","key":"a"}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_network_is_given_to_a_node_once() {
+        let node = |network: Value| {
+            let mut node =
+                json!({"spec": {"podCIDR": network}, "status": {"capacity": {"cpu": "4"}}});
+            Node.default(&mut node);
+            node
+        };
+        let old = node(json!("10.244.1.0/24"));
+        assert_eq!(old["spec"]["podCIDRs"], json!(["10.244.1.0/24"]));
+        assert_eq!(Node.first_status(&old).unwrap()["allocatable"], json!({"cpu": "4"}));
+        assert_eq!(Node.validate_update(&old, &node(json!(null))), []);
+        assert_eq!(
+            told(&Node.validate_update(&node(json!("10.1.0.0/24")), &old)),
+            [
+                r#"spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid"#
+            ]
+        );
+        assert_eq!(Node.validate(&node(json!("x"))).len(), 1);
+    }
 
     #[test]
     fn a_row_tells_readiness_and_roles() {

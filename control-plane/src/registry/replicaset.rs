@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::amount;
 use super::column::{age, columns, containers, name, number, selector};
 use super::defaults::{child, default};
 use super::kind::{Kind, Subresource};
@@ -52,6 +53,12 @@ impl Strategy for ReplicaSet {
         let mut findings = Findings::default();
         let (root, before) = (Spot::root(object), Spot::root(old));
         findings.immutable(&root.pointer("/spec/selector"), &before.pointer("/spec/selector"));
+        findings.into_vec()
+    }
+
+    fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        amount::check_counts(object, &amount::OF_REPLICAS, &mut findings);
         findings.into_vec()
     }
 

@@ -51,12 +51,7 @@ impl Strategy for Secret {
         if size(object, "/data") / 4 * 3 > DATA_MAX {
             findings.add(FieldError::new(FieldPath::root("data"), Mistake::TooLong(DATA_MAX), ""));
         }
-        for key in needed_keys(text(object, "/type")) {
-            if object.pointer("/data").is_none_or(|data| data.get(key).is_none()) {
-                let at = FieldPath::root("data").key(key);
-                findings.add(FieldError::new(at, Mistake::Required, ""));
-            }
-        }
+        check_type(object, &mut findings);
         if text(object, "/type") == "kubernetes.io/service-account-token"
             && object.pointer("/metadata/annotations/kubernetes.io~1service-account.name").is_none()
         {
@@ -82,6 +77,33 @@ impl Strategy for Secret {
             json!(entries(object, "/data")),
             json!(age(object, now)),
         ]
+    }
+}
+
+fn check_type(object: &Value, findings: &mut Findings) {
+    let data = Spot::root(object).field("data");
+    let at = |key: &str| Spot { path: data.path.key(key), ..data.field(key) };
+    for key in needed_keys(text(object, "/type")).iter().filter(|key| at(key).is_absent()) {
+        findings.required(&at(key), "");
+    }
+    match text(object, "/type") {
+        "kubernetes.io/basic-auth" => {
+            let both = ["username", "password"].map(at);
+            if both.iter().all(Spot::is_absent) {
+                both.iter().for_each(|one| findings.required(one, ""));
+            }
+        }
+        kind @ ("kubernetes.io/dockercfg" | "kubernetes.io/dockerconfigjson") => {
+            let spot = at(needed_keys(kind)[0]);
+            let read = STANDARD.decode(spot.text()).ok().filter(|_| spot.is_there());
+            if let Some(Err(error)) = read.map(|read| serde_json::from_slice::<Value>(&read)) {
+                let hidden = json!("<secret contents redacted>");
+                // where it breaks, not what stands there
+                let why = format!("it is no JSON: line {} column {}", error.line(), error.column());
+                findings.invalid(&Spot::at(&hidden, spot.path), why);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -112,6 +134,27 @@ mod tests {
     fn a_value_that_is_no_base64_is_refused_without_being_repeated() {
         let errors = Secret.validate(&json!({"type": "Opaque", "data": {"a": "%hidden%"}}));
         assert_eq!(errors[0].to_string(), r#"data[a]: Invalid value: "<hidden>": must be base64"#);
+    }
+
+    #[test]
+    fn what_programs_log_in_with_can_be_read() {
+        let told = |kind: &str, data: Value| -> Vec<String> {
+            let errors = Secret.validate(&json!({"type": kind, "data": data}));
+            errors.iter().map(ToString::to_string).collect()
+        };
+        let docker = "kubernetes.io/dockerconfigjson";
+        assert!(told(docker, json!({".dockerconfigjson": "e30="})).is_empty());
+        assert_eq!(
+            told(docker, json!({".dockerconfigjson": "bm8="})),
+            [
+                r#"data[.dockerconfigjson]: Invalid value: "<secret contents redacted>": it is no JSON: line 1 column 2"#
+            ]
+        );
+        assert_eq!(
+            told("kubernetes.io/basic-auth", json!({})),
+            ["data[username]: Required value", "data[password]: Required value"]
+        );
+        assert!(told("kubernetes.io/basic-auth", json!({"username": "YQ=="})).is_empty());
     }
 
     #[test]

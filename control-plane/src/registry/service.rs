@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use super::column::{age, columns, items, labels, map, name, number, or_none, text};
 use super::defaults::{child, default, each};
 use super::kind::{Kind, Subresource};
+use super::service_spec;
 use super::strategy::Strategy;
-use crate::meta::field_error::{FieldError, FieldPath, Mistake};
+use crate::meta::field_error::{FieldError, FieldPath};
 use crate::meta::findings::{Findings, Spot};
-use crate::meta::name::{dns_1035_label, dns_label, dns_subdomain};
+use crate::meta::name::dns_1035_label;
 
 /// `v1 Service`.
 pub fn kind() -> Kind {
@@ -46,7 +47,7 @@ impl Strategy for Service {
         if of != "ExternalName" {
             default(spec, "internalTrafficPolicy", "Cluster");
         }
-        if of == "NodePort" || of == "LoadBalancer" {
+        if service_spec::is_external(spec) {
             default(spec, "externalTrafficPolicy", "Cluster");
         }
         if of == "LoadBalancer" {
@@ -64,8 +65,9 @@ impl Strategy for Service {
         Some(json!({"loadBalancer": {}}))
     }
 
-    /// Addresses stay when an update leaves them out.
+    /// Addresses stay when an update leaves them out, and what only the former type had goes with it.
     fn keep(&self, object: &mut Value, old: &Value) {
+        leave_type(object, old);
         if text(object, "/spec/type") == "ExternalName" {
             return;
         }
@@ -83,27 +85,8 @@ impl Strategy for Service {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
-        let of = text(object, "/spec/type");
-        let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-        let spec = Spot::root(object).field("spec");
-        findings.one_of_if_set(&spec.field("type"), &types);
-        findings.one_of_if_set(&spec.field("sessionAffinity"), &["ClientIP", "None"]);
-        for policy in ["internalTrafficPolicy", "externalTrafficPolicy"] {
-            findings.one_of_if_set(&spec.field(policy), &["Cluster", "Local"]);
-        }
         let headless = text(object, "/spec/clusterIP") == "None";
-        let ports = spec.field("ports");
-        if ports.is_empty() && !headless && of != "ExternalName" {
-            findings.required(&ports, "");
-        }
-        check_ports(&ports, &mut findings);
-        if of == "ExternalName" {
-            let name = spec.field("externalName");
-            match name.text() {
-                "" => findings.required(&name, ""),
-                text => findings.sentences(&name, dns_subdomain(text.trim_end_matches('.'))),
-            }
-        }
+        service_spec::validate(&Spot::root(object).field("spec"), &mut findings);
         let address = text(object, "/spec/clusterIP");
         if !address.is_empty() && !headless && address.parse::<std::net::IpAddr>().is_err() {
             let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
@@ -136,37 +119,27 @@ impl Strategy for Service {
     }
 }
 
+/// Whoever changes the type of a service does not have to take back what came with the former one.
+fn leave_type(object: &mut Value, old: &Value) {
+    let Some(spec) = object.get_mut("spec") else { return };
+    let balanced = spec["type"] == "LoadBalancer";
+    let gone = [
+        ("allocateLoadBalancerNodePorts", !balanced),
+        ("loadBalancerClass", !balanced),
+        ("externalTrafficPolicy", !service_spec::is_external(spec)),
+        ("healthCheckNodePort", !service_spec::is_asked_for_health(spec)),
+    ];
+    let Some(map) = spec.as_object_mut() else { return };
+    for (field, _) in gone.iter().filter(|(_, gone)| *gone) {
+        if map.get(*field) == old["spec"].get(*field) {
+            map.remove(*field);
+        }
+    }
+}
+
 /// Where Kubernetes shows a mistake in the address of a service.
 fn first_address() -> FieldPath {
     FieldPath::of_pointer("/spec/clusterIPs").index(0)
-}
-
-fn check_ports(ports: &Spot<'_>, findings: &mut Findings) {
-    let mut before: Vec<(&Value, &Value)> = Vec::new();
-    for one in ports.items() {
-        let (port, protocol) = (one.field("port"), one.field("protocol"));
-        findings.port(&port);
-        findings.one_of_if_set(&protocol, &["SCTP", "TCP", "UDP"]);
-        let name = one.field("name");
-        match name.text() {
-            "" if ports.len() > 1 => findings.required(&name, ""),
-            "" => {}
-            text => findings.sentences(&name, dns_label(text)),
-        }
-        let target = one.field("targetPort");
-        match target.value {
-            Value::Number(_) => findings.port(&target),
-            Value::String(text) => findings.sentences(&target, crate::meta::name::port(text)),
-            _ => {}
-        }
-        let own = (port.value, protocol.value);
-        if before.contains(&own) {
-            let value = json!({"port": own.0, "protocol": own.1});
-            findings.add(FieldError::new(one.path.clone(), Mistake::Duplicate(value), ""));
-        }
-        before.push(own);
-    }
-    findings.unique(ports, "name");
 }
 
 fn external(object: &Value) -> String {
@@ -227,6 +200,20 @@ mod tests {
     }
 
     #[test]
+    fn what_came_with_a_type_goes_with_it() {
+        let old = json!({"spec": {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": true,
+            "externalTrafficPolicy": "Local", "healthCheckNodePort": 30001}});
+        let mut new = old.clone();
+        new["spec"]["type"] = json!("ClusterIP");
+        let mut wanted = new.clone();
+        Service.keep(&mut new, &old);
+        assert_eq!(new["spec"], json!({"type": "ClusterIP"}));
+        wanted["spec"]["externalTrafficPolicy"] = json!("Cluster");
+        Service.keep(&mut wanted, &old);
+        assert_eq!(wanted["spec"]["externalTrafficPolicy"], "Cluster", "that is a mistake to tell");
+    }
+
+    #[test]
     fn an_update_without_addresses_keeps_them() {
         let old = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"]}});
         let mut new = json!({"spec": {"type": "ClusterIP", "clusterIP": ""}});
@@ -238,12 +225,5 @@ mod tests {
             Service.validate_update(&new, &old)[0].to_string(),
             r#"spec.clusterIPs[0]: Invalid value: "10.0.0.2": may not change once set"#
         );
-    }
-
-    #[test]
-    fn several_ports_need_names() {
-        let service = json!({"spec": {"ports": [{"port": 80, "protocol": "TCP"}, {"port": 80, "protocol": "TCP", "name": "b"}]}});
-        let paths: Vec<_> = Service.validate(&service).iter().map(|e| e.path.to_string()).collect();
-        assert_eq!(paths, ["spec.ports[0].name", "spec.ports[1]"]);
     }
 }

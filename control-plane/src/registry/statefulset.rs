@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::amount;
 use super::column::{age, columns, containers, name, number, text};
 use super::defaults::{child, default, each};
 use super::kind::{Kind, Subresource};
@@ -66,10 +67,7 @@ impl Strategy for StatefulSet {
         }
         selector_of_template(object, &mut findings);
         findings.extend(template_mistakes(object, "/spec/template", Whose::Keeper("StatefulSet")));
-        let policy = root.pointer("/spec/podManagementPolicy");
-        findings.one_of_if_set(&policy, &["OrderedReady", "Parallel"]);
-        let strategy = root.pointer("/spec/updateStrategy/type");
-        findings.one_of_if_set(&strategy, &["OnDelete", "RollingUpdate"]);
+        check_policies(&root.field("spec"), &mut findings);
         findings.into_vec()
     }
 
@@ -98,6 +96,19 @@ impl Strategy for StatefulSet {
         vec![FieldError::new(FieldPath::root("spec"), Mistake::Forbidden, WHY)]
     }
 
+    fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let parts = [
+            ("readyReplicas", "replicas"),
+            ("currentReplicas", "replicas"),
+            ("updatedReplicas", "replicas"),
+            ("availableReplicas", "replicas"),
+            ("availableReplicas", "readyReplicas"),
+        ];
+        amount::check_counts(object, &parts, &mut findings);
+        findings.into_vec()
+    }
+
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let [names, images] = containers(&object["spec"]["template"]);
         let ready = number(object, "/status/readyReplicas");
@@ -111,9 +122,54 @@ impl Strategy for StatefulSet {
     }
 }
 
+fn check_policies(spec: &Spot<'_>, findings: &mut Findings) {
+    let management = spec.field("podManagementPolicy");
+    if !matches!(management.text(), "" | "OrderedReady" | "Parallel") {
+        findings.invalid(&management, "must be 'OrderedReady' or 'Parallel'");
+    }
+    let strategy = spec.field("updateStrategy");
+    let rolling = strategy.field("rollingUpdate");
+    match strategy.field("type").text() {
+        "RollingUpdate" | "" => findings.not_negative(&rolling.field("partition")),
+        "OnDelete" if rolling.is_there() => {
+            findings.invalid(&rolling, "only allowed for updateStrategy 'RollingUpdate'");
+        }
+        "OnDelete" => {}
+        _ => findings.invalid(&strategy, "must be 'RollingUpdate' or 'OnDelete'"),
+    }
+    let claims = spec.field("persistentVolumeClaimRetentionPolicy");
+    for moment in ["whenDeleted", "whenScaled"] {
+        findings.one_of(&claims.field(moment), &["Delete", "Retain"]);
+    }
+    findings.not_negative(&spec.pointer("/ordinals/start"));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn policies_are_those_that_there_are() {
+        let told = |spec: Value| {
+            let mut findings = Findings::default();
+            check_policies(&Spot::at(&spec, FieldPath::root("spec")), &mut findings);
+            findings.into_vec().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(told(json!({"updateStrategy": {"type": "OnDelete"}})).is_empty());
+        assert_eq!(
+            told(json!({
+                "podManagementPolicy": "Any", "ordinals": {"start": -1},
+                "updateStrategy": {"type": "OnDelete", "rollingUpdate": {"partition": 1}},
+                "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Keep"},
+            })),
+            [
+                r#"spec.podManagementPolicy: Invalid value: "Any": must be 'OrderedReady' or 'Parallel'"#,
+                r#"spec.updateStrategy.rollingUpdate: Invalid value: {"partition":1}: only allowed for updateStrategy 'RollingUpdate'"#,
+                r#"spec.persistentVolumeClaimRetentionPolicy.whenDeleted: Unsupported value: "Keep": supported values: "Delete", "Retain""#,
+                "spec.ordinals.start: Invalid value: -1: must be greater than or equal to 0",
+            ]
+        );
+    }
 
     #[test]
     fn what_identifies_the_pods_stays() {

@@ -20,9 +20,7 @@ pub enum Whose {
     Pod,
     /// The template of a workload that keeps pods running: they are always restarted. The word is its kind.
     Keeper(&'static str),
-    /// The template of a Job, whose pods end.
-    Job,
-    /// A template that may be either (`PodTemplate`).
+    /// A template that may be either; a Job says itself that its pods end.
     Template,
 }
 
@@ -80,7 +78,6 @@ fn check_restart(spec: &Spot<'_>, whose: Whose, findings: &mut Findings) {
     let policy = spec.field("restartPolicy");
     match whose {
         Whose::Keeper(_) => findings.one_of(&policy, &["Always"]),
-        Whose::Job => findings.one_of(&policy, &["OnFailure", "Never"]),
         _ => findings.required_one_of(&policy, &["Always", "OnFailure", "Never"]),
     }
 }

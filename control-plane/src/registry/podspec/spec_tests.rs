@@ -200,20 +200,12 @@ fn mistakes_of_pods_are_told_with_their_place() {
 fn a_workload_decides_on_restarts_and_deadlines() {
     let mut spec = pod(json!({"restartPolicy": "Never", "activeDeadlineSeconds": 5}));
     set_pod_defaults(&mut spec);
-    assert_eq!(told(&spec, Whose::Job), [""; 0]);
+    assert_eq!(told(&spec, Whose::Template), [""; 0]);
     assert_eq!(
         told(&spec, Whose::Keeper("ReplicaSet")),
         [
             r#"spec.restartPolicy: Unsupported value: "Never": supported values: "Always""#,
             "spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in ReplicaSet is not Supported",
-        ]
-    );
-    let mut spec = container(json!({}));
-    set_pod_defaults(&mut spec);
-    assert_eq!(
-        told(&spec, Whose::Job),
-        [
-            r#"spec.restartPolicy: Unsupported value: "Always": supported values: "OnFailure", "Never""#
         ]
     );
 }
@@ -244,7 +236,7 @@ fn containers_to_look_inside_are_added_later() {
             .all(|error| error.path.to_string() != "spec.ephemeralContainers")
     );
     let template = json!({"template": pod});
-    let told: Vec<String> = super::template_mistakes(&template, "/template", Whose::Job)
+    let told: Vec<String> = super::template_mistakes(&template, "/template", Whose::Template)
         .iter()
         .map(ToString::to_string)
         .collect();

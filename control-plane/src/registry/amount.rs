@@ -1,0 +1,99 @@
+//! Amounts of pods: a count, or a part in percent. Sentences are those of `k8s.io/kubernetes/pkg/apis/apps/validation`.
+
+use serde_json::Value;
+
+use crate::meta::findings::{Findings, Spot};
+
+const NO_PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
+
+fn percent(amount: &Spot<'_>) -> Option<u32> {
+    amount.text().strip_suffix('%')?.parse().ok()
+}
+
+/// A count that is not negative, or a part.
+pub fn check(amount: &Spot<'_>, findings: &mut Findings) {
+    findings.not_negative(amount);
+    if matches!(amount.value, Value::String(_)) && percent(amount).is_none() {
+        findings.invalid(amount, NO_PERCENT);
+    }
+}
+
+/// A part is not more than the whole.
+pub fn at_most_all(amount: &Spot<'_>, findings: &mut Findings) {
+    if percent(amount).is_some_and(|percent| percent > 100) {
+        findings.invalid(amount, "must not be greater than 100%");
+    }
+}
+
+/// Nothing at all, as a count or as a part.
+pub fn is_nothing(amount: &Spot<'_>) -> bool {
+    amount.integer().unwrap_or_default() == 0 && percent(amount).unwrap_or_default() == 0
+}
+
+/// What is counted of the pods of a replica set.
+pub const OF_REPLICAS: [(&str, &str); 4] = [
+    ("fullyLabeledReplicas", "replicas"),
+    ("readyReplicas", "replicas"),
+    ("availableReplicas", "replicas"),
+    ("availableReplicas", "readyReplicas"),
+];
+
+/// Counts of a status are not negative, and no more than what they are a part of: `(part, whole)`.
+pub fn check_counts(object: &Value, parts: &[(&str, &str)], findings: &mut Findings) {
+    let status = Spot::root(object).field("status");
+    let mut seen = std::collections::BTreeSet::new();
+    for field in parts.iter().flat_map(|(part, whole)| [*whole, *part]) {
+        if seen.insert(field) {
+            findings.not_negative(&status.field(field));
+        }
+    }
+    for (part, whole) in parts {
+        let count = |field: &str| status.field(field).integer().unwrap_or_default();
+        if count(part) > count(whole) {
+            let whole = if *whole == "replicas" { "status.replicas" } else { whole };
+            findings.invalid(&status.field(part), format!("cannot be greater than {whole}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_amount_is_a_count_or_a_part() {
+        let told = |value: Value| {
+            let mut findings = Findings::default();
+            let spot = Spot::root(&value);
+            check(&spot, &mut findings);
+            at_most_all(&spot, &mut findings);
+            findings.into_vec().into_iter().map(|error| error.detail).collect::<Vec<_>>()
+        };
+        assert!(told(json!(3)).is_empty() && told(json!("100%")).is_empty());
+        assert_eq!(told(json!(-1)), ["must be greater than or equal to 0"]);
+        assert_eq!(told(json!("101%")), ["must not be greater than 100%"]);
+        assert_eq!(told(json!("3")), [NO_PERCENT]);
+        let nothing = |value: Value| is_nothing(&Spot::root(&value));
+        assert!(nothing(json!(0)) && nothing(json!("0%")) && nothing(json!(null)));
+        assert!(!nothing(json!(1)) && !nothing(json!("1%")));
+    }
+
+    #[test]
+    fn a_part_is_no_more_than_the_whole() {
+        let mut findings = Findings::default();
+        let object =
+            json!({"status": {"replicas": 2, "readyReplicas": 3, "availableReplicas": -1}});
+        let parts = [("readyReplicas", "replicas"), ("availableReplicas", "readyReplicas")];
+        check_counts(&object, &parts, &mut findings);
+        let told: Vec<String> = findings.into_vec().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "status.availableReplicas: Invalid value: -1: must be greater than or equal to 0",
+                "status.readyReplicas: Invalid value: 3: cannot be greater than status.replicas",
+            ]
+        );
+    }
+}
