@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use conf::{AgentConfig, ConfigError, KEYS, Key, Kind, Layer};
+use conf::{AgentConfig, ConfigError, KEYS, Key, Kind, Layer, Reader};
 
 use crate::{api, daemon, overlay, proxy};
 
@@ -19,8 +19,10 @@ const DEFAULT_CONFIG: &str = "/etc/heddle/agent.toml";
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 the command line, the configuration or a manifest is not right.";
 
 fn command() -> Command {
-    let with_keys = |command: Command| {
-        KEYS.iter().fold(command.arg(config_arg()), |command, key| command.arg(flag(key)))
+    let with_keys = |command: Command, reader| {
+        let shown = |key: &Key| key.is_read_by(reader);
+        let flag = |command: Command, key| command.arg(flag(key).hide(!shown(key)));
+        KEYS.iter().fold(command.arg(config_arg()), flag)
     };
     Command::new("heddle-agent")
         .version(env!("CARGO_PKG_VERSION"))
@@ -28,10 +30,10 @@ fn command() -> Command {
         .after_help(EXIT_CODES)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with_keys(Command::new("run").about("Run the agent until SIGTERM; pods and rules stay")).after_help(
+        .subcommand(with_keys(Command::new("run").about("Run the agent until SIGTERM; pods and rules stay"), Reader::Run).after_help(
             "Flags win over the configuration file, which wins over the defaults. SIGHUP reads the manifests at once.",
         ))
-        .subcommand(with_keys(Command::new("check-config").about("Check configuration and manifests, and change nothing")))
+        .subcommand(with_keys(Command::new("check-config").about("Check configuration and manifests, and change nothing"), Reader::Run))
         .subcommand(
             Command::new("status")
                 .about("Show pods, addresses, restarts, reasons, services and mistakes in manifests")
@@ -39,10 +41,8 @@ fn command() -> Command {
                 .arg(Arg::new("output").long("output").short('o').value_parser(["table", "json"]).default_value("table").help("form of the output")),
         )
         .subcommand(proxy::command::command())
-        .subcommand(with_keys(overlay::command::command()))
-        .subcommand(
-            with_keys(Command::new("cleanup").about("Remove the service rules of a proxy from this host; pods stay")),
-        )
+        .subcommand(with_keys(overlay::command::command(), Reader::Overlay))
+        .subcommand(Command::new("cleanup").about("Remove the service rules of a proxy from this host; pods stay"))
 }
 
 fn default_of(name: &str) -> &'static str {
@@ -78,48 +78,47 @@ pub fn main() -> ExitCode {
         }
     };
     match matches.subcommand() {
-        Some(("run", matches)) => with_config(matches, daemon::run),
-        Some(("cleanup", matches)) => with_config(matches, |_| daemon::cleanup()),
-        Some(("check-config", matches)) => with_config(matches, |config| check_manifests(&config)),
+        Some(("run", matches)) => {
+            with_config(matches, Reader::Run, |config| agent(daemon::run(config)))
+        }
+        Some(("cleanup", _)) => agent(daemon::cleanup()),
+        Some(("check-config", matches)) => {
+            with_config(matches, Reader::Run, |config| agent(check_manifests(&config)))
+        }
         Some(("status", matches)) => status(matches),
-        Some(("proxy", matches)) => run_proxy(matches),
-        Some(("overlay", matches)) => run_overlay(matches),
+        Some(("proxy", matches)) => ended(
+            proxy::command::run(matches, &host_name()),
+            proxy::command::CommandError::is_usage,
+        ),
+        Some(("overlay", matches)) => with_config(matches, Reader::Overlay, |config| {
+            ended(overlay::command::run(matches, &config), |_| false)
+        }),
         _ => ExitCode::from(USAGE),
     }
 }
 
+/// Loads the configuration of a program, of the flags that it reads.
 fn with_config(
     matches: &ArgMatches,
-    run: impl FnOnce(AgentConfig) -> Result<(), daemon::DaemonError>,
+    reader: Reader,
+    run: impl FnOnce(AgentConfig) -> ExitCode,
 ) -> ExitCode {
-    let config = match load(matches) {
-        Ok(config) => config,
-        Err(error) => return complain(USAGE, &error),
-    };
-    match run(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(
-            if matches!(error, daemon::DaemonError::Manifests(_)) { USAGE } else { FAILURE },
-            &error,
-        ),
-    }
+    load(matches, reader).map_or_else(|error| complain(USAGE, &error), run)
 }
 
-fn run_proxy(matches: &ArgMatches) -> ExitCode {
-    match proxy::command::run(matches, &host_name()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(if error.is_usage() { USAGE } else { FAILURE }, &error),
-    }
+/// The end of the agent itself.
+fn agent(done: Result<(), daemon::DaemonError>) -> ExitCode {
+    ended(done, |error| matches!(error, daemon::DaemonError::Manifests(_)))
 }
 
-fn run_overlay(matches: &ArgMatches) -> ExitCode {
-    let config = match load(matches) {
-        Ok(config) => config,
-        Err(error) => return complain(USAGE, &error),
-    };
-    match overlay::command::run(matches, &config) {
+/// `is_usage`: whether it is the command line or a file that is not right.
+fn ended<E: std::error::Error + 'static>(
+    done: Result<(), E>,
+    is_usage: impl FnOnce(&E) -> bool,
+) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(FAILURE, &error),
+        Err(error) => complain(if is_usage(&error) { USAGE } else { FAILURE }, &error),
     }
 }
 
@@ -133,7 +132,7 @@ fn complain(code: u8, error: &(dyn std::error::Error + 'static)) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn load(matches: &ArgMatches) -> Result<AgentConfig, ConfigError> {
+fn load(matches: &ArgMatches, reader: Reader) -> Result<AgentConfig, ConfigError> {
     let mut layers = vec![Layer::defaults(&host_name())];
     match matches.get_one::<PathBuf>("config") {
         Some(path) => layers.push(Layer::file(path)?),
@@ -146,7 +145,7 @@ fn load(matches: &ArgMatches) -> Result<AgentConfig, ConfigError> {
         let values: Vec<String> = matches.get_many::<String>(key.name)?.cloned().collect();
         Some((key.name, values))
     });
-    layers.push(Layer::flags(given));
+    layers.push(Layer::flags(reader, given));
     AgentConfig::from_layers(layers)
 }
 
@@ -206,10 +205,36 @@ mod tests {
             "loud",
         ];
         let matches = command().try_get_matches_from(args).unwrap();
-        let error = load(matches.subcommand_matches("run").unwrap()).unwrap_err().to_string();
+        let error =
+            load(matches.subcommand_matches("run").unwrap(), Reader::Run).unwrap_err().to_string();
         assert_eq!(
             error,
             "--log-level: log.level: \"loud\" is not one of error, warn, info, debug, trace"
+        );
+    }
+    #[test]
+    fn the_help_of_the_overlay_has_its_own_keys_and_others_are_refused_by_name() {
+        let mut all = command();
+        let help = |all: &mut Command, name: &str| {
+            all.find_subcommand_mut(name).unwrap().render_long_help().to_string()
+        };
+        let overlay = help(&mut all, "overlay");
+        for flag in ["--node-name", "--paths-state", "--network-pod-cidr", "--overlay-socket"] {
+            assert!(overlay.contains(flag), "{flag}: {overlay}");
+        }
+        for flag in ["--cni-", "--containerd-", "--proxy-", "--health-", "--overlay-enabled"] {
+            assert!(!overlay.contains(flag), "{flag}: {overlay}");
+        }
+        assert!(help(&mut all, "run").contains("--cni-bin-dirs"));
+        assert!(!help(&mut all, "cleanup").contains("--paths"));
+        let args = ["heddle-agent", "overlay", "--paths-logs=/x", "--overlay-vni=0"];
+        let matches = command().try_get_matches_from(args).unwrap();
+        let matches = matches.subcommand_matches("overlay").unwrap();
+        let error = load(matches, Reader::Overlay).unwrap_err().to_string();
+        assert!(
+            error.contains("--paths-logs: heddle-agent overlay has no use for paths.logs")
+                && error.contains("--overlay-vni"),
+            "{error}"
         );
     }
 }

@@ -382,9 +382,34 @@ mod tests {
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file = Layer::text("node_name = \"file\"\n[log]\nlevel = \"debug\"", "f");
-        let flags = Layer::flags([("node_name", vec!["flag".to_owned()])]);
+        let given = [("node_name", vec!["flag".to_owned()])];
+        let flags = Layer::flags(crate::Reader::Run, given);
         let config = AgentConfig::from_layers([Layer::defaults("d"), file, flags]).unwrap();
         assert_eq!((config.node_name.as_str(), config.log_level), ("flag", LogLevel::Debug));
+    }
+
+    #[test]
+    fn a_flag_that_its_program_does_not_read_is_a_mistake_and_one_in_the_file_is_not() {
+        let all = KEYS.iter().map(|key| (key.name, vec!["x".to_owned()]));
+        let refused = |reader| -> Vec<_> {
+            let layer = Layer::flags(reader, all.clone());
+            layer.mistakes.into_iter().map(|mistake| mistake.to_string()).collect()
+        };
+        assert_eq!(
+            refused(crate::Reader::Run),
+            ["--overlay-socket: heddle-agent run has no use for overlay.socket; leave it out"]
+        );
+        let overlay = refused(crate::Reader::Overlay);
+        for name in
+            ["--overlay-enabled", "--cni-bin-dirs", "--network-service-cidr", "--paths-logs"]
+        {
+            assert!(overlay.iter().any(|text| text.starts_with(&format!("{name}: "))), "{name}");
+        }
+        for key in KEYS.iter().filter(|key| key.is_read_by(crate::Reader::Overlay)) {
+            let flag = format!("--{}: ", key.flag());
+            assert!(!overlay.iter().any(|text| text.starts_with(&flag)), "{flag}");
+        }
+        assert!(load("[overlay]\nsocket = \"/x\"\nenabled = true").is_ok());
     }
 
     #[test]

@@ -104,12 +104,47 @@ pub struct Key {
     pub help: &'static str,
 }
 
+/// A program that reads keys. A file may have those of all programs; a flag must be of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// `heddle-agent run`, and `check-config`, which checks for it.
+    Run,
+    /// `heddle-agent overlay`.
+    Overlay,
+}
+
+impl Reader {
+    /// As it is called.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "heddle-agent run",
+            Self::Overlay => "heddle-agent overlay",
+        }
+    }
+}
+
 impl Key {
     /// The flag's name, without the dashes in front.
     pub fn flag(&self) -> String {
         self.name.replace(['.', '_'], "-")
     }
+
+    /// Whether the program reads it.
+    pub fn is_read_by(&self, reader: Reader) -> bool {
+        match reader {
+            // the overlay is part of its own status there
+            Reader::Run => self.name != "overlay.socket",
+            Reader::Overlay => {
+                let own = self.name.starts_with("overlay.") && self.name != "overlay.enabled";
+                own || OF_THE_OVERLAY.contains(&self.name)
+            }
+        }
+    }
 }
+
+/// What the overlay reads besides its own keys.
+const OF_THE_OVERLAY: [&str; 5] =
+    ["node_name", "paths.manifests", "paths.state", "network.pod_cidr", "log.level"];
 
 const fn key(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
     Key { name, kind, default, help }

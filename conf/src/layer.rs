@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{ConfigError, Mistake};
-use crate::key::{KEYS, Kind};
+use crate::key::{KEYS, Kind, Reader};
 
 /// A value as written, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,14 +36,23 @@ impl Layer {
         layer
     }
 
-    /// Flags: pairs of a key's name and the values given.
-    pub fn flags(given: impl IntoIterator<Item = (&'static str, Vec<String>)>) -> Self {
+    /// Flags of a program: pairs of a key's name and the values given. One that the program does not read is a mistake.
+    pub fn flags(
+        reader: Reader,
+        given: impl IntoIterator<Item = (&'static str, Vec<String>)>,
+    ) -> Self {
         let mut layer = Self::default();
         for (name, items) in given {
-            layer.values.insert(
-                name,
-                Written { place: format!("--{}", name.replace(['.', '_'], "-")), items },
-            );
+            let place = format!("--{}", name.replace(['.', '_'], "-"));
+            let key = KEYS.iter().find(|key| key.name == name);
+            if key.is_some_and(|key| !key.is_read_by(reader)) {
+                layer.mistake(
+                    place,
+                    format!("{} has no use for {name}; leave it out", reader.as_str()),
+                );
+                continue;
+            }
+            layer.values.insert(name, Written { place, items });
         }
         layer
     }

@@ -15,6 +15,6 @@ pub use agent::{
     OverlayBackend, OverlayConfig, PathConfig, PodsConfig, ProxyConfig, ProxyMode,
 };
 pub use error::{ConfigError, Mistake};
-pub use key::{KEYS, Key, Kind};
+pub use key::{KEYS, Key, Kind, Reader};
 pub use layer::Layer;
 pub use lease::{Lease, LeaseError};
