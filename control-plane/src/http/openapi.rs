@@ -68,7 +68,12 @@ pub fn version_two(headers: &HeaderMap) -> Answer {
     let media = wanted(headers);
     let json = media.iter().find(|one| matches!(&*one.media, "application/json" | MEDIA));
     match json {
-        Some(one) if one.media == MEDIA => answer::bytes(200, MEDIA, EMPTY_V2),
+        // what clients ask for is no media type by RFC 7231, so what they get is called a little otherwise
+        Some(one) if one.media == MEDIA => answer::bytes(
+            200,
+            "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+            EMPTY_V2,
+        ),
         _ => answer::json(
             200,
             &serde_json::json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1.32"}, "paths": {}}),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::address;
 use super::column::{age, columns, items, name, text};
 use super::defaults::{default, each};
-use super::endpoints::first_three;
+use super::endpoints::{first_three, is_of_server};
 use super::kind::Kind;
 use super::strategy::Strategy;
 use crate::meta::field_error::FieldError;
@@ -40,11 +40,13 @@ impl Strategy for EndpointSlice {
         let root = Spot::root(object);
         let family = root.field("addressType");
         findings.required_one_of(&family, &["FQDN", "IPv4", "IPv6"]);
+        let service = text(object, "/metadata/labels/kubernetes.io~1service-name");
+        let own = is_of_server(object, service);
         let (endpoints, ports) = (root.field("endpoints"), root.field("ports"));
         findings.at_most(&endpoints, MAX_ENDPOINTS);
         findings.at_most(&ports, MAX_PORTS);
         for endpoint in endpoints.items().take(MAX_ENDPOINTS) {
-            check_addresses(&endpoint.field("addresses"), family.text(), &mut findings);
+            check_addresses(&endpoint.field("addresses"), family.text(), own, &mut findings);
             let (host, node) = (endpoint.field("hostname"), endpoint.field("nodeName"));
             if host.is_there() {
                 findings.sentences(&host, names::dns_label(host.text()));
@@ -97,7 +99,7 @@ fn check_port(port: &Spot<'_>, findings: &mut Findings) {
     }
 }
 
-fn check_addresses(addresses: &Spot<'_>, family: &str, findings: &mut Findings) {
+fn check_addresses(addresses: &Spot<'_>, family: &str, own: bool, findings: &mut Findings) {
     if addresses.is_empty() {
         findings.required(addresses, "must contain at least 1 address");
     }
@@ -120,6 +122,7 @@ fn check_addresses(addresses: &Spot<'_>, family: &str, findings: &mut Findings) 
         };
         match wrong {
             Some(why) => findings.invalid(&address, why),
+            None if own => {}
             None => address::check(&address, findings),
         }
     }
@@ -151,6 +154,11 @@ mod tests {
         );
         let odd = json!({"addressType": "IPv4", "endpoints": [{"addresses": ["127.0.0.1"], "hostname": "A"}],
             "ports": [{"name": "A_b", "protocol": "HTTP", "port": 99_999}, {"name": "all"}]});
+        let mut own = json!({"addressType": "IPv4", "endpoints": [{"addresses": ["127.0.0.1"]}],
+            "metadata": {"namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}}});
+        assert!(EndpointSlice.validate(&own).is_empty(), "a server of a lab");
+        own["metadata"]["namespace"] = json!("dev");
+        assert_eq!(EndpointSlice.validate(&own).len(), 1);
         let paths: Vec<_> =
             EndpointSlice.validate(&odd).iter().map(|error| error.path.to_string()).collect();
         assert_eq!(

@@ -96,12 +96,21 @@ impl Strategy for Service {
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        const WHY: &str = "may not change once set";
+        let mut findings = Findings::default();
         let (now, before) = (text(object, "/spec/clusterIP"), text(old, "/spec/clusterIP"));
+        let both = |of: &str| [object, old].iter().all(|one| text(one, "/spec/type") == of);
         let external = |object| text(object, "/spec/type") == "ExternalName";
-        if before.is_empty() || now == before || external(object) || external(old) {
-            return Vec::new();
+        if !(before.is_empty() || now == before || external(object) || external(old)) {
+            findings.add(FieldError::invalid(first_address(), &json!(now), WHY));
         }
-        vec![FieldError::invalid(first_address(), &json!(now), "may not change once set")]
+        let class = Spot::root(object).pointer("/spec/loadBalancerClass");
+        if both("LoadBalancer")
+            && class.value != Spot::root(old).pointer("/spec/loadBalancerClass").value
+        {
+            findings.invalid(&class, WHY);
+        }
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -224,6 +233,12 @@ mod tests {
         assert_eq!(
             Service.validate_update(&new, &old)[0].to_string(),
             r#"spec.clusterIPs[0]: Invalid value: "10.0.0.2": may not change once set"#
+        );
+        let of =
+            |class: &str| json!({"spec": {"type": "LoadBalancer", "loadBalancerClass": class}});
+        assert_eq!(
+            Service.validate_update(&of("a.b/c"), &of("a.b/d"))[0].to_string(),
+            r#"spec.loadBalancerClass: Invalid value: "a.b/c": may not change once set"#
         );
     }
 }
