@@ -1,11 +1,15 @@
 //! Lists: selected, in pages, at a revision.
 
-use serde_json::Value;
+use std::sync::Arc;
 
-use super::options::{At, ListOptions};
+use serde_json::Value;
+use tokio::sync::SemaphorePermit;
+
+use super::options::{At, Filter, ListOptions};
 use super::status::Status;
 use super::token::Token;
 use super::{Api, Place, decode};
+use crate::registry::Kind;
 use crate::store::{Page, Range, Record, Revision, StoreError};
 
 /// How many records are read first, when nobody knows how large they are.
@@ -13,8 +17,13 @@ const FIRST: usize = 500;
 /// About how many bytes of records are read at a time, and how many records at most: a list is never in memory as a whole.
 const PART_BYTES: usize = 2 << 20;
 const PART: usize = 4000;
-/// How many parts are read at the same time: hundreds of clients that come back at once and select little need no more memory than a few.
+/// How many first parts are read at the same time: hundreds of clients that come back at once and select little need no more memory than
+/// a few.
 pub const TURNS: usize = 8;
+/// How many further parts: large lists wait for each other, and small ones, which have no second part, not for them.
+pub const LATER_TURNS: usize = 4;
+/// A part with fewer bytes is decoded where it is; a larger one on a thread that nobody else waits for.
+const AT_ONCE: usize = 128 * 1024;
 
 /// What a list found.
 #[derive(Debug)]
@@ -45,6 +54,23 @@ pub struct Parts<'a> {
     api: &'a Api,
     place: &'a Place,
     options: &'a ListOptions,
+    cursor: Cursor,
+}
+
+/// The objects of a part.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// In the order of their keys.
+    pub objects: Vec<Value>,
+    /// How many bytes the records have that were read for it.
+    pub bytes: usize,
+    /// As long as it is held others wait: for whoever makes something smaller of the objects at once.
+    pub turn: SemaphorePermit<'a>,
+}
+
+/// How far a list was read.
+#[derive(Debug)]
+pub struct Cursor {
     prefix: String,
     range: Range,
     /// How many objects were given out.
@@ -52,6 +78,8 @@ pub struct Parts<'a> {
     /// How many records come after those that were read, where that is known.
     left: Option<u64>,
     end: Option<End>,
+    /// Nothing was read yet.
+    first: bool,
 }
 
 impl Api {
@@ -60,7 +88,7 @@ impl Api {
         let mut parts = self.parts(place, options).await?;
         let mut objects = Vec::new();
         let End { revision, token, remaining } = loop {
-            objects.append(&mut parts.next().await?);
+            objects.append(&mut parts.next().await?.objects);
             if let Some(end) = parts.end() {
                 break end;
             }
@@ -78,7 +106,18 @@ impl Api {
         let range = self.start(&prefix, place, options).await?;
         // counted once: what comes after a later page follows from what came after the one before
         let left = options.token.as_ref().and_then(|token| token.left);
-        Ok(Parts { api: self, place, options, prefix, range, given: 0, left, end: None })
+        let cursor = Cursor { prefix, range, given: 0, left, end: None, first: true };
+        Ok(Parts { api: self, place, options, cursor })
+    }
+
+    /// Goes on with a list. Place and options are those that it was begun with.
+    pub fn go_on<'a>(
+        &'a self,
+        place: &'a Place,
+        options: &'a ListOptions,
+        cursor: Cursor,
+    ) -> Parts<'a> {
+        Parts { api: self, place, options, cursor }
     }
 
     async fn start(
@@ -121,67 +160,129 @@ impl Api {
     }
 }
 
-impl Parts<'_> {
+impl<'a> Parts<'a> {
     /// The objects of the next part; what a selector drops is not held. There is a part for every call until there is an [`Parts::end`].
-    pub async fn next(&mut self) -> Result<Vec<Value>, Status> {
-        let _turn = self
-            .api
-            .turns
-            .acquire()
-            .await
-            .map_err(|_| Status::internal("no list is read any more"))?;
-        let page = self.api.store.list(self.range.clone()).await;
+    pub async fn next(&mut self) -> Result<Part<'a>, Status> {
+        let turns = if self.cursor.first { &self.api.turns } else { &self.api.later_turns };
+        self.cursor.first = false;
+        let gone = |_| Status::internal("no list is read any more");
+        let turn = turns.acquire().await.map_err(gone)?;
+        let page = self.api.store.list(self.cursor.range.clone()).await;
         let page = page.map_err(|error| read_error(error, self.options))?;
+        let bytes = page.records.iter().map(|record| record.value.len()).sum();
+        let cursor = &mut self.cursor;
         let read = page.records.len() as u64;
-        self.left = match self.left {
+        cursor.left = match cursor.left {
             Some(left) => Some(left.saturating_sub(read)),
-            None => (!self.range.uncounted).then_some(page.remaining),
+            None => (!cursor.range.uncounted).then_some(page.remaining),
         };
-        let mut objects = Vec::new();
-        for (index, record) in page.records.iter().enumerate() {
-            let object = decode(&self.place.kind, record)?;
-            if !self.options.filter.matches(&self.place.kind, &object) {
-                continue;
-            }
-            objects.push(object);
-            let unread = (page.records.len() - index - 1) as u64;
-            if self.given + objects.len() == self.options.limit && unread + page.remaining > 0 {
-                self.end = Some(self.goes_on_after(record, unread, page.revision));
-                return Ok(objects);
+        let room = match self.options.limit {
+            0 => usize::MAX,
+            limit => limit - cursor.given,
+        };
+        let selection = Selection {
+            kind: self.place.kind.clone(),
+            filter: self.options.filter.clone(),
+            room,
+            records: page.records,
+        };
+        let Selected { objects, records, full } = selection.run(bytes).await?;
+        cursor.given += objects.len();
+        // the limit is reached; is there more?
+        if let Some(at) = full {
+            let unread = (records.len() - at - 1) as u64;
+            if unread + page.remaining > 0 {
+                let end = cursor.goes_on_after(self.options, &records[at], unread, page.revision);
+                cursor.end = Some(end);
+                return Ok(Part { objects, bytes, turn });
             }
         }
-        self.given += objects.len();
-        self.read_on(page);
-        Ok(objects)
+        cursor.read_on(self.options, Page { records, ..page }, bytes);
+        Ok(Part { objects, bytes, turn })
     }
 
     /// What is known when all was read; `None` before that.
     pub fn end(&self) -> Option<End> {
-        self.end.clone()
+        self.cursor.end.clone()
     }
 
+    /// To go on with later.
+    pub fn pause(self) -> Cursor {
+        self.cursor
+    }
+}
+
+/// Records of which some are wanted.
+struct Selection {
+    kind: Arc<Kind>,
+    filter: Filter,
+    /// How many.
+    room: usize,
+    records: Vec<Record>,
+}
+
+struct Selected {
+    objects: Vec<Value>,
+    records: Vec<Record>,
+    /// At which record there was no more room.
+    full: Option<usize>,
+}
+
+impl Selection {
+    async fn run(self, bytes: usize) -> Result<Selected, Status> {
+        if bytes <= AT_ONCE {
+            return self.select();
+        }
+        let selecting = tokio::task::spawn_blocking(move || self.select()).await;
+        selecting.map_err(|error| Status::internal(format!("a list ended early: {error}")))?
+    }
+
+    fn select(self) -> Result<Selected, Status> {
+        let Self { kind, filter, room, records } = self;
+        let (mut objects, mut full) = (Vec::new(), None);
+        for (index, record) in records.iter().enumerate() {
+            let object = decode(&kind, record)?;
+            if !filter.matches(&kind, &object) {
+                continue;
+            }
+            objects.push(object);
+            if objects.len() == room {
+                full = Some(index);
+                break;
+            }
+        }
+        Ok(Selected { objects, records, full })
+    }
+}
+
+impl Cursor {
     /// The limit is reached, and there is more.
-    fn goes_on_after(&self, record: &Record, unread: u64, revision: Revision) -> End {
-        let everything = self.options.filter.is_everything();
+    fn goes_on_after(
+        &self,
+        options: &ListOptions,
+        record: &Record,
+        unread: u64,
+        revision: Revision,
+    ) -> End {
+        let everything = options.filter.is_everything();
         let left = self.left.filter(|_| everything).map(|left| left + unread);
         let after = record.key[self.prefix.len()..].to_owned();
         let token = Token { revision: revision.0, after, left };
         End { revision: revision.0, token: Some(token.write()), remaining: left }
     }
 
-    fn read_on(&mut self, page: Page) {
+    fn read_on(&mut self, options: &ListOptions, page: Page, bytes: usize) {
         let revision = page.revision;
         let Some(last) = page.records.last().filter(|_| page.remaining > 0) else {
             self.end = Some(End { revision: revision.0, token: None, remaining: None });
             return;
         };
-        let bytes: usize = page.records.iter().map(|record| record.value.len()).sum();
         let each = (bytes / page.records.len()).max(1);
         self.range = Range {
             prefix: std::mem::take(&mut self.range.prefix),
             after: Some(last.key.clone()),
             at: Some(revision),
-            limit: most(self.options, self.given).min((PART_BYTES / each).clamp(1, PART)),
+            limit: most(options, self.given).min((PART_BYTES / each).clamp(1, PART)),
             bytes: PART_BYTES,
             uncounted: true,
         };
@@ -269,14 +370,14 @@ mod tests {
         let many = Many::new().await;
         let options = ListOptions::default();
         let mut parts = many.api.parts(&many.place, &options).await.expect("parts");
-        let mut objects = parts.next().await.expect("a part");
+        let mut objects = parts.next().await.expect("a part").objects;
         assert_eq!((objects.len(), parts.end()), (FIRST, None));
         // what comes and goes meanwhile is not seen
         let gone = Place { name: "c1100".to_owned(), ..many.place.clone() };
         many.api.delete(&gone, &DeleteOptions::default()).await.expect("deleted");
         many.make(&many.place, json!({"metadata": {"name": "c1199a"}})).await;
         let end = loop {
-            objects.extend(parts.next().await.expect("a part"));
+            objects.extend(parts.next().await.expect("a part").objects);
             if let Some(end) = parts.end() {
                 break end;
             }

@@ -43,8 +43,10 @@ pub struct Api {
     /// Who is told of changes.
     pub hub: hub::Hub,
     admission: Vec<Arc<dyn Admission>>,
-    /// Who may read a part of a list now.
+    /// Who may read the first part of a list now.
     turns: Semaphore,
+    /// And who a further one.
+    later_turns: Semaphore,
 }
 
 /// What a request is about.
@@ -123,8 +125,10 @@ pub trait Admission: Send + Sync + 'static {
 impl Api {
     /// The verbs over a store and kinds.
     pub fn new(store: Arc<dyn Store>, registry: Arc<Registry>) -> Self {
+        let hub = hub::Hub::new(store.clone());
         let turns = Semaphore::new(list::TURNS);
-        Self { hub: hub::Hub::new(store.clone()), store, registry, admission: Vec::new(), turns }
+        let later_turns = Semaphore::new(list::LATER_TURNS);
+        Self { hub, store, registry, admission: Vec::new(), turns, later_turns }
     }
 
     /// Lets this look at every write, after those that were added before.

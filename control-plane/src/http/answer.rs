@@ -1,12 +1,12 @@
 //! Answers as bytes.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use futures::stream;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Frame;
 use hyper::header::{self, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 use serde_json::Value;
@@ -20,6 +20,8 @@ pub type Answer = Response<Body>;
 
 /// Bodies below this size are sent as they are: packing costs more than it saves.
 pub const WORTH_PACKING: usize = 128 * 1024;
+/// As much as a connection takes at once.
+const SLICE: usize = 64 * 1024;
 /// Clients cut longer warnings, and headers have limits.
 const LONGEST_WARNING: usize = 256;
 const MOST_WARNINGS: usize = 16;
@@ -28,11 +30,7 @@ const MOST_WARNINGS: usize = 16;
 pub fn bytes(code: u16, content_type: &str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(whole(body));
     *answer.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = answer.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(content_type) {
-        headers.insert(header::CONTENT_TYPE, value);
-    }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    describe(&mut answer, content_type, false);
     answer
 }
 
@@ -40,6 +38,19 @@ pub fn bytes(code: u16, content_type: &str, body: impl Into<Bytes>) -> Answer {
 pub fn whole(body: impl Into<Bytes>) -> Body {
     Full::new(body.into()).map_err(|never| match never {}).boxed_unsync()
 }
+
+/// Bytes that are sent in pieces of [`SLICE`]: what holds the answer does so until the last of them is on its way.
+pub fn sliced(body: Bytes) -> Body {
+    let slices = stream::unfold(body, |mut body| async {
+        let next = body.split_to(body.len().min(SLICE));
+        (!next.is_empty()).then(|| (Ok(Frame::data(next)), body))
+    });
+    StreamBody::new(slices).boxed_unsync()
+}
+
+/// Marks an answer, by being in its extensions, of which something is still in the making or waits to be sent when its head is.
+#[derive(Clone, Copy, Debug)]
+pub struct Streamed;
 
 /// Keeps something until the answer has been sent, or can no longer be.
 pub fn holding<T: Send + 'static>(answer: Answer, held: T) -> Answer {
@@ -105,25 +116,19 @@ pub fn takes_gzip(asked: &HeaderMap) -> bool {
 /// Bytes of a type that were packed with gzip.
 pub fn gzip(code: u16, content_type: &str, packed: Vec<u8>) -> Answer {
     let mut answer = bytes(code, content_type, packed);
-    answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    describe(&mut answer, content_type, true);
     answer
 }
 
-/// Bytes of a type, packed if that is worth it and the client takes it.
-pub async fn packed(asked: &HeaderMap, code: u16, content_type: &str, body: Vec<u8>) -> Answer {
-    if !takes_gzip(asked) || body.len() < WORTH_PACKING {
-        return bytes(code, content_type, body);
+/// Says what a body is.
+pub fn describe(answer: &mut Answer, content_type: &str, packed: bool) {
+    let headers = answer.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(content_type) {
+        headers.insert(header::CONTENT_TYPE, value);
     }
-    let pack = move || {
-        let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 8), Compression::fast());
-        encoder.write_all(&body).and_then(|()| encoder.finish())
-    };
-    match tokio::task::spawn_blocking(pack).await {
-        Ok(Ok(packed)) => gzip(code, content_type, packed),
-        failed => {
-            tracing::error!(?failed, "an answer could not be packed");
-            status(&Status::internal("the answer could not be packed"))
-        }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    if packed {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     }
 }

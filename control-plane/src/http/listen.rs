@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use super::stall::Impatient;
 use super::{Caller, Server, end_of};
 
 /// How long a client may take for the TLS handshake, and for the headers of a request.
@@ -81,6 +82,7 @@ async fn connection(
     tls: Option<TlsAcceptor>,
     ending: watch::Receiver<bool>,
 ) {
+    let stream = Impatient::new(stream);
     let Some(tls) = tls else {
         let caller = Caller { certificates: None, address: Some(peer) };
         return requests(server, stream, caller, ending).await;

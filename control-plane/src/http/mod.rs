@@ -29,6 +29,7 @@ pub mod review;
 pub mod route;
 pub mod serve;
 pub mod snapshot;
+mod stall;
 pub mod stream;
 pub mod table;
 
@@ -91,6 +92,8 @@ pub struct Server {
     pub answers: review::Answers,
     /// How much at a time.
     pub limits: limits::Limits,
+    /// What large lists have in memory.
+    pub room: limits::Room,
     /// Who may take a snapshot now.
     pub snapshots: Arc<Semaphore>,
     /// What is counted.

@@ -15,7 +15,6 @@ use super::stream::Stream;
 use super::table::{self, Include};
 use super::{Server, body, list, review};
 use crate::api::Place;
-use crate::api::list::{End, Listed};
 use crate::api::options::{DeleteOptions, ListOptions, Query, WatchOptions, WriteOptions};
 use crate::api::status::Status;
 use crate::api::update::Part;
@@ -114,14 +113,9 @@ impl Server {
             (Some(part), _) => self.part(&place, part, verb, &request).await?,
             (None, "list") => {
                 let options = ListOptions::of(kind, request.query)?;
-                if encoding == Encoding::Json {
-                    let parts = self.api.parts(&place, &options).await?;
-                    return list::json(request.headers, kind, (form, include), parts).await;
-                }
-                let listed = self.api.list(&place, &options).await?;
-                let text = encode(encoding, &list_in(form, kind, listed, include))?;
-                let media = negotiate::content_type(encoding);
-                return Ok(answer::packed(request.headers, 200, media, text).await);
+                let packs = answer::takes_gzip(request.headers);
+                let look = list::Look { encoding, form, include, packs };
+                return self.list(&request.user.name, place, options, look).await;
             }
             (None, _) => self.whole(&place, verb, &request).await?,
         };
@@ -292,16 +286,6 @@ fn deletion(request: &Request<'_>) -> Result<DeleteOptions, Status> {
 
 fn list_value(kind: &Kind, metadata: Value, items: Vec<Value>) -> Value {
     json!({"kind": kind.list_kind(), "apiVersion": kind.api_version(), "metadata": metadata, "items": items})
-}
-
-fn list_in(form: Form, kind: &Kind, listed: Listed, include: Include) -> Value {
-    let Listed { objects, revision, token, remaining } = listed;
-    let metadata = list::metadata(End { revision, token, remaining });
-    match form {
-        Form::Object => list_value(kind, metadata, objects),
-        Form::Partial => table::partial_list(metadata, &objects),
-        Form::Table => table::table(kind, metadata, &objects, include, true),
-    }
 }
 
 /// An object of the kind, or its scale, in a form; other values, such as a `Status`, stay what they are.

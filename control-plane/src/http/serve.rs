@@ -7,7 +7,7 @@ use hyper::header::{CACHE_CONTROL, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request};
 
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, Streamed};
 use super::audit::Trail;
 use super::metrics::About;
 use super::resource::{self, verb};
@@ -41,7 +41,16 @@ impl Server {
             }
             answer::status(&status)
         });
-        self.metrics.answered(&about, answer.status().as_u16(), (!long).then(|| begun.elapsed()));
+        let code = answer.status().as_u16();
+        let counted =
+            Counted { server: self.clone(), about, code, begun: (!long).then_some(begun) };
+        let answer = match answer.extensions().get::<Streamed>() {
+            Some(_) => answer::holding(answer, counted),
+            None => {
+                drop(counted);
+                answer
+            }
+        };
         trail.finish(answer).await
     }
 
@@ -78,7 +87,7 @@ impl Server {
         let asker = self.gate.authenticate(caller, &parts.headers).await?;
         let user = &asker.user;
         // a watch takes its slot itself, among the watches, and a snapshot its own
-        let _held = if long {
+        let held = if long {
             None
         } else {
             let reads = matches!(parts.method, Method::GET | Method::HEAD);
@@ -112,7 +121,9 @@ impl Server {
         let body = body::read(body).await?;
         trail.sent(&parts.headers, &body);
         let request = resource::Request { user, path, query, headers: &parts.headers, body };
-        self.resource(&kind, verb, request).await
+        let answer = self.resource(&kind, verb, request).await?;
+        let lasts = answer.extensions().get::<Streamed>().is_some();
+        Ok(if lasts { answer::holding(answer, held) } else { answer })
     }
 
     async fn may(&self, attributes: &Attributes<'_>, trail: &mut Trail) -> Result<(), Status> {
@@ -164,6 +175,22 @@ impl Server {
             ),
             _ => answer::text(404, "404 page not found\n"),
         })
+    }
+}
+
+/// A request that is counted when this is dropped: when it is answered, or a large list has been sent.
+struct Counted {
+    server: Arc<Server>,
+    about: About,
+    code: u16,
+    /// For those whose time is measured.
+    begun: Option<Instant>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let took = self.begun.map(|begun| begun.elapsed());
+        self.server.metrics.answered(&self.about, self.code, took);
     }
 }
 

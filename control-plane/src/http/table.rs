@@ -60,12 +60,6 @@ fn document<const N: usize>(kind: &str, fields: [(&str, Value); N]) -> Value {
     document.into()
 }
 
-/// A list of metadata.
-pub fn partial_list(metadata: Value, objects: &[Value]) -> Value {
-    let items: Vec<Value> = objects.iter().map(partial).collect();
-    document("PartialObjectMetadataList", [("metadata", metadata), ("items", items.into())])
-}
-
 /// A table of objects. `heading`: with the definitions of its columns, which a watch sends once.
 pub fn table(
     kind: &Kind,

@@ -34,7 +34,7 @@ use crate::controllers::root_ca::RootCa;
 use crate::controllers::rules::{Aggregation, make_defaults};
 use crate::controllers::{Controller, Controllers, leader};
 use crate::http::audit::Audit;
-use crate::http::limits::{Limits, LimitsConfig};
+use crate::http::limits::{Limits, LimitsConfig, Room};
 use crate::http::metrics::Metrics;
 use crate::http::review::Answers;
 use crate::http::{Everybody, Gate, Server, discovery, listen, openapi};
@@ -233,6 +233,7 @@ pub async fn start(parts: Parts, address: SocketAddr) -> Result<Running, ServerE
         gate,
         answers: Answers { authorizer, authenticator, objects: lookups },
         limits: Limits::new(limits),
+        room: Room::new(limits),
         snapshots: Arc::new(Semaphore::new(1)),
         metrics,
         discovery: discovery::Cache::default(),

@@ -55,7 +55,7 @@ impl Fixture {
         Self::open_on(store, LimitsConfig::default()).await
     }
 
-    async fn open_on(store: Arc<dyn Store>, limits: LimitsConfig) -> Self {
+    pub async fn open_on(store: Arc<dyn Store>, limits: LimitsConfig) -> Self {
         let data = tempfile::tempdir().expect("a directory");
         let mut config = Config::in_directory(data.path().to_owned());
         config.insecure_loopback = true;

@@ -6,6 +6,7 @@ mod events;
 mod evictions;
 mod hostile;
 mod informer;
+mod lists;
 mod packed;
 mod restart;
 mod secure;
