@@ -161,8 +161,10 @@ impl Server {
                 public(answer::bytes(200, "application/jwk-set+json", keys.to_string()))
             }
             (_, "/.well-known/openid-configuration") => {
-                let issuer = &self.answers.authenticator.tokens.issuer;
-                public(answer::json(200, &keys::configuration(issuer, &self.address)))
+                let tokens = &self.answers.authenticator.tokens;
+                let algorithms = tokens.keys.algorithms();
+                let document = keys::configuration(&tokens.issuer, &self.address, &algorithms);
+                public(answer::json(200, &document))
             }
             (_, "/version") => answer::json(200, &health::version()),
             (_, path @ ("/healthz" | "/livez" | "/readyz")) => {

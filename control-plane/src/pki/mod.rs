@@ -10,7 +10,7 @@
 //!   ca.key  ca.crt        the authority; ca.key may be missing when everything else is provided
 //!   apiserver.key  .crt   what the server shows; may be signed by another authority, and is then never touched
 //!   admin.key  .crt       user kubernetes-admin, group kubeadm:cluster-admins
-//!   sa.key                signs service-account tokens (ES256); sa.pub, sa-*.pub: further keys that are accepted
+//!   sa.key                signs service-account tokens (ES256; RS256 with a key of kubeadm); sa.pub, sa-*.pub: further keys that are accepted
 //!   admin.kubeconfig      0600, made from the files above whenever it differs
 //! ```
 

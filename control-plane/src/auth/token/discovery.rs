@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 pub const JWKS_PATH: &str = "/openid/v1/jwks";
 
 /// `/.well-known/openid-configuration`. `issuer`: the `iss` of the tokens; `address`: where clients reach this server, such as
-/// `https://10.0.0.1:6443`.
-pub fn configuration(issuer: &str, address: &str) -> Value {
+/// `https://10.0.0.1:6443`; `algorithms`: of the keys.
+pub fn configuration(issuer: &str, address: &str, algorithms: &[&str]) -> Value {
     json!({
         "issuer": issuer,
         "jwks_uri": format!("{}{JWKS_PATH}", address.trim_end_matches('/')),
         "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["ES256"],
+        "id_token_signing_alg_values_supported": algorithms,
     })
 }
 
@@ -23,8 +23,8 @@ mod tests {
 
     #[test]
     fn the_document_leads_to_the_keys() {
-        let document =
-            configuration("https://kubernetes.default.svc.cluster.local", "https://10.0.0.1:6443/");
+        let issuer = "https://kubernetes.default.svc.cluster.local";
+        let document = configuration(issuer, "https://10.0.0.1:6443/", &["ES256"]);
         assert_eq!(document["jwks_uri"], "https://10.0.0.1:6443/openid/v1/jwks");
         assert_eq!(document["issuer"], "https://kubernetes.default.svc.cluster.local");
         assert_eq!(document["id_token_signing_alg_values_supported"], json!(["ES256"]));
