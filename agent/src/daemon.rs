@@ -107,9 +107,10 @@ pub fn run(config: AgentConfig) -> Result<(), DaemonError> {
 }
 
 pub(crate) fn start_log(config: &AgentConfig) {
+    let level = config.log_level.as_str();
     let filter = format!(
-        "{level},hyper=warn,h2=warn,tonic=warn,tower=warn",
-        level = config.log_level.as_str()
+        "{level},hyper=warn,hyper_util=warn,h2=warn,tonic=warn,tower=warn,rustls=warn,{}",
+        crate::kube::log_filter(level)
     );
     let colour =
         std::env::var_os("NO_COLOR").is_none() && io::IsTerminal::is_terminal(&io::stderr());

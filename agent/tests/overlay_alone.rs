@@ -222,6 +222,13 @@ impl Agent {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// The lines of its log that are warnings or worse.
+    fn warned(&self) -> Vec<String> {
+        let said = self.said();
+        let lines = said.lines().filter(|line| line.contains(" WARN ") || line.contains("ERROR"));
+        lines.map(str::to_owned).collect()
+    }
+
     fn wait_until_ready(&self) {
         let mut text = [0; 256];
         loop {
@@ -433,6 +440,28 @@ fn a_boot_without_the_api_begins_with_what_was_kept() {
     assert_eq!(a.written(), right);
     becomes("all is well", &json!(false), || a.status()["overlay"]["from_kept_state"].clone());
     world.talk(0, 1);
+}
+
+#[test]
+fn an_api_that_is_away_is_one_line_and_its_return_another() {
+    let world = World::with(2);
+    let (one, _two) = (world.start(0), world.start(1));
+    world.talk(0, 1);
+    world.server.set_away(true);
+    becomes("it is told", &true, || one.said().contains("the API does not answer"));
+    let a = &world.nodes[0];
+    std::thread::sleep(Duration::from_secs(12));
+    let warned = one.warned();
+    assert_eq!(warned.len(), 1, "{}", one.said());
+    for words in ["what stays: the ways to other nodes", "reason="] {
+        assert!(warned[0].contains(words), "{words}: {}", warned[0]);
+    }
+    let problems = a.status()["overlay"]["problems"].to_string();
+    assert!(problems.contains("nodes are not told of"), "{problems}");
+    world.server.set_away(false);
+    becomes("it is back", &1, || one.said().matches("the API answers again").count());
+    becomes("nothing is wrong", &json!([]), || a.status()["overlay"]["problems"].clone());
+    assert_eq!(one.warned().len(), 1, "{}", one.said());
 }
 
 #[test]

@@ -377,3 +377,28 @@ fn a_pods_service_account_is_enough() {
     let want = "cannot read the token file /var/run/secrets/kubernetes.io/serviceaccount/token: No such file";
     assert!(!output.status.success() && said.contains(want), "{said}");
 }
+
+#[test]
+fn an_api_that_is_away_is_one_line_whatever_is_followed() {
+    let world = World::new();
+    let proxy = world.start("nftables");
+    World::answers(&world.client, CLUSTER, "one");
+    let lines = |words: &str| proxy.said().matches(words).count();
+    let warned = || lines(" WARN ") + lines("ERROR");
+    let before = warned();
+    world.server.set_away(true);
+    let until = |what: &str, reached: &dyn Fn() -> bool| {
+        let end = Instant::now() + PATIENCE;
+        while !reached() {
+            assert!(Instant::now() < end, "{what}: {}", proxy.said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    until("it is told", &|| lines("the API does not answer; what stays: the rules") > 0);
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(warned() - before, 1, "{}", proxy.said());
+    world.server.set_away(false);
+    until("it is back", &|| lines("the API answers again") > 0);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!((lines("the API answers again"), warned() - before), (1, 1), "{}", proxy.said());
+}

@@ -1,5 +1,6 @@
 //! A connection to the API server.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,9 @@ use kube::config::{
 use kube::{Client, Config};
 use tower::util::MapRequestLayer;
 
+use super::outage::Outages;
 use super::token::{TokenError, TokenFile};
+use super::watches::Watches;
 
 /// How to reach the API server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,9 +60,40 @@ pub enum ConnectError {
     Client(#[source] Box<kube::Error>),
 }
 
+/// A client, and what is known of its server. Clones are the same connection.
+#[derive(Clone)]
+pub struct Connection {
+    client: Client,
+    pub(super) watches: Watches,
+    /// What is told of the server while it does not answer.
+    pub outages: Arc<Outages>,
+}
+
+impl Deref for Connection {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("outages", &self.outages).finish_non_exhaustive()
+    }
+}
+
 /// Makes a client as kube-proxy does: from the kubeconfig, else from the URL alone, else from the pod's service account. Files are
 /// read; nothing is sent yet. Credentials of programs (`exec`) and of token files are renewed as they expire.
-pub async fn connect(access: &ApiAccess) -> Result<Client, ConnectError> {
+pub async fn connect(access: &ApiAccess) -> Result<Connection, ConnectError> {
+    connect_again(access, Arc::default()).await
+}
+
+/// As [`connect`], to a server of which something is known already.
+pub async fn connect_again(
+    access: &ApiAccess,
+    outages: Arc<Outages>,
+) -> Result<Connection, ConnectError> {
     let mut config = match (&access.kubeconfig, &access.master) {
         (Some(path), _) => from_file(path.clone()).await?,
         (None, Some(url)) => Config::new(uri(url)?),
@@ -69,16 +103,21 @@ pub async fn connect(access: &ApiAccess) -> Result<Client, ConnectError> {
         config.cluster_url = uri(url)?;
     }
     config.connect_timeout = Some(CONNECT_TIMEOUT);
+    // who asks tries again itself, and tells of it: the client would keep an overload (503) to itself for a minute
+    config.default_retry = false;
     let token = take_token_file(&mut config).map(TokenFile::open).transpose()?;
     let client = ClientBuilder::try_from(config);
     let client = client.map_err(|error| ConnectError::Client(Box::new(error)))?;
-    Ok(match token {
-        None => client.build(),
+    let watches = Watches::default();
+    let client = match token {
+        None => client.with_layer(&watches).build(),
         Some(token) => {
             let token = Arc::new(token);
-            client.with_layer(&MapRequestLayer::new(move |request| token.sign(request))).build()
+            let sign = MapRequestLayer::new(move |request| token.sign(request));
+            client.with_layer(&sign).with_layer(&watches).build()
         }
-    })
+    };
+    Ok(Connection { client, watches, outages })
 }
 
 /// The file of the token, if nothing that comes before it says who we are.

@@ -11,7 +11,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 
+use super::client::Connection;
 use super::intake::{Intake, Kind};
+use super::outage::{Failure, is_refusal, reason};
 
 /// A watch that lasted so long beyond the pause before it was a good one.
 const HEALTHY: Duration = Duration::from_secs(10);
@@ -46,6 +48,8 @@ impl Retry {
 /// One kind of objects of one server.
 pub struct Follower<K: Kind> {
     /// The server.
+    pub connection: Connection,
+    /// The kind there.
     pub api: Api<K::Object>,
     /// What of them, in pages of which size, for how long.
     pub config: watcher::Config,
@@ -65,43 +69,34 @@ where
 {
     /// Follows the kind until nobody listens any more.
     pub async fn run(mut self) {
-        let begin = || watcher::watcher(self.api.clone(), self.config.clone());
-        let mut told = pin!(begin());
-        let mut outage = Outage::default();
-        while let Some(next) = told.next().await {
+        let (api, config) = (self.api.clone(), self.config.clone());
+        let start = || watcher::watcher(api.clone(), config.clone());
+        let mut told = pin!(start());
+        let mut begun = self.connection.watches.listen(self.api.resource_url());
+        let mut streak = Streak::default();
+        loop {
+            let next = tokio::select! {
+                next = told.next() => next,
+                // in a quiet cluster nothing else may tell for hours that the server is back
+                () = begun.next() => {
+                    self.answered(&mut streak).await;
+                    continue;
+                }
+            };
             let event = match next {
-                Ok(event) => {
+                None => return,
+                Some(Ok(event)) => {
                     // the beginning of a list is no answer yet
-                    if !matches!(event, watcher::Event::Init)
-                        && outage.over(K::NAME)
-                        && let Some(back) = self.intake.away(None)
-                    {
-                        self.events.send(back).await.ok();
+                    if !matches!(event, watcher::Event::Init) {
+                        self.answered(&mut streak).await;
                     }
                     self.intake.take(event)
                 }
-                Err(error) => {
-                    let pause = if is_outdated(&error) {
-                        tracing::debug!(
-                            kind = K::NAME,
-                            "the server has forgotten our version; listing anew"
-                        );
-                        told.set(begin());
-                        self.retry.pause(1, chance())
-                    } else {
-                        let failures = outage.failed::<K>(&error);
-                        let away =
-                            (failures == TOLD).then(|| self.intake.away(Some(&one_line(&error))));
-                        if let Some(away) = away.flatten() {
-                            self.events.send(away).await.ok();
-                        }
-                        self.retry.pause(failures, chance())
-                    };
-                    outage.quiet_until = Some(Instant::now() + pause + HEALTHY);
-                    if is_forbidden(&error)
-                        && let Some(event) = self.intake.forbidden()
-                    {
-                        self.events.send(event).await.ok();
+                Some(Err(error)) => {
+                    let outdated = is_outdated(&error);
+                    let pause = self.failed(&mut streak, &error).await;
+                    if outdated {
+                        told.set(start());
                     }
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
@@ -117,50 +112,77 @@ where
             }
         }
     }
+
+    /// The server answers.
+    async fn answered(&mut self, streak: &mut Streak) {
+        streak.failures = 0;
+        if self.connection.outages.over(K::NAME, Instant::now())
+            && let Some(back) = self.intake.away(None)
+        {
+            self.events.send(back).await.ok();
+        }
+    }
+
+    /// It does not; the pause before it is asked again.
+    async fn failed(&mut self, streak: &mut Streak, error: &watcher::Error) -> Duration {
+        let now = Instant::now();
+        let outdated = is_outdated(error);
+        let many = streak.count(outdated, now);
+        let pause = self.retry.pause(many, chance());
+        streak.quiet_until = Some(now + pause + HEALTHY);
+        let reason = cause(error).map_or_else(|| one_line(error), reason);
+        if outdated {
+            tracing::debug!(kind = K::NAME, "the server has forgotten our version; listing anew");
+        } else if many < TOLD {
+            tracing::debug!(kind = K::NAME, reason, "the API does not answer");
+        } else {
+            let was_away = self.connection.outages.is_away(K::NAME);
+            let refused = cause(error).is_some_and(is_refusal);
+            let failure = Failure { who: K::NAME, stays: K::STAYS, reason: &reason, refused };
+            self.connection.outages.failed(failure, now);
+            if !was_away && let Some(away) = self.intake.away(Some(&reason)) {
+                self.events.send(away).await.ok();
+            }
+        }
+        if is_forbidden(error)
+            && let Some(event) = self.intake.forbidden()
+        {
+            self.events.send(event).await.ok();
+        }
+        pause
+    }
 }
 
-/// Failures since the last answer.
+/// What goes wrong again and again.
 #[derive(Debug, Default)]
-struct Outage {
+struct Streak {
+    /// Failures since the last answer.
     failures: u32,
-    since: Option<Instant>,
-    /// A failure after this is one of another outage: the watch went well, though nothing happened in it.
+    /// Lists that were outdated as soon as they were there: a list of everything is too much to be asked for all the time.
+    outdated: u32,
+    /// What fails after this does so for the first time: the watch went well, though nothing happened in it.
     quiet_until: Option<Instant>,
 }
 
-impl Outage {
-    /// Counts a failure, and tells of it once, and again now and then.
-    fn failed<K: Kind>(&mut self, error: &watcher::Error) -> u32 {
-        let kind = K::NAME;
-        if self.quiet_until.is_some_and(|until| Instant::now() > until) {
+impl Streak {
+    /// One more; how many of its kind in a row.
+    fn count(&mut self, outdated: bool, now: Instant) -> u32 {
+        if self.quiet_until.is_some_and(|until| now > until) {
             *self = Self::default();
         }
-        self.failures = self.failures.saturating_add(1);
-        let away = self.since.get_or_insert_with(Instant::now).elapsed().as_secs();
-        let reason = one_line(error);
-        match self.failures {
-            1 => tracing::debug!(kind, reason, "the API does not answer"),
-            TOLD => {
-                let stays = K::STAYS;
-                tracing::warn!(kind, reason, "the API does not answer; what stays: {stays}");
-            }
-            more if more % 10 == 0 => {
-                tracing::warn!(kind, reason, away_s = away, "the API still does not answer");
-            }
-            _ => tracing::debug!(kind, reason, away_s = away, "the API still does not answer"),
-        }
-        self.failures
+        let count = if outdated { &mut self.outdated } else { &mut self.failures };
+        *count = count.saturating_add(1);
+        *count
     }
+}
 
-    /// It answers; whether it was told that it did not.
-    fn over(&mut self, kind: &str) -> bool {
-        let told = self.failures >= TOLD;
-        if told {
-            let away = self.since.map(|since| since.elapsed().as_secs());
-            tracing::info!(kind, away_s = away, "the API answers again");
-        }
-        *self = Self::default();
-        told
+/// What the client says, if it is the client that says it.
+fn cause(error: &watcher::Error) -> Option<&kube::Error> {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => Some(error),
+        _ => None,
     }
 }
 
@@ -213,6 +235,26 @@ mod tests {
         for (failures, chance, millis) in table {
             assert_eq!(retry.pause(failures, chance), Duration::from_millis(millis), "{failures}");
         }
+    }
+
+    #[test]
+    fn lists_that_are_outdated_at_once_are_made_at_growing_intervals() {
+        let (retry, mut streak) = (Retry::default(), Streak::default());
+        let mut now = Instant::now();
+        let mut next = |after: Duration| {
+            now += after;
+            let pause = retry.pause(streak.count(true, now), 1.0);
+            streak.quiet_until = Some(now + pause + HEALTHY);
+            // the list in between was an answer
+            streak.failures = 0;
+            pause
+        };
+        let mut pause = Duration::ZERO;
+        for _ in 0..10 {
+            pause = next(pause);
+        }
+        assert_eq!(pause, retry.most);
+        assert_eq!(next(pause + HEALTHY * 2), retry.first, "a good watch was between");
     }
 
     #[test]

@@ -171,6 +171,13 @@ pub enum Origin {
     Server,
 }
 
+impl Origin {
+    /// Whether what goes wrong is logged where it is found: there it is known how often it has been.
+    fn logs_itself(self) -> bool {
+        matches!(self, Self::Source | Self::Announcement)
+    }
+}
+
 /// What the board holds.
 #[derive(Debug, Default)]
 pub struct Facts {
@@ -205,11 +212,12 @@ impl Board {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces the problems of one origin. Those that are new are logged.
+    /// Replaces the problems of one origin. Those that are new are logged, unless who finds them does so.
     pub fn complain(&self, origin: Origin, problems: Vec<String>) {
         let mut facts = self.facts();
         let known = facts.problems.get(&origin).map_or(&[][..], Vec::as_slice);
-        for problem in problems.iter().filter(|problem| !known.contains(problem)) {
+        let new = problems.iter().filter(|problem| !known.contains(problem));
+        for problem in new.filter(|_| !origin.logs_itself()) {
             tracing::warn!("{problem}");
         }
         if problems.is_empty() {

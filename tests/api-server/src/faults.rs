@@ -13,4 +13,6 @@ pub struct Faults {
     pub delay: Duration,
     /// A watch from a version that is too old is answered with 410, not with an event that says so.
     pub gone_as_status: bool,
+    /// Watches end as soon as they have begun.
+    pub short_watches: bool,
 }

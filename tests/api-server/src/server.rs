@@ -195,6 +195,14 @@ impl Server {
         self.shared.faults().gone_as_status = as_status;
     }
 
+    /// Whether watches end as soon as they have begun, without an error.
+    pub fn set_short_watches(&self, short: bool) {
+        self.shared.faults().short_watches = short;
+        if short {
+            self.cut();
+        }
+    }
+
     /// The bearer tokens of those who may ask from now on. Of no meaning where everybody may.
     pub fn set_tokens(&self, tokens: &[&str]) {
         if let Some(access) = &self.shared.access {
@@ -393,13 +401,18 @@ fn watch(
         Err(Gone) => return json_text(gone_event()),
     };
     let (sender, pieces) = mpsc::channel(16);
+    let short = shared.faults().short_watches;
     let watch = Watch {
         shared,
         resource,
         selector,
         place,
         bookmarks: matches!(parameters.allow_watch_bookmarks.as_str(), "1" | "true"),
-        limit: Duration::from_secs(parameters.timeout_seconds.unwrap_or(1800)),
+        limit: Duration::from_secs(if short {
+            0
+        } else {
+            parameters.timeout_seconds.unwrap_or(1800)
+        }),
     };
     tokio::spawn(watch.run(sender));
     let body = Body::from_stream(ReceiverStream::new(pieces));

@@ -1,7 +1,8 @@
 //! The controller with all that it needs, for `heddle-agent overlay` and for the agent.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -9,13 +10,12 @@ use axum::http::{StatusCode, header};
 use axum::routing::get;
 use conf::{AgentConfig, NodeSource, OverlayBackend};
 use ipnetwork::IpNetwork;
-use kube::Client;
 use netns_tools::cause::one_line;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::{Alarm, KernelHost, Options, Parts, Runner, Worker, probing};
-use crate::kube::{ApiAccess, ConnectError, Retry, connect};
+use crate::kube::{ApiAccess, ConnectError, Connection, Failure, Retry, connect, connect_again};
 use crate::lock::{Lock, LockError, Role};
 use crate::overlay::annotation;
 use crate::overlay::kernel::SyncError;
@@ -200,7 +200,7 @@ async fn follow_nodes(
         }
         Some(access) => {
             // what is wrong with the files is told now, and not for ever after
-            let client = connect(&access).await?;
+            let connection = connect(&access).await?;
             tracing::info!(node = name, "nodes come from the API server");
             let (wanted, told) = (watch::channel(None), watch::channel(None));
             let session = Session {
@@ -213,7 +213,7 @@ async fn follow_nodes(
                 addresses: watch_addresses()?,
                 pods: config.network.pod_cidrs.clone(),
             };
-            tasks.spawn(session.run(client));
+            tasks.spawn(session.run(connection));
             tasks.spawn(write_announcement(announced, wanted.0, flannel));
             tasks.spawn(tell_announcement(told.1, board.clone()));
         }
@@ -236,15 +236,16 @@ struct Session {
 }
 
 impl Session {
-    async fn run(mut self, first: Client) {
-        let mut client = Some(first);
+    async fn run(mut self, first: Connection) {
+        let outages = Arc::clone(&first.outages);
+        let mut connection = Some(first);
         let mut known = Vec::new();
         loop {
-            if let Some(client) = client.take() {
+            if let Some(connection) = connection.take() {
                 let (mut tasks, own) =
-                    source::follow(&client, &self.name, self.flannel, &self.events);
+                    source::follow(&connection, &self.name, self.flannel, &self.events);
                 let announcer = Announcer {
-                    client,
+                    connection,
                     name: self.name.clone(),
                     wanted: self.wanted.clone(),
                     own,
@@ -261,11 +262,12 @@ impl Session {
                     "an address of this host is gone; connecting to the API server anew"
                 );
             }
-            match connect(&self.access).await {
-                Ok(again) => client = Some(again),
+            match connect_again(&self.access, Arc::clone(&outages)).await {
+                Ok(again) => connection = Some(again),
                 Err(error) => {
-                    let reason = Some(one_line(&error));
-                    self.events.send(Event::Away(reason)).await.ok();
+                    let reason = one_line(&error);
+                    outages.failed(failure(&reason), Instant::now());
+                    self.events.send(Event::Away(Some(reason))).await.ok();
                     tokio::time::sleep(CONNECT_RETRY).await;
                 }
             }
@@ -286,6 +288,11 @@ impl Session {
             }
         }
     }
+}
+
+/// Credentials cannot be used, so nodes are not told of.
+fn failure(reason: &str) -> Failure<'_> {
+    Failure { who: source::NODES, stays: source::STAYS, reason, refused: false }
 }
 
 /// Whether an address is gone that a connection may have been made from. The links of pods have addresses too, which go with each pod.

@@ -9,13 +9,12 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use netns_tools::cause::one_line;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Own;
-use crate::kube::{Retry, chance};
+use crate::kube::{Connection, Failure, Retry, chance, is_refusal, reason};
 
 /// How long the watch may take to tell of what was written before it is looked at again.
 const ECHO: Duration = Duration::from_secs(10);
@@ -25,6 +24,9 @@ const REQUEST: Duration = Duration::from_secs(10);
 const FEUD: Duration = Duration::from_mins(1);
 /// After so many of these it is told.
 const FEUD_TOLD: u32 = 3;
+/// Who asks, and what stays while there is no answer, for logs.
+const WHO: &str = "this Node's annotations";
+const STAYS: &str = "what other nodes know of this one";
 /// Who is said to have written (`managedFields`).
 const MANAGER: &str = "heddle-overlay";
 
@@ -37,7 +39,7 @@ pub type Told = Option<String>;
 /// Keeps the annotations.
 pub struct Announcer {
     /// The server.
-    pub client: Client,
+    pub connection: Connection,
     /// This node.
     pub name: String,
     /// What they should be; `None`: that is not known yet.
@@ -53,12 +55,13 @@ pub struct Announcer {
 impl Announcer {
     /// Keeps them until nobody says any more what they should be.
     pub async fn run(mut self) {
-        let api = Api::<Node>::all(self.client.clone());
+        let api = Api::<Node>::all(Client::clone(&self.connection));
         let parameters =
             PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let (mut failures, mut quarrel) = (0, Quarrel::default());
         loop {
             if self.patch().is_none() {
+                self.connection.outages.over(WHO, std::time::Instant::now());
                 if !quarrel.goes_on() {
                     self.tell(None);
                 }
@@ -76,24 +79,33 @@ impl Announcer {
             let Some(patch) = self.patch() else { continue };
             let patch = Patch::Merge(&patch);
             let asked = timeout(REQUEST, api.patch_metadata(&self.name, &parameters, &patch)).await;
-            let answer = asked.map_err(|_| format!("no answer within {} s", REQUEST.as_secs()));
-            let answer = answer.and_then(|answer| {
-                answer.map_err(|error| format!("{}{}", one_line(&error), remedy(&error)))
+            let silent = || (format!("no answer within {} s", REQUEST.as_secs()), false);
+            let answer = asked.map_err(|_| silent()).and_then(|answer| {
+                answer.map_err(|error| {
+                    (format!("{}{}", reason(&error), remedy(&error)), is_refusal(&error))
+                })
             });
             match answer {
                 Ok(_) => {
                     failures = 0;
+                    self.connection.outages.over(WHO, std::time::Instant::now());
                     tracing::info!(node = self.name, "this node is announced in its Node object");
                     // the watch tells of it; if it does not, what is known may not be what is
                     let echoed = timeout(ECHO, self.own.changed()).await.is_ok();
                     quarrel.last = echoed.then(Instant::now);
                 }
-                Err(reason) => {
+                Err((reason, refused)) => {
                     failures += 1;
+                    // a connection that was cut is made anew
+                    if refused || failures > 1 {
+                        let failure = Failure { who: WHO, stays: STAYS, reason: &reason, refused };
+                        self.connection.outages.failed(failure, std::time::Instant::now());
+                    }
                     let node = &self.name;
-                    self.tell(Some(format!(
+                    let problem = format!(
                         "other nodes are not told how to reach this one: cannot annotate Node {node}: {reason}"
-                    )));
+                    );
+                    self.told.send_replace(Some(problem));
                     sleep(self.retry.pause(failures, chance())).await;
                 }
             }

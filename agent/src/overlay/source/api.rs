@@ -13,9 +13,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::{ANNOTATIONS, Event, Own};
-use crate::kube::{Follower, Intake, Kind, Retry, key, watch_config};
+use crate::kube::{Connection, Follower, Intake, Kind, Retry, key, watch_config};
 use crate::overlay::cluster;
 use crate::overlay::node::{NodeError, NodeRecord};
+
+/// Who asks for nodes, and what stays while there is no answer, for logs.
+pub const NODES: &str = "Node";
+/// See [`NODES`].
+pub const STAYS: &str = "the ways to other nodes";
 
 /// What of Nodes is taken.
 #[derive(Debug)]
@@ -60,8 +65,8 @@ impl Kind for Nodes {
     type Item = (NodeRecord, bool);
     type Event = Event;
     type Refused = NodeError;
-    const NAME: &'static str = "Node";
-    const STAYS: &'static str = "the ways to other nodes";
+    const NAME: &'static str = NODES;
+    const STAYS: &'static str = STAYS;
 
     fn convert(&mut self, object: &Node) -> Result<Option<Self::Item>, NodeError> {
         let record = NodeRecord::read(object, self.flannel)?;
@@ -106,17 +111,17 @@ impl Kind for Nodes {
 /// Follows all Nodes for as long as `events` is listened to and the result is kept. What the object of the node `name` holds of the
 /// announced annotations is in the receiver; `None`: that is not known yet.
 pub fn follow(
-    client: &Client,
+    connection: &Connection,
     name: &str,
     flannel: bool,
     events: &mpsc::Sender<Event>,
 ) -> (JoinSet<()>, watch::Receiver<Option<Own>>) {
-    follow_with(client, name, flannel, events, Retry::default())
+    follow_with(connection, name, flannel, events, Retry::default())
 }
 
 /// As [`follow`], with other pauses.
 pub fn follow_with(
-    client: &Client,
+    connection: &Connection,
     name: &str,
     flannel: bool,
     events: &mpsc::Sender<Event>,
@@ -126,7 +131,8 @@ pub fn follow_with(
     let nodes =
         Nodes { name: name.into(), flannel, own, told: HashMap::new(), state: RandomState::new() };
     let follower = Follower {
-        api: Api::<Node>::all(client.clone()),
+        connection: connection.clone(),
+        api: Api::<Node>::all(Client::clone(connection)),
         config: watch_config(),
         intake: Intake::new(nodes),
         events: events.clone(),

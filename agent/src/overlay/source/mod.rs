@@ -13,7 +13,7 @@ mod manifests;
 use std::collections::BTreeMap;
 
 pub use announce::{Announcer, Told, Wanted};
-pub use api::{follow, follow_with};
+pub use api::{NODES, STAYS, follow, follow_with};
 pub use manifests::follow as follow_manifests;
 
 use super::cluster;

@@ -38,12 +38,13 @@ impl Fixture {
         let kubeconfig = folder.path().join("kubeconfig");
         std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
         let access = ApiAccess { kubeconfig: Some(kubeconfig), master: None };
-        let client = connect(&access).await.unwrap();
+        let connection = connect(&access).await.unwrap();
         let (sender, events) = mpsc::channel(64);
         let retry = Retry { first: Duration::from_millis(20), most: Duration::from_millis(100) };
-        let (followers, own) = follow_with(&client, "a", false, &sender, retry);
+        let (followers, own) = follow_with(&connection, "a", false, &sender, retry);
         let ((wanted, wants), (told, problem)) = (watch::channel(None), watch::channel(None));
-        let announcer = Announcer { client, name: "a".to_owned(), wanted: wants, own, told, retry };
+        let announcer =
+            Announcer { connection, name: "a".to_owned(), wanted: wants, own, told, retry };
         Self {
             server,
             events,
@@ -153,6 +154,39 @@ async fn an_api_that_is_away_is_told_and_what_changed_meanwhile_follows() {
     fixture.server.set_away(false);
     fixture.until("back", |it| it.cluster.get("b").is_some() && it.cluster.len() == 1).await;
     assert_eq!(fixture.away, [true, false]);
+}
+
+#[tokio::test]
+async fn an_api_that_is_back_is_told_though_nothing_changes_there() {
+    let mut fixture = Fixture::start(|server| {
+        server.put(node("a", "10.0.1.0/24"));
+    })
+    .await;
+    fixture.until("the list", |it| it.cluster.len() == 1).await;
+    fixture.settle().await;
+    fixture.server.set_away(true);
+    fixture.until("away", |it| it.away == [true]).await;
+    fixture.server.set_away(false);
+    fixture.until("back", |it| it.away == [true, false]).await;
+    assert_eq!(fixture.told, 1, "without another list");
+}
+
+#[tokio::test]
+async fn watches_that_end_at_once_are_not_begun_again_at_once_for_ever() {
+    let mut fixture = Fixture::start(|server| {
+        server.put(node("a", "10.0.1.0/24"));
+    })
+    .await;
+    fixture.until("the list", |it| it.cluster.len() == 1).await;
+    fixture.settle().await;
+    fixture.server.set_short_watches(true);
+    fixture.server.take_requests();
+    sleep(Duration::from_secs(3)).await;
+    let asked = fixture.server.take_requests();
+    assert!(asked.len() < 20, "{} requests in three seconds", asked.len());
+    // what such watches tell counts all the same
+    fixture.server.put(node("b", "10.0.2.0/24"));
+    fixture.until("a change", |it| it.cluster.len() == 2).await;
 }
 
 #[tokio::test]

@@ -150,10 +150,9 @@ fn start_log(settings: LogSettings) {
         4..=7 => "debug",
         _ => "trace",
     };
-    // what goes wrong with the API is said once, by who follows it
-    let kube = if level == "info" { "off" } else { "debug" };
     let filter = format!(
-        "{level},hyper=warn,hyper_util=warn,h2=warn,tower=warn,rustls=warn,kube_client={kube},kube_runtime={kube}"
+        "{level},hyper=warn,hyper_util=warn,h2=warn,tower=warn,rustls=warn,{}",
+        crate::kube::log_filter(level)
     );
     let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))

@@ -36,9 +36,9 @@ pub async fn follow(
         tracing::info!(folder = %path.display(), "services come from manifests");
         Source::Folder(tasks)
     } else {
-        let client = kube::connect(&config.api).await?;
+        let connection = kube::connect(&config.api).await?;
         tracing::info!(node = config.node_name, "services come from the API server");
-        Source::Api(kube::follow(&client, &config.node_name, &sender))
+        Source::Api(kube::follow(&connection, &config.node_name, &sender))
     };
     Ok((source, events))
 }

@@ -20,7 +20,7 @@ use kinds::{Nodes, Services, Slices};
 
 use super::model::Event;
 pub use crate::kube::{ConnectError, TokenError, connect};
-use crate::kube::{Follower, Intake, Retry, watch_config};
+use crate::kube::{Connection, Follower, Intake, Retry, watch_config};
 
 /// What of Services and their slices is for this proxy: nothing that asks for another one, and nothing headless.
 pub const SELECTOR: &str =
@@ -32,33 +32,36 @@ pub struct Informers {
 }
 
 /// Follows Services, `EndpointSlices` and the Node of that name for as long as `events` is listened to and the result is kept.
-pub fn follow(client: &Client, node_name: &str, events: &mpsc::Sender<Event>) -> Informers {
-    follow_with(client, node_name, events, Retry::default())
+pub fn follow(connection: &Connection, node_name: &str, events: &mpsc::Sender<Event>) -> Informers {
+    follow_with(connection, node_name, events, Retry::default())
 }
 
 fn follow_with(
-    client: &Client,
+    connection: &Connection,
     node_name: &str,
     events: &mpsc::Sender<Event>,
     retry: Retry,
 ) -> Informers {
     let mut tasks = JoinSet::new();
     let nodes = Follower {
-        api: Api::<NodeObject>::all(client.clone()),
+        connection: connection.clone(),
+        api: Api::<NodeObject>::all(Client::clone(connection)),
         config: watch_config().fields(&format!("metadata.name={node_name}")),
         intake: Intake::new(Nodes::new(node_name)),
         events: events.clone(),
         retry,
     };
     let services = Follower {
-        api: Api::<ServiceObject>::all(client.clone()),
+        connection: connection.clone(),
+        api: Api::<ServiceObject>::all(Client::clone(connection)),
         config: watch_config().labels(SELECTOR),
         intake: Intake::new(Services::default()),
         events: events.clone(),
         retry,
     };
     let slices = Follower {
-        api: Api::<EndpointSlice>::all(client.clone()),
+        connection: connection.clone(),
+        api: Api::<EndpointSlice>::all(Client::clone(connection)),
         config: watch_config().labels(SELECTOR),
         intake: Intake::new(Slices::default()),
         events: events.clone(),
