@@ -443,6 +443,24 @@ fn a_boot_without_the_api_begins_with_what_was_kept() {
 }
 
 #[test]
+fn a_start_beside_a_healthy_api_warns_of_nothing() {
+    let world = World::with(2);
+    // the list takes longer than anything else
+    world.server.set_delay(Duration::from_millis(500));
+    let agents = [world.start(0), world.start(1)];
+    world.talk(0, 1);
+    for agent in &agents {
+        assert_eq!(agent.warned(), [""; 0], "{}", agent.said());
+    }
+    // a Node that is missing is told as soon as that is known
+    let missing = world.nodes[2].spawn(&[&world.kubeconfig()]);
+    becomes("what is missing is told", &1, || missing.warned().len());
+    assert!(missing.warned()[0].contains("there is no Node c yet"), "{}", missing.said());
+    world.server.put(world.nodes[2].object());
+    missing.wait_until_ready();
+}
+
+#[test]
 fn an_api_that_is_away_is_one_line_and_its_return_another() {
     let world = World::with(2);
     let (one, _two) = (world.start(0), world.start(1));
