@@ -159,6 +159,8 @@ pub enum Origin {
     Kept,
     /// What is planned, and written to the kernel.
     Sync,
+    /// What this host's links leave out of the plan.
+    Links,
     /// Packet filters and kernel parameters.
     Rules,
     /// Packet filters that somebody keeps changing.

@@ -273,6 +273,31 @@ fn a_wire_that_is_too_small_for_ipv6_is_named_and_ipv4_works() {
 }
 
 #[test]
+fn a_link_that_becomes_too_small_for_ipv6_is_named_and_ipv4_goes_on() {
+    let cluster = Cluster::new(Shape::Link, VXLAN);
+    let set = |mtu: u32| {
+        for node in [1, 2] {
+            ip(&cluster.node(node).ns, &format!("link set eth0 mtu {mtu}\n"));
+        }
+    };
+    set(1300);
+    for node in [1, 2] {
+        cluster.is_told(node, &["link eth0", "MTU is 1300", "room for 1250", "at least 1330"]);
+    }
+    let (from, to) = (cluster.pod(1), cluster.pod(2));
+    eventually(HURRIED, "IPv4 goes on", || {
+        stream(&from.ns, to.v4(), 1 << 20, Duration::from_secs(5))?;
+        stream(&to.ns, from.v4(), 1 << 20, Duration::from_secs(5))
+    });
+    // pods that come now keep their IPv6 for each other
+    assert_eq!(cluster.node(1).pod_mtu(), Ok(1280));
+    set(1500);
+    transfers(&cluster, 1, 2, HURRIED);
+    assert_eq!(cluster.node(1).pod_mtu(), Ok(1450));
+    assert!(!cluster.status(1).contains("problem:"), "{}", cluster.status(1));
+}
+
+#[test]
 fn another_tunnel_of_the_same_number_is_named_and_another_port_is_free() {
     let world = World::new(Shape::Link);
     ip(

@@ -93,13 +93,40 @@ impl Local {
         if wanted > most {
             return Err(PlanError::TooLarge { link: link(), underlay, overhead, wanted, most });
         }
-        let ipv6 = self.pod_cidrs.iter().any(IpNetwork::is_ipv6);
-        let (family, least) = if ipv6 { ("IPv6", MTU_MIN_IPV6) } else { ("IPv4", MTU_MIN_IPV4) };
-        let mtu = self.pod_mtu();
+        // what is configured must do for all; what the link leaves may do for one family
+        let least = if wanted > 0 && self.has_ipv6() {
+            ("IPv6", MTU_MIN_IPV6)
+        } else {
+            ("IPv4", MTU_MIN_IPV4)
+        };
+        let (mtu, (family, least)) = (if wanted > 0 { wanted } else { most }, least);
         if mtu < least {
             return Err(PlanError::TooSmall { link: link(), mtu, family, least });
         }
         Ok(())
+    }
+
+    fn has_ipv6(&self) -> bool {
+        self.pod_cidrs.iter().any(IpNetwork::is_ipv6)
+    }
+
+    /// What cannot be done for pods of this node, whatever the other nodes are, each with what to do. The rest works.
+    pub fn problems(&self) -> Vec<String> {
+        let narrow = self.narrowest().filter(|(underlay, overhead)| {
+            self.has_ipv6() && underlay.mtu.saturating_sub(*overhead) < MTU_MIN_IPV6
+        });
+        let told = narrow.map(|(underlay, overhead)| {
+            format!(
+                "pods' IPv6 needs packets of {MTU_MIN_IPV6} bytes, and link {}, whose MTU is {}, has room for {}{}: IPv6 has no such way to other \
+                 nodes, IPv4 has; give the link an MTU of at least {}",
+                underlay.name,
+                underlay.mtu,
+                underlay.mtu.saturating_sub(overhead),
+                if overhead > 0 { " in the tunnel" } else { "" },
+                MTU_MIN_IPV6 + overhead
+            )
+        });
+        told.into_iter().collect()
     }
 
     /// The link that leaves pods the least, and how much of its MTU the tunnel takes.
@@ -115,10 +142,12 @@ impl Local {
         tunnel.or_else(|| self.underlays.iter().map(|underlay| (underlay, 0)).min_by_key(left))
     }
 
-    /// The MTU of pods' interfaces, in bytes.
+    /// The MTU of pods' interfaces, in bytes. Never less than IPv6 needs where pods have it, or the kernel would take it away from them even
+    /// for each other; what is larger than the way to another node, this host itself tells pods of.
     pub fn pod_mtu(&self) -> u32 {
+        let least = if self.has_ipv6() { MTU_MIN_IPV6 } else { 0 };
         let left = |(underlay, overhead): (&Underlay, u32)| underlay.mtu.saturating_sub(overhead);
-        let most = self.narrowest().map_or(0, left);
+        let most = self.narrowest().map_or(0, |narrowest| left(narrowest).max(least));
         if self.settings.mtu == 0 { most } else { self.settings.mtu }
     }
 
@@ -197,6 +226,6 @@ impl Local {
 }
 
 /// Of the headers of a tunnel, by the family of the underlay.
-fn overhead(ipv4: bool) -> u32 {
+pub(super) fn overhead(ipv4: bool) -> u32 {
     if ipv4 { OVERHEAD_IPV4 } else { OVERHEAD_IPV6 }
 }

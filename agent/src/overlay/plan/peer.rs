@@ -105,12 +105,16 @@ pub enum Unreachable {
     #[error("its VTEP MAC {0} is this node's; was its machine cloned with its state directory?")]
     OurMac(netns_tools::MacAddr),
     /// IPv6 needs more.
-    #[error("pods' IPv6 needs 1280 bytes, and the tunnel over {device} has room for {mtu}")]
+    #[error(
+        "pods' IPv6 needs 1280 bytes, and the tunnel over {device} has room for {mtu}; give this node's link to it an MTU of at least {needed}"
+    )]
     Narrow {
         /// The device.
         device: Arc<str>,
         /// Its MTU.
         mtu: u32,
+        /// What the link under it needs.
+        needed: u32,
     },
 }
 
@@ -241,7 +245,8 @@ impl Ends<'_> {
         let (device, mtu) =
             (self.local.device_name(ipv4).clone(), self.local.device_mtu(ipv4).unwrap_or(0));
         if self.cidr.is_ipv6() && mtu < super::MTU_MIN_IPV6 {
-            return Err(Unreachable::Narrow { device, mtu });
+            let needed = super::MTU_MIN_IPV6 + super::local::overhead(ipv4);
+            return Err(Unreachable::Narrow { device, mtu, needed });
         }
         let gateway = self.cidr.network();
         let way = Way::Tunnel { device, gateway, mac: vtep.mac, remote: vtep.address };

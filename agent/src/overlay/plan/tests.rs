@@ -334,14 +334,45 @@ fn mtus() {
          give a smaller overlay.mtu, or the link a larger one"
     );
     assert_eq!(
-        message(vxlan(), &[("192.0.2.1/24", 1300)], PODS_1),
+        message(Settings { mtu: 1250, ..vxlan() }, &[v4], PODS_1),
         "overlay.mtu: packets of 1250 bytes are too small for IPv6, which needs 1280; give a larger overlay.mtu, or link eth2 a larger one"
     );
-    assert!(of(vxlan(), &[("192.0.2.1/24", 1300)], &PODS_1[..1]).is_ok());
+    assert!(message(vxlan(), &[("192.0.2.1/24", 100)], PODS_1).contains("too small for IPv4"));
+    let narrow = ("192.0.2.1/24", 1300);
+    assert_eq!(of(vxlan(), &[narrow], &PODS_1[..1]), Ok((1250, vec![1250])));
+    // IPv6 of pods needs 1280, also where it goes no further
+    assert_eq!(of(vxlan(), &[narrow], PODS_1), Ok((1280, vec![1250])));
     assert_eq!(
         message(vxlan(), &[], PODS_1),
         "this node has no address to speak to other nodes with; give a link one, or name another link in overlay.interface"
     );
+}
+
+#[test]
+fn a_link_that_is_too_narrow_for_ipv6_leaves_ipv4_its_ways() {
+    let on = |mtu, cidrs: &[&str]| {
+        let node = bare(1, cidrs);
+        let links = [underlay(2, "192.0.2.1/24", mtu)];
+        Local::new(with(Backend::Vxlan), &node, derived_mac(&node.name), &links).unwrap()
+    };
+    let narrow = on(1300, PODS_1);
+    let theirs = local(2, with(Backend::Vxlan), PODS_2, ON_2);
+    assert_eq!(
+        shown(&between(&narrow, record(&theirs))),
+        [
+            "10.244.2.0/24: heddle.1 via 10.244.2.0 to 192.0.2.2",
+            "pods' IPv6 needs 1280 bytes, and the tunnel over heddle.1 has room for 1250; give this node's link to it an MTU of at least 1330"
+        ]
+    );
+    let device = narrow.devices().remove(0);
+    assert_eq!((device.mtu, device.addresses), (1250, vec!["10.244.1.0/32".parse().unwrap()]));
+    let [problem] = &narrow.problems()[..] else { panic!("{:?}", narrow.problems()) };
+    for words in ["link eth2", "MTU is 1300", "room for 1250", "IPv4 has", "at least 1330"] {
+        assert!(problem.contains(words), "{words}: {problem}");
+    }
+    for (mtu, cidrs) in [(1330, PODS_1), (1300, &PODS_1[..1])] {
+        assert_eq!(on(mtu, cidrs).problems(), [""; 0], "{mtu}");
+    }
 }
 
 #[test]

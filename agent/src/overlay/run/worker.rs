@@ -295,6 +295,7 @@ impl Worker {
         self.carriers_changed |= self.carriers != carriers;
         self.carriers = carriers;
         names.extend(self.nodes.assume_like(&local.announcement()));
+        self.board.complain(Origin::Links, local.problems());
         let local = local.without(self.missing.as_deref().unwrap_or_default());
         if self.plan.as_ref().is_some_and(|plan| *plan.local() == local) {
             return Ok(false);
