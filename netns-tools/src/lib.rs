@@ -42,6 +42,7 @@ pub mod rule;
 pub mod selinux;
 pub mod sysctl;
 pub mod testing;
+pub mod too_large;
 
 pub use address::Address;
 pub use conntrack::Conntrack;

@@ -35,7 +35,7 @@ pub fn open(address: SocketAddr) -> io::Result<UdpSocket> {
         ]
     };
     for (level, name, value) in options {
-        set(&socket, *level, *name, *value)?;
+        set(&socket, *level, *name, value)?;
     }
     bind(&socket, address)?;
     Ok(socket.into())
@@ -58,11 +58,17 @@ pub fn payload(packet: u32, to: IpAddr) -> Option<usize> {
     packet.checked_sub(headers).and_then(|length| usize::try_from(length).ok())
 }
 
-fn set(socket: &OwnedFd, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
-    let length = socket_length(size_of_val(&value));
+/// Sets an option of a socket to plain data of the form that the kernel expects.
+pub(crate) fn set<T>(
+    socket: &OwnedFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
+    let length = socket_length(size_of_val(value));
     // SAFETY: the descriptor is open, and the kernel reads `length` bytes of `value`, which outlives the call.
     let done = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length)
+        libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), length)
     };
     check(done)
 }

@@ -10,6 +10,7 @@
 //! | `round` | what to ask one node next: sizes, and what is wrong when nothing arrives |
 //! | `schedule` | which node is next, and when |
 //! | `checksum` | whether a device's checksum offload is switched off |
+//! | `routers` | what routers say of too large packets: a round begins at once |
 //! | `prober` | sockets and clock for these |
 //! | `told` | what was found, in words |
 
@@ -19,6 +20,7 @@ mod datagram;
 mod prober;
 mod respond;
 mod round;
+mod routers;
 mod schedule;
 pub mod told;
 

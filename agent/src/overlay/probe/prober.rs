@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::checksum::{Checksum, Command, Setting};
 use super::datagram::{Datagram, HEADER, LONGEST};
+use super::routers::{self, Said};
 use super::schedule::{Next, Schedule, Send};
 use super::{Key, Results, Target};
 
@@ -61,10 +62,16 @@ type Answer = (SocketAddr, u64);
 /// Probes in the network namespace of the calling task's thread.
 pub async fn probe(channels: Channels) {
     let (answers, receiver) = mpsc::channel(QUEUE);
+    let (hearing, said) = listen();
     let now = Instant::now();
     let prober = Prober {
         schedule: Schedule::new(now),
-        sockets: Sockets { open: HashMap::new(), tasks: JoinSet::new(), answers, told: None },
+        sockets: Sockets {
+            open: HashMap::new(),
+            tasks: JoinSet::new(),
+            answers,
+            told: HashMap::new(),
+        },
         checksums: BTreeMap::new(),
         is_on: BTreeMap::new(),
         switching: JoinSet::new(),
@@ -73,7 +80,23 @@ pub async fn probe(channels: Channels) {
         told_at: None,
         judged: 0,
     };
-    prober.run(receiver).await;
+    prober.run(receiver, said).await;
+    drop(hearing);
+}
+
+/// Listens to routers for as long as the tasks are kept.
+fn listen() -> (JoinSet<()>, mpsc::Receiver<Said>) {
+    let (mut tasks, (told, said)) = (JoinSet::new(), mpsc::channel(1));
+    for is_ipv4 in [true, false] {
+        match routers::open(is_ipv4) {
+            Ok(listener) => drop(tasks.spawn(routers::hear(listener, told.clone()))),
+            // a kernel without the family, or a container without CAP_NET_RAW
+            Err(error) => {
+                tracing::info!(%error, is_ipv4, "what routers say of too large packets is found by the next probes");
+            }
+        }
+    }
+    (tasks, said)
 }
 
 struct Prober {
@@ -92,7 +115,7 @@ struct Prober {
 }
 
 impl Prober {
-    async fn run(mut self, mut answers: mpsc::Receiver<Answer>) {
+    async fn run(mut self, mut answers: mpsc::Receiver<Answer>, mut said: mpsc::Receiver<Said>) {
         self.take_in();
         loop {
             let wake = self.work();
@@ -103,6 +126,7 @@ impl Prober {
                     Err(_) => return,
                 },
                 Some(keys) = self.channels.hurry.recv() => self.hurry(&keys),
+                Some(said) = said.recv() => self.schedule.routers_say(&said, Instant::now()),
                 Some((from, nonce)) = answers.recv() => {
                     self.schedule.answered((from.ip(), from.port()), nonce, Instant::now());
                 }
@@ -254,13 +278,15 @@ struct Sockets {
     open: HashMap<IpAddr, Socket>,
     tasks: JoinSet<IpAddr>,
     answers: mpsc::Sender<Answer>,
-    told: Option<(IpAddr, io::ErrorKind)>,
+    /// Why there is no socket, where that is told.
+    told: HashMap<IpAddr, io::ErrorKind>,
 }
 
 impl Sockets {
     /// Closes what is not used any more.
     fn keep(&mut self, used: impl Fn(&IpAddr) -> bool) {
         let before = self.open.len();
+        self.told.retain(|local, _| used(local));
         self.open.retain(|local, _| used(local));
         if self.open.len() < before {
             // the tasks that listen to them hold them open too
@@ -305,12 +331,12 @@ impl Sockets {
         }
         let socket = Socket::open(local);
         if let Err(error) = &socket
-            && self.told != Some((local, error.kind()))
+            && self.told.insert(local, error.kind()) != Some(error.kind())
         {
             tracing::warn!(from = %local, %error, "no probes can be sent from this address");
-            self.told = Some((local, error.kind()));
         }
         let socket = socket?;
+        self.told.remove(&local);
         self.listen(local, Arc::clone(&socket.receiver));
         self.open.insert(local, socket);
         Ok(())

@@ -7,6 +7,8 @@ use super::{Cause, Outcome};
 
 /// How often a size is tried before it is given up.
 pub const TRIES: u32 = 4;
+/// The same where a router says that it is too large.
+const TRIES_OF_TOLD: u32 = 2;
 /// The size of small probes, as IP packets, in bytes.
 pub const SMALL: u32 = 64;
 
@@ -39,12 +41,26 @@ pub struct Sizes {
     pub floor: u32,
     /// What arrived the last time, if that was less than full.
     pub before: Option<u32>,
+    /// What a router says would fit. Anybody may have sent that, so it only says what to try first.
+    pub told: Option<u32>,
+}
+
+impl Sizes {
+    /// What to try first.
+    fn first(self) -> Stage {
+        let told = self.told.filter(|size| (self.floor.max(SMALL + 1)..self.full).contains(size));
+        told.map_or(Stage::Full, Stage::Told)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Does anything arrive?
     Small,
+    /// Does what a router says would fit?
+    Told(u32),
+    /// … and one byte more?
+    AboveTold(u32),
     /// Does everything?
     Full,
     /// Does still what did the last time?
@@ -87,8 +103,8 @@ impl Round {
             _ if self.control => large(SMALL),
             Stage::Small | Stage::NotLuck => large(SMALL),
             Stage::Full => large(self.sizes.full),
-            Stage::Again(size) => large(size),
-            Stage::Above(size) => large(size + 1),
+            Stage::Again(size) | Stage::Told(size) => large(size),
+            Stage::Above(size) | Stage::AboveTold(size) => large(size + 1),
             Stage::Floor { .. } => large(self.sizes.floor),
             Stage::Search { low, high } => large(low.midpoint(high)),
             Stage::Checked => Try { flavour: Flavour::Checked, size: SMALL },
@@ -103,7 +119,10 @@ impl Round {
             return self.too_large();
         }
         self.stage = match self.stage {
-            Stage::Small | Stage::NotLuck if self.sizes.full > SMALL => Stage::Full,
+            Stage::Small | Stage::NotLuck if self.sizes.full > SMALL => self.sizes.first(),
+            Stage::Told(size) => Stage::AboveTold(size),
+            // it was not so
+            Stage::AboveTold(_) => Stage::Full,
             Stage::Small | Stage::NotLuck | Stage::Full => return Some(Outcome::Arrives),
             Stage::Again(size) if size + 1 >= self.sizes.full => {
                 return Some(Outcome::ArrivesUpTo(size));
@@ -121,7 +140,8 @@ impl Round {
     /// No answer came in time.
     pub fn lost(&mut self) -> Option<Outcome> {
         self.lost += 1;
-        if self.lost < TRIES {
+        let told = matches!(self.stage, Stage::Told(_) | Stage::AboveTold(_)) && !self.control;
+        if self.lost < if told { TRIES_OF_TOLD } else { TRIES } {
             return None;
         }
         self.lost = 0;
@@ -137,7 +157,9 @@ impl Round {
             }
             Stage::NotLuck => Some(Outcome::Nothing(Cause::Checksum)),
             Stage::Outside => Some(Outcome::Nothing(Cause::Silent)),
-            Stage::Full
+            Stage::Told(_)
+            | Stage::AboveTold(_)
+            | Stage::Full
             | Stage::Again(_)
             | Stage::Above(_)
             | Stage::Floor { .. }
@@ -168,12 +190,15 @@ impl Round {
     fn too_large(&mut self) -> Option<Outcome> {
         let Sizes { full, before, .. } = self.sizes;
         match self.stage {
+            Stage::Told(_) => self.stage = Stage::Full,
             Stage::Full => match before.filter(|size| *size > SMALL && *size < full) {
                 Some(size) => self.stage = Stage::Again(size),
                 None => return self.begin_search(full),
             },
             Stage::Again(size) => return self.begin_search(size),
-            Stage::Above(size) => return Some(Outcome::ArrivesUpTo(size)),
+            Stage::Above(size) | Stage::AboveTold(size) => {
+                return Some(Outcome::ArrivesUpTo(size));
+            }
             // below it IP itself is not promised (RFC 791, RFC 8200)
             Stage::Floor { .. } => return Some(Outcome::ArrivesUpTo(SMALL)),
             Stage::Search { low, high } => return self.search(low, low.midpoint(high)),
@@ -205,7 +230,7 @@ impl Round {
 mod tests {
     use super::*;
 
-    const FULL: Sizes = Sizes { full: 1450, floor: 1280, before: None };
+    const FULL: Sizes = Sizes { full: 1450, floor: 1280, before: None, told: None };
 
     /// A path that carries so much; what it does with each probe, by number.
     fn walk(round: &mut Round, carries: impl Fn(usize, Try) -> bool) -> (Outcome, usize) {
@@ -232,7 +257,7 @@ mod tests {
             assert_eq!(outcome, Outcome::ArrivesUpTo(carries));
             assert!(sent <= 50, "{carries}: {sent}");
         }
-        let jumbo = Sizes { full: 8950, floor: 576, before: None };
+        let jumbo = Sizes { full: 8950, floor: 576, ..FULL };
         for carries in [576, 577, 1450, 8948, 8949] {
             let (outcome, sent) = found(jumbo, carries);
             assert_eq!(outcome, Outcome::ArrivesUpTo(carries));
@@ -261,6 +286,34 @@ mod tests {
         // what was found below the floor begins anew
         assert_eq!(found(before(SMALL), 1400).0, Outcome::ArrivesUpTo(1400));
         assert_eq!(found(before(2000), 1400).0, Outcome::ArrivesUpTo(1400));
+    }
+
+    #[test]
+    fn what_a_router_says_is_tried_first_and_believed_only_if_it_is_so() {
+        let told = |size| Sizes { told: Some(size), ..FULL };
+        // small, that, one more twice, and control
+        assert_eq!(found(told(1400), 1400), (Outcome::ArrivesUpTo(1400), 5));
+        assert_eq!(found(Sizes { before: Some(1420), ..told(1400) }, 1400).1, 5);
+        for (said, carries, expected) in [
+            (1300, 1450, Outcome::Arrives),
+            (1300, 1400, Outcome::ArrivesUpTo(1400)),
+            (1449, 1450, Outcome::Arrives),
+            // it is still less
+            (1400, 1300, Outcome::ArrivesUpTo(1300)),
+            // nonsense
+            (0, 1400, Outcome::ArrivesUpTo(1400)),
+            (SMALL, 1400, Outcome::ArrivesUpTo(1400)),
+            (1450, 1400, Outcome::ArrivesUpTo(1400)),
+            (u32::MAX, 1450, Outcome::Arrives),
+        ] {
+            assert_eq!(found(told(said), carries).0, expected, "{said} {carries}");
+        }
+        // a node that goes away meanwhile
+        for gone_after in 0..5 {
+            let carries = |sent: usize, next: Try| sent < gone_after && next.size <= 1400;
+            let (outcome, _) = walk(&mut Round::new(told(1400), true), carries);
+            assert_eq!(outcome, Outcome::Nothing(Cause::Silent), "{gone_after}");
+        }
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::bucket::Bucket;
 use super::round::{Flavour, Round, Sizes};
+use super::routers::Said;
 use super::{Cause, Key, Known, Outcome, Target};
+use crate::overlay::plan::{OVERHEAD_IPV4, OVERHEAD_IPV6};
 
 /// All probes of this node together, per second.
 const PER_SECOND: u32 = 50;
@@ -21,6 +23,8 @@ const LONGEST_PERIOD: Duration = Duration::from_mins(5);
 const FOR_EACH: Duration = Duration::from_millis(200);
 /// After a round in which nothing arrived; doubled each time, up to the period.
 const FIRST_RETRY: Duration = Duration::from_secs(10);
+/// Between two rounds of one way that routers cause: whoever can send packets to this host can have them say anything.
+const TOLD_PAUSE: Duration = Duration::from_secs(10);
 /// How long an answer is waited for: eight times as long as the node took before, within these.
 const SHORTEST_WAIT: Duration = Duration::from_millis(300);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -94,6 +98,10 @@ struct Entry {
     queue: Queue,
     due: Instant,
     failures: u32,
+    /// What a router says would fit, for the next round.
+    told: Option<u32>,
+    /// When such a round began last.
+    told_at: Option<Instant>,
 }
 
 impl Entry {
@@ -108,12 +116,18 @@ impl Entry {
             queue: Queue::Urgent,
             due: now,
             failures: 0,
+            told: None,
+            told_at: None,
         }
     }
 
     fn round(&mut self, now: Instant) -> &mut Round {
         let Target { full, floor, ref tunnel, .. } = self.target;
-        let sizes = Sizes { full, floor, before: self.known.mtu };
+        let told = if self.round.is_none() { self.told.take() } else { None };
+        if told.is_some() {
+            self.told_at = Some(now);
+        }
+        let sizes = Sizes { full, floor, before: self.known.mtu, told };
         let (round, _) =
             self.round.get_or_insert_with(|| (Round::new(sizes, tunnel.is_some()), now));
         round
@@ -121,6 +135,21 @@ impl Entry {
 
     fn wait(&self) -> Duration {
         (self.took * 8).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+    }
+
+    /// Whether it is worth a round that a router says that no more than `size` bytes fit.
+    fn is_news(&self, size: u32) -> bool {
+        let known = match self.known.outcome {
+            // what does not fit is sent on for a while by those who have not heard of it
+            Some(Outcome::ArrivesUpTo(found)) => found,
+            _ => self.target.full,
+        };
+        size < known
+    }
+
+    /// When the next round that a router causes may begin.
+    fn told_due(&self, now: Instant) -> Instant {
+        self.told_at.map_or(now, |at| (at + TOLD_PAUSE).max(now))
     }
 
     fn become_target(&mut self, target: Target) {
@@ -219,6 +248,25 @@ impl Schedule {
         let keys: Vec<_> = entries.map(|(key, _)| key.clone()).collect();
         for key in keys {
             self.begin(&key, now);
+        }
+    }
+
+    /// Routers say that packets of this host were too large. A way that this is news of is probed at once.
+    pub fn routers_say(&mut self, said: &Said, now: Instant) {
+        let fits = |(key, entry): (&Key, &Entry)| {
+            let size = entry.target.fits(key, said)?;
+            entry.is_news(size).then(|| (key.clone(), size))
+        };
+        let news: Vec<_> = self.entries.iter().filter_map(fits).collect();
+        for (key, size) in news {
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            entry.told = Some(size);
+            let due = entry.told_due(now);
+            if due <= now {
+                self.begin(&key, now);
+            } else if entry.queue == Queue::Routine && entry.due > due {
+                self.put(&key, Queue::Routine, due);
+            }
         }
     }
 
@@ -353,7 +401,10 @@ impl Schedule {
         let before = entry.known;
         let pause = entry.finish(outcome, period);
         self.is_changed |= entry.known != before;
+        entry.told = entry.told.filter(|size| entry.is_news(*size));
+        let told_due = entry.told.map(|_| entry.told_due(now));
         let due = now + self.jitter(pause);
+        let due = told_due.map_or(due, |told| told.min(due));
         self.put(key, Queue::Routine, due);
     }
 
@@ -410,6 +461,13 @@ impl Schedule {
 }
 
 impl Target {
+    /// Of what routers say: how large a packet of pods may be on this way.
+    fn fits(&self, key: &Key, said: &Said) -> Option<u32> {
+        let Some(tunnel) = &self.tunnel else { return said.get(&(self.from, key.to)).copied() };
+        let overhead = if tunnel.remote.is_ipv4() { OVERHEAD_IPV4 } else { OVERHEAD_IPV6 };
+        said.get(&(tunnel.local, tunnel.remote)).map(|mtu| mtu.saturating_sub(overhead))
+    }
+
     fn destination(&self, key: &Key, flavour: Flavour) -> IpAddr {
         let outside = self.tunnel.as_ref().filter(|_| flavour == Flavour::Outside);
         outside.map_or(key.to, |tunnel| tunnel.remote)

@@ -270,3 +270,53 @@ fn a_target_that_is_set_again_as_it_was_is_left_alone() {
     world.run(SECOND);
     assert_eq!(world.outcome(1), Some(Outcome::Arrives));
 }
+
+/// What a router says of the tunnel of every target.
+fn said(mtu: u32) -> Said {
+    let (local, remote) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+    BTreeMap::from([((local, remote), mtu)])
+}
+
+#[test]
+fn what_a_router_says_is_found_in_about_a_second() {
+    let carries = std::cell::Cell::new(1450);
+    let mut world = World::new(&targets([1, 2]), |send| send.size <= carries.get());
+    world.run(SECOND * 20);
+    carries.set(1350);
+    world.schedule.routers_say(&said(1400), world.now);
+    world.run(SECOND);
+    assert_eq!((world.mtu(1), world.mtu(2)), (Some(1350), Some(1350)));
+    // it goes on saying so while others send on
+    let before = world.sent.len();
+    for _ in 0..100 {
+        world.schedule.routers_say(&said(1400), world.now);
+        world.run(Duration::from_millis(100));
+    }
+    assert_eq!(world.sent.len(), before);
+    // another size, soon after: it waits for its turn
+    carries.set(1300);
+    world.schedule.routers_say(&said(1350), world.now);
+    world.run(SECOND * 11);
+    assert_eq!(world.mtu(1), Some(1300));
+    // what is said of others is nobody's here
+    let before = world.sent.len();
+    let foreign = said(1000).into_iter().map(|((from, to), mtu)| ((to, from), mtu)).collect();
+    world.schedule.routers_say(&foreign, world.now);
+    world.run(SECOND);
+    assert_eq!(world.sent.len(), before);
+}
+
+#[test]
+fn who_lies_about_sizes_changes_nothing_and_costs_little() {
+    let mut world = World::new(&targets([1]), |send| send.size <= 1450);
+    world.run(SECOND * 5);
+    let before = world.sent.len();
+    for number in 0..600 {
+        world.schedule.routers_say(&said(600 + number), world.now);
+        world.run(Duration::from_millis(100));
+        assert_eq!((world.outcome(1), world.mtu(1)), (Some(Outcome::Arrives), None));
+    }
+    // six or seven rounds in a minute
+    let more = world.sent.len() - before;
+    assert!((10..=40).contains(&more), "{more}");
+}

@@ -70,6 +70,25 @@ fn a_router_that_tells_is_probed_all_the_same() {
     }
 }
 
+/// A router becomes narrower while the nodes run, and says so: the size is known long before the next round of probes.
+#[test]
+fn a_router_that_tells_is_heard_at_once() {
+    for underlay in [Underlay::V4, Underlay::V6] {
+        let world = World::new(underlay, "set");
+        let found = 1400 - underlay.overhead();
+        world.probing(world.input(), |probing| {
+            probing.until_outcome(&World::key(), Outcome::Arrives);
+            world.narrow(1400);
+            let start = std::time::Instant::now();
+            // the first large packet of a pod
+            world.stream(false, SOME);
+            probing.until_outcome(&World::key(), Outcome::ArrivesUpTo(found));
+            // the stream itself takes a while on a busy machine, the next round of probes comes after 36 seconds
+            assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+        });
+    }
+}
+
 /// Without DF outside, routers cut packets in pieces: everything arrives, at a price.
 #[test]
 fn a_router_that_fragments_lets_everything_through() {
