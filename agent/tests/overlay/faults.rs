@@ -6,7 +6,7 @@ use netns_tools::sysctl;
 
 use crate::agent::PATIENCE;
 use crate::cluster::{Cluster, DEVICE, SMALL};
-use crate::traffic::{eventually, stream};
+use crate::traffic::{datagram, eventually, stream};
 use crate::underlay::{Shape, ip, router};
 use crate::world::World;
 
@@ -270,6 +270,27 @@ fn a_wire_that_is_too_small_for_ipv6_is_named_and_ipv4_works() {
         stream(&to.ns, from.v4(), 1 << 20, Duration::from_secs(5))
     });
     assert!(cluster.status(1).contains("IPv6: packets of 1280 bytes do not arrive"));
+}
+
+#[test]
+fn a_router_that_becomes_narrower_and_says_so_is_followed_at_once() {
+    // as with flannel, pods' IPv6 travels over IPv6, which routers do not cut
+    let cluster = Cluster::new(Shape::Routed, "backend = \"vxlan\"\nflannel = true");
+    cluster.transfer(1, 2).unwrap();
+    cluster.is_told(1, &["node-2", "packets of 1430 bytes arrive"]);
+    cluster.underlay.set_router_mtu(1400);
+    let (node, from, to) = (cluster.node(1), cluster.pod(1), cluster.pod(2));
+    let path = &cluster.node(2).ranges()[1];
+    let before = node.ns.cmd(&["ip", "-6", "route", "show", path]);
+    assert!(!before.contains("mtu"), "{before}");
+    // the first packet is lost
+    assert!(datagram(&from.ns, to.v6(), 1430).is_err());
+    let ((), took) = eventually(HURRIED, "the route has what fits", || {
+        let route = node.ns.cmd(&["ip", "-6", "route", "show", path]);
+        if route.contains("mtu 1330") { Ok(()) } else { Err(route) }
+    });
+    println!("after {took:?}");
+    stream(&from.ns, to.v6(), 1 << 20, Duration::from_secs(5)).unwrap();
 }
 
 #[test]
