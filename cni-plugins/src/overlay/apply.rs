@@ -3,7 +3,8 @@
 use cni::plugin::Call;
 use cni::{CniResult, Error};
 use conf::lease::Lease;
-use netns_tools::Netlink;
+use ipnetwork::IpNetwork;
+use netns_tools::{Link, Netlink, NetlinkError};
 use serde_json::{Map, Value};
 
 use super::conf::{self as overlay, BRIDGE, Conf};
@@ -18,12 +19,14 @@ pub fn add(call: &Call<'_>) -> Result<CniResult, Error> {
     let conf = Conf::parse(call)?;
     let lease = overlay::lease(&conf.subnet_file)?;
     let mut delegate = plan::delegate(&call.conf.raw, &conf, Some(&lease));
-    if conf.plugin == BRIDGE && !conf.delegate.contains_key("forceAddress") && is_idle(&delegate)? {
+    let may_replace = conf.plugin == BRIDGE && !conf.delegate.contains_key("forceAddress");
+    let idle = if may_replace { idle_bridge(&delegate)? } else { None };
+    if idle.is_some() {
         delegate.insert("forceAddress".into(), true.into());
     }
     let inner = call.with_configuration(delegate)?;
     let mut undo = Undo::default();
-    let outcome = Add { call, conf: &conf, lease: &lease, inner: &inner }.run(&mut undo);
+    let outcome = Add { call, conf: &conf, lease: &lease, inner: &inner }.run(idle, &mut undo);
     undo.settle(outcome)
 }
 
@@ -37,8 +40,11 @@ struct Add<'a> {
 }
 
 impl<'a> Add<'a> {
-    fn run(&self, undo: &mut Undo<'a>) -> Result<CniResult, Error> {
+    fn run(&self, idle: Option<Link>, undo: &mut Undo<'a>) -> Result<CniResult, Error> {
         let (call, inner, plugin) = (self.call, self.inner, &self.conf.plugin);
+        step("leave the former lease's addresses", || {
+            idle.map_or(Ok(()), |bridge| leave_former(&bridge, self.lease))
+        })?;
         let result = self.remember(undo).and_then(|()| {
             step("delegate", || {
                 let result = inner.delegate_add(plugin)?;
@@ -85,18 +91,40 @@ impl<'a> Add<'a> {
     }
 }
 
-/// Whether a bridge is there and nobody is on it: the node had another lease before, and the gateway's address of that one must
+/// The bridge, if it is there and nobody is on it: the node may have had another lease before, and the gateway's address of that one must
 /// not be in the way for ever.
-fn is_idle(delegate: &Map<String, Value>) -> Result<bool, Error> {
+fn idle_bridge(delegate: &Map<String, Value>) -> Result<Option<Link>, Error> {
     let name = delegate.get("bridge").and_then(Value::as_str).unwrap_or("cni0");
-    let failed = |e| kernel_error(&format!("cannot look at bridge {name:?}"), &e);
-    let mut net = Netlink::open().map_err(failed)?;
+    let mut net = Netlink::open().map_err(|e| cannot_look(name, &e))?;
     // a name that cannot be one is told by the delegate
-    let Ok(Some(bridge)) = net.link(name) else { return Ok(false) };
-    let addresses = net.addresses(Some(bridge.index)).map_err(failed)?;
-    if addresses.iter().all(|address| !address.net.is_ipv4()) {
-        return Ok(false);
+    let Ok(Some(bridge)) = net.link(name) else { return Ok(None) };
+    let links = net.links().map_err(|e| cannot_look(name, &e))?;
+    let is_idle = !links.iter().any(|link| link.master == Some(bridge.index));
+    Ok(is_idle.then_some(bridge))
+}
+
+/// Takes addresses of all pods' network from a bridge that are not this lease's: another node may have that subnet by now, and its pods
+/// would be looked for here. (Those of IPv4 the delegate replaces.) Not undone: nobody is on the bridge.
+fn leave_former(bridge: &Link, lease: &Lease) -> Result<(), Error> {
+    let mut net = Netlink::open().map_err(|e| cannot_look(&bridge.name, &e))?;
+    let present = net.addresses(Some(bridge.index)).map_err(|e| cannot_look(&bridge.name, &e))?;
+    let is_former = |net: &IpNetwork| {
+        net.is_ipv6()
+            && lease.networks().iter().any(|all| all.contains(net.ip()))
+            && !lease.subnets().contains(net)
+    };
+    for former in present.into_iter().map(|address| address.net).filter(is_former) {
+        match net.delete_address(bridge.index, former) {
+            Err(error) if !error.is_not_found() => {
+                let what = format!("cannot take {former} of a former lease from {:?}", bridge.name);
+                return Err(kernel_error(&what, &error));
+            }
+            _ => {}
+        }
     }
-    let links = net.links().map_err(failed)?;
-    Ok(!links.iter().any(|link| link.master == Some(bridge.index)))
+    Ok(())
+}
+
+fn cannot_look(bridge: &str, error: &NetlinkError) -> Error {
+    kernel_error(&format!("cannot look at bridge {bridge:?}"), error)
 }

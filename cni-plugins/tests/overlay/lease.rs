@@ -107,11 +107,13 @@ fn a_lease_with_another_subnet() {
     );
     assert_eq!(veths(&node), 1);
     node.del("overlay", &a, &conf);
+    node.sh("ip -6 addr add 2001:db8:77::1/64 dev br0 nodad");
     let result = node.add("overlay", &b, &conf);
     assert!(address(&result, 0).starts_with("10.244.7."), "{result}");
-    let addresses = node.sh("ip -o -4 addr show dev br0");
-    assert!(
-        addresses.contains("10.244.7.1/24") && !addresses.contains("10.244.1.1"),
-        "{addresses}"
-    );
+    let addresses = node.sh("ip -o addr show dev br0");
+    let has = |address| addresses.contains(address);
+    assert!(has("10.244.7.1/24") && has("fd00:244:0:7::1/64"), "{addresses}");
+    assert!(has("2001:db8:77::1/64"), "somebody's own: {addresses}");
+    // by now another node may have the former ones
+    assert!(!has("10.244.1.1") && !has("fd00:244:0:1::1"), "{addresses}");
 }
