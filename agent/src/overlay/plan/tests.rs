@@ -203,7 +203,7 @@ fn why_there_is_no_way() {
         change(&mut theirs);
         shown(&between(&ours, theirs))
     };
-    let table: [(Spoil, &str); 13] = [
+    let table: [(Spoil, &str); 14] = [
         (
             |record| record.announced = None,
             "announces nothing yet; does heddle-agent run there, with the overlay?",
@@ -241,6 +241,14 @@ fn why_there_is_no_way() {
             nodes speak to each other",
         ),
         (
+            |record| {
+                said(record).vteps.clear();
+                record.pod_cidrs = vec!["192.0.2.2/31".parse().unwrap()];
+            },
+            "its pod CIDR 192.0.2.2/31 contains 192.0.2.2, by which \
+            nodes speak to each other",
+        ),
+        (
             |record| said(record).vteps[0].address = "192.0.2.1".parse().unwrap(),
             "its address 192.0.2.1 is this node's",
         ),
@@ -255,6 +263,50 @@ fn why_there_is_no_way() {
     ];
     for (change, expected) in table {
         assert_eq!(changed(change), [expected]);
+    }
+}
+
+/// A node that has only IPv4 pods may have too narrow a link for those of others.
+#[test]
+fn a_tunnel_that_is_too_narrow_for_ipv6() {
+    let narrow = [underlay(2, "192.0.2.1/24", 1300)];
+    let (pods, mac) = (bare(1, &PODS_1[..1]), derived_mac("n1"));
+    let ours = Local::new(with(Backend::Vxlan), &pods, mac, &narrow).unwrap();
+    let theirs = local(2, with(Backend::Vxlan), PODS_2, ON_2);
+    assert_eq!(
+        shown(&between(&ours, record(&theirs))),
+        [
+            "10.244.2.0/24: heddle.1 via 10.244.2.0 to 192.0.2.2",
+            "pods' IPv6 needs 1280 bytes, and the tunnel over heddle.1 has room for 1250",
+        ]
+    );
+}
+
+/// Of three, two have one Ethernet address, or one address: the younger cannot be reached, and not the older by mistake.
+#[test]
+fn what_another_peer_has_is_refused() {
+    let ours = local(1, with(Backend::Auto), &PODS_1[..1], &ON_1[..1]);
+    let older = record(&local(2, with(Backend::Auto), &PODS_2[..1], &ON_2[..1]));
+    let younger = |backend, at, mac| {
+        let mut record = record(&local(3, with(backend), &["10.244.3.0/24"], &[at]));
+        said(&mut record).vteps.iter_mut().for_each(|vtep| vtep.mac = mac);
+        record
+    };
+    let (own, taken) = (derived_mac("n3"), derived_mac("n2"));
+    let address = "underlay address 192.0.2.2 of node n3".to_owned();
+    let table = [
+        (younger(Backend::Vxlan, "192.0.2.3/24", taken), format!("VTEP MAC {taken} of node n3")),
+        (younger(Backend::Vxlan, "192.0.2.2/24", own), address.clone()),
+        (younger(Backend::HostGw, "192.0.2.2/24", own), address),
+    ];
+    for (younger, told) in table {
+        let mut cluster = Cluster::default();
+        cluster.apply(Event::All(vec![record(&ours), older.clone(), younger]));
+        let plan = Plan::new(ours.clone(), &cluster, BTreeMap::new());
+        let shown = shown(&plan.peers()["n3"]);
+        let expected = format!("{told} is refused, because node n2, which is older");
+        assert!(shown.len() == 1 && shown[0].starts_with(&expected), "{shown:?}");
+        assert_eq!(plan.desired().routes.len(), 1);
     }
 }
 
@@ -416,6 +468,20 @@ fn known_sizes_of_paths() {
     assert_eq!(know("n2", Some(1400)), []);
     assert_eq!(know("n2", None).len(), 1);
     assert_eq!(know("nobody", Some(1)), []);
+}
+
+/// IP itself takes no less: a route of less would be refused, or not be used.
+#[test]
+fn a_route_has_at_least_what_ip_needs() {
+    let ours = local(1, with(Backend::Vxlan), PODS_1, ON_1);
+    let theirs = record(&local(2, with(Backend::Vxlan), PODS_2, ON_2));
+    let mut cluster = Cluster::default();
+    cluster.apply(Event::All(vec![record(&ours), theirs]));
+    for (known, expected) in [(1300, [1300, 1300]), (1000, [1000, 1280]), (20, [68, 1280])] {
+        let plan = Plan::new(ours.clone(), &cluster, BTreeMap::from([("n2".into(), known)]));
+        let mtus: Vec<_> = plan.desired().routes.iter().map(|route| route.mtu).collect();
+        assert_eq!(mtus, expected.map(Some));
+    }
 }
 
 #[test]
