@@ -89,6 +89,18 @@ impl Quantity {
         i64::try_from(milli).unwrap_or(if milli < 0 { i64::MIN } else { i64::MAX })
     }
 
+    /// The number, if it is a whole one that fits; what is greater than all that fit is kept as the greatest, and does not.
+    pub fn as_integer(self) -> Option<i64> {
+        let whole = self.nano % NANO == 0 && self.nano.abs() < MOST;
+        i64::try_from(self.nano / NANO).ok().filter(|_| whole)
+    }
+
+    /// The number, as near as doubles are.
+    #[expect(clippy::cast_precision_loss, reason = "that is what is asked for")]
+    pub fn as_double(self) -> f64 {
+        self.nano as f64 / NANO as f64
+    }
+
     /// Whether there is nothing.
     pub fn is_zero(self) -> bool {
         self.nano == 0
