@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::column::{Column, age, items, name, since, text};
 use super::jsonpath::JsonPath;
@@ -16,7 +17,7 @@ use crate::meta::field_error::{FieldError, FieldPath};
 use crate::schema::Shape;
 use crate::schema::decode::Target;
 use crate::schema::definitions::Definitions;
-use crate::schema::structural::Structural;
+use crate::schema::structural::{Structural, blocks_rules};
 
 /// How many kinds were made.
 static MADE: AtomicU64 = AtomicU64::new(1);
@@ -287,17 +288,47 @@ struct Described {
     cells: Vec<Cell>,
 }
 
+impl Described {
+    /// What is wrong with an object: its values, and the rules that it breaks. With some mistakes in its values it is not what the rules are
+    /// written for, and they are not asked.
+    fn mistakes(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        let mut mistakes = self.schema.validate(object);
+        if !self.schema.has_rules() {
+            return mistakes;
+        }
+        if mistakes.iter().any(|one| blocks_rules(&one.mistake)) {
+            let unchecked = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            mistakes.push(FieldError::invalid(FieldPath::default(), &json!("null"), unchecked));
+        } else {
+            mistakes.extend(aside(|| self.schema.keep(object, old)));
+        }
+        mistakes
+    }
+}
+
+/// Does what may take a second of computing without being in the way of other requests.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
 impl Strategy for Described {
     fn default(&self, object: &mut Value) {
         self.schema.default(object);
     }
 
-    fn validate(&self, object: &Value) -> Vec<FieldError> {
-        self.schema.validate(object)
+    fn validate_create(&self, object: &Value) -> Vec<FieldError> {
+        self.mistakes(object, None)
     }
 
-    fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
-        self.schema.validate(object)
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        self.mistakes(object, Some(old))
+    }
+
+    fn validate_status(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        self.mistakes(object, Some(old))
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

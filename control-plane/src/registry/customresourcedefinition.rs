@@ -375,8 +375,8 @@ mod tests {
             ),
             (
                 "/spec/versions/0/schema/openAPIV3Schema",
-                json!({"type": "object", "x-kubernetes-validations": [{"rule": "true"}]}),
-                "rules in CEL are not evaluated by this server; take them out of the schema",
+                json!({"type": "object", "x-kubernetes-validations": [{"rule": "self.a == 1"}]}),
+                r"openAPIV3Schema.x-kubernetes-validations[0].rule: Invalid value",
             ),
             ("/spec/names/listKind", json!("CronTab"), "kind and listKind may not be the same"),
             ("/spec/names/plural", json!("Cron"), "spec.names.plural: Invalid value"),

@@ -4,6 +4,7 @@
 //! `CustomResourceDefinition`: after loading they are the same type, so decoding, patches and server-side apply do not know the
 //! difference.
 
+pub mod cel;
 pub mod decode;
 pub mod definitions;
 pub mod openapi;

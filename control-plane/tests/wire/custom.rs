@@ -381,3 +381,90 @@ async fn a_definition_of_a_built_in_name_does_no_harm() {
     assert_eq!(others["items"].as_array().unwrap().len(), 1);
     assert_eq!(others["items"][0]["metadata"].get("deletionTimestamp"), None);
 }
+
+/// A definition whose objects have rules: at the root, of a change, and with a message of its own.
+fn with_rules() -> Value {
+    let mut definition = definition();
+    let schema = &mut definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    schema["x-kubernetes-validations"] = json!([
+        {"rule": "!has(self.status) || !has(self.status.ready) || self.spec.replicas > 0", "message": "nothing runs that could be ready"},
+    ]);
+    let fields = &mut schema["properties"]["spec"]["properties"];
+    fields["color"]["x-kubernetes-validations"] =
+        json!([{"rule": "self == oldSelf", "message": "color is for ever"}]);
+    fields["replicas"]["x-kubernetes-validations"] = json!([{"rule": "self < 10", "messageExpression": "'%d are too many'.format([self])", "reason": "FieldValueForbidden"}]);
+    definition["spec"]["versions"].as_array_mut().unwrap().truncate(1);
+    definition
+}
+
+// with threads, as the server has them: rules are evaluated aside
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_in_cel_are_kept_by_every_write() {
+    let server = Fixture::new().await;
+    let mut broken = with_rules();
+    broken["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["x-kubernetes-validations"][0]["rule"] =
+        json!("self.spec.replica > 0");
+    let answer = server.post(DEFINITIONS, broken).await;
+    let message = answer.json()["message"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(answer.code, 422, "{message}");
+    assert!(message.contains("x-kubernetes-validations[0].rule: Invalid value"), "{message}");
+    assert!(
+        message.contains("compilation failed: ERROR: <input>:1:10: undefined field 'replica'"),
+        "{message}"
+    );
+    establish(&server, with_rules()).await;
+
+    let mut object = crontab("a");
+    object["spec"]["replicas"] = json!(10);
+    let answer = server.post(V1, object.clone()).await.json();
+    assert_eq!(answer["code"], 422);
+    assert_eq!(
+        answer["details"]["causes"],
+        json!([{"reason": "FieldValueForbidden", "field": "spec.replicas", "message": "Forbidden: 10 are too many"}])
+    );
+    // with a mistake of that kind nobody asks the rules
+    object["spec"]["cron"] = Value::Null;
+    let answer = server.post(V1, object.clone()).await.json();
+    let message = answer["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.contains("some validation rules were not checked because the object was invalid"),
+        "{message}"
+    );
+    assert!(!message.contains("too many"), "{message}");
+
+    let mut object = crontab("a");
+    object["spec"]["color"] = json!("red");
+    assert_eq!(server.post(&format!("{V1}?dryRun=All"), object.clone()).await.code, 201);
+    assert_eq!(server.post(V1, object).await.code, 201);
+    let path = format!("{V1}/a");
+    let blue = json!({"spec": {"color": "blue"}});
+    for query in ["", "?dryRun=All"] {
+        let answer = server.patch(&format!("{path}{query}"), "merge", blue.clone()).await;
+        assert_eq!(answer.code, 422, "{}", answer.text);
+        assert_eq!(
+            answer.json()["details"]["causes"][0]["message"],
+            r#"Invalid value: "string": color is for ever"#
+        );
+    }
+    let mut changed = server.get(&path).await.json();
+    changed["spec"]["color"] = json!("blue");
+    assert_eq!(server.put(&path, changed).await.code, 422);
+    let applied = json!({"apiVersion": "stable.example.com/v1", "kind": "CronTab", "metadata": {"name": "a"},
+        "spec": {"cron": "@daily", "replicas": 11}});
+    let media = [("content-type", "application/apply-patch+yaml")];
+    let owned = format!("{path}?fieldManager=m&force=true");
+    let answer = server.ask("PATCH", &owned, &media, &applied.to_string()).await;
+    assert_eq!(answer.code, 422, "{}", answer.text);
+    // what there was not before may come
+    let gone = server.patch(&path, "merge", json!({"spec": {"color": null, "replicas": 0}})).await;
+    assert_eq!(gone.code, 200, "{}", gone.text);
+    assert_eq!(server.patch(&path, "merge", blue).await.code, 200);
+    let ready = json!({"status": {"ready": true}});
+    let answer = server.patch(&format!("{path}/status"), "merge", ready).await;
+    assert_eq!(answer.code, 422, "{}", answer.text);
+    let cause = &answer.json()["details"]["causes"][0];
+    assert_eq!(cause["message"], r#"Invalid value: "object": nothing runs that could be ready"#);
+    let scaled = json!({"spec": {"replicas": 12}});
+    let answer = server.patch(&format!("{path}/scale"), "merge", scaled).await;
+    assert_eq!(answer.code, 422, "{}", answer.text);
+}

@@ -8,7 +8,6 @@ use super::{Schema, SchemaOrBool, SchemaOrMany, default, shape, validate};
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
-const NO_RULES: &str = "rules in CEL are not evaluated by this server; take them out of the schema, or check objects in an own controller";
 
 /// All that keeps a schema from being structural.
 pub(super) fn structural(schema: &Schema, path: &FieldPath) -> Vec<FieldError> {
@@ -71,6 +70,9 @@ impl Found {
                 index.map_or_else(|| path.field(name), |index| path.field(name).index(index));
             let int_or_string = schema.int_or_string && matches!(name, "anyOf" | "allOf");
             self.narrowing(junct, &path, int_or_string);
+            if name != "allOf" {
+                self.without_rules(junct, &path);
+            }
         }
         self.complete(schema, path);
     }
@@ -122,9 +124,6 @@ impl Found {
             let detail =
                 "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
             self.forbidden(path.field("uniqueItems"), detail);
-        }
-        if !schema.rules.is_empty() {
-            self.forbidden(path.field("x-kubernetes-validations"), NO_RULES);
         }
         if let Some(pattern) = &schema.pattern
             && let Err(error) = &pattern.regex
@@ -326,6 +325,27 @@ impl Found {
             let path =
                 index.map_or_else(|| path.field(name), |index| path.field(name).index(index));
             self.narrowing(junct, &path, int_or_string);
+        }
+    }
+
+    /// A rule counts for every value; what may be so or otherwise has none.
+    fn without_rules(&mut self, schema: &Schema, path: &FieldPath) {
+        if !schema.rules.is_empty() {
+            self.forbidden(
+                path.field("x-kubernetes-validations"),
+                "must be empty to be structural",
+            );
+        }
+        for (name, field) in &schema.properties {
+            self.without_rules(field, &path.field("properties").key(name));
+        }
+        if let Some(item) = schema.item() {
+            self.without_rules(item, &path.field("items"));
+        }
+        for (name, index, junct) in schema.juncts() {
+            let path =
+                index.map_or_else(|| path.field(name), |index| path.field(name).index(index));
+            self.without_rules(junct, &path);
         }
     }
 

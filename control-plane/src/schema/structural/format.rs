@@ -9,6 +9,7 @@ use ipnetwork::IpNetwork;
 use jiff::civil::Date;
 use serde_json::Value;
 
+use super::super::cel::is_duration;
 use super::super::decode::timestamp;
 
 /// Whether a value has this format; values of a type to which the format does not apply have it.
@@ -57,29 +58,6 @@ fn is_mac(text: &str) -> bool {
 fn is_uuid(text: &str, version: &str) -> bool {
     let Ok(uuid) = uuid::Uuid::try_parse(text) else { return false };
     version.is_empty() || version == uuid.get_version_num().to_string()
-}
-
-/// Go's durations, such as `1h30m` or `1.5s`.
-fn is_duration(text: &str) -> bool {
-    let mut rest = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if rest == "0" {
-        return true;
-    }
-    let mut parts = 0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (number, unit) = rest.split_at(digits);
-        let units = ["ns", "us", "µs", "μs", "ms", "s", "m", "h"];
-        let Some(unit) = units.iter().find(|name| unit.starts_with(**name)).copied() else {
-            return false;
-        };
-        if number.matches('.').count() > 1 || !number.bytes().any(|byte| byte.is_ascii_digit()) {
-            return false;
-        }
-        rest = &rest[digits + unit.len()..];
-        parts += 1;
-    }
-    parts > 0
 }
 
 fn is_hostname(text: &str) -> bool {

@@ -4,12 +4,16 @@
 //! has a shape like a built-in kind's, and unknown fields can be dropped.
 //! <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema>
 //!
-//! Rules in CEL (`x-kubernetes-validations`) are refused: a rule that is stored and not kept would be a lie.
+//! Rules in CEL (`x-kubernetes-validations`) are compiled when the schema is read. One that this server cannot evaluate is refused there: a rule
+//! that is stored and not kept would be a lie.
 
 mod check;
+mod declare;
 mod default;
 mod format;
+mod keep;
 mod pattern;
+mod rules;
 mod shape;
 mod validate;
 
@@ -22,12 +26,14 @@ use serde_json::Value;
 use super::Shape;
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
 use pattern::Pattern;
+use rules::{Keeper, Rule};
 
 /// A schema that was found to be structural.
 #[derive(Clone, Debug)]
 pub struct Structural {
     schema: Schema,
     shape: Shape,
+    rules: Option<Box<Keeper>>,
 }
 
 impl Structural {
@@ -40,8 +46,9 @@ impl Structural {
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
+        let rules = rules::compile(&schema, path)?.map(Box::new);
         let shape = shape::of_resource(&schema);
-        Ok(Self { schema, shape })
+        Ok(Self { schema, shape, rules })
     }
 
     /// The shape of the objects, metadata included: for [`super::decode::Target`] (with `custom`), patches and apply. Decoding by it
@@ -55,10 +62,38 @@ impl Structural {
         default::fill(&self.schema, object);
     }
 
-    /// The mistakes in an object's values.
+    /// The mistakes in an object's values. Its rules are another matter: [`Structural::keep`].
     pub fn validate(&self, object: &Value) -> Vec<FieldError> {
         validate::object(&self.schema, object)
     }
+
+    /// Whether there are rules.
+    pub fn has_rules(&self) -> bool {
+        self.rules.is_some()
+    }
+
+    /// The rules that an object breaks. `old` is what it was before, `None` for a new one. The object's values must be right but for what
+    /// [`Structural::validate`] says of them without being in the way of rules ([`blocks_rules`]).
+    pub fn keep(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        self.rules.as_ref().map_or_else(Vec::new, |rules| keep::object(rules, object, old))
+    }
+}
+
+/// Whether an object with this mistake is not what rules are written for: they are not asked then.
+pub fn blocks_rules(mistake: &Mistake) -> bool {
+    matches!(
+        mistake,
+        Mistake::NotSupported(..)
+            | Mistake::Required
+            | Mistake::TooLong(_)
+            | Mistake::TooMany(..)
+            | Mistake::TypeInvalid(_)
+    )
+}
+
+/// Whether a value has a format of the schema language.
+pub(super) fn has_format(format: &str, value: &Value) -> bool {
+    format::holds(format, value)
 }
 
 /// A schema as it is written (`JSONSchemaProps`); prose is passed over.
@@ -114,7 +149,7 @@ struct Schema {
     title: Option<IgnoredAny>,
     description: Option<IgnoredAny>,
     #[serde(rename = "x-kubernetes-validations")]
-    rules: Vec<IgnoredAny>,
+    rules: Vec<Rule>,
     #[serde(rename = "$ref")]
     reference: Option<Value>,
     id: Option<Value>,
@@ -171,5 +206,7 @@ impl Schema {
     }
 }
 
+#[cfg(test)]
+mod rule_tests;
 #[cfg(test)]
 mod tests;

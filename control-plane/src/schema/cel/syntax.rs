@@ -1,0 +1,146 @@
+//! Expressions as trees.
+
+use regex_lite::Regex;
+
+/// An expression.
+#[derive(Clone, Debug)]
+pub(super) struct Expr {
+    /// Where its operator stands, in signs from the start.
+    pub at: usize,
+    /// How many expressions stand within one another here: nothing that walks the tree goes deeper.
+    pub height: usize,
+    pub node: Node,
+}
+
+/// What an expression is. `&&` and `||` take any number of operands, so that a long rule is not a deep one.
+#[derive(Clone, Debug)]
+pub(super) enum Node {
+    Literal(Literal),
+    Name(Box<str>),
+    /// The name of a type, such as `string` in `type(self) == string`.
+    TypeName(&'static str),
+    Select(Box<Select>),
+    /// `has(e.f)`.
+    Has(Box<Select>),
+    Call(Call),
+    And(Vec<Expr>),
+    Or(Vec<Expr>),
+    /// Condition, then, else.
+    If(Box<[Expr; 3]>),
+    /// Items; those marked are optional (`[?e]`).
+    List(Vec<(bool, Expr)>),
+    /// Entries; those marked are optional (`{?k: e}`).
+    Map(Vec<(bool, Expr, Expr)>),
+    Loop(Box<Loop>),
+    Bind(Box<Bind>),
+}
+
+/// A value written out.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Literal {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    Double(f64),
+    String(Box<str>),
+    Bytes(Box<[u8]>),
+}
+
+/// `of.field`, or `of.?field`.
+#[derive(Clone, Debug)]
+pub(super) struct Select {
+    pub of: Expr,
+    pub field: Box<str>,
+    pub optional: bool,
+}
+
+/// A call; operators are calls, too (`_+_`). The receiver of a method is the first argument.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub name: Box<str>,
+    pub method: bool,
+    pub args: Vec<Expr>,
+    /// The expression of a `matches` whose pattern is written out: compiled once.
+    pub regex: Option<Box<(Regex, u64)>>,
+}
+
+/// Which loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LoopKind {
+    All,
+    Exists,
+    ExistsOne,
+    Filter,
+    Map,
+}
+
+/// A macro that goes over a list or the keys of a map.
+#[derive(Clone, Debug)]
+pub(super) struct Loop {
+    pub kind: LoopKind,
+    pub over: Expr,
+    pub name: Box<str>,
+    /// The first expression of `map` with two.
+    pub only: Option<Expr>,
+    pub body: Expr,
+}
+
+/// `of.optMap(name, body)`, and `optFlatMap`.
+#[derive(Clone, Debug)]
+pub(super) struct Bind {
+    pub of: Expr,
+    pub name: Box<str>,
+    pub body: Expr,
+    pub flat: bool,
+}
+
+impl Expr {
+    /// An expression of others.
+    pub fn new(at: usize, node: Node) -> Self {
+        let height = node.children().iter().map(|child| child.height).max().unwrap_or_default() + 1;
+        Self { at, height, node }
+    }
+
+    /// Whether a name stands for a variable anywhere in it. A loop over the same name hides it, which nobody does to `oldSelf`.
+    pub fn names(&self, wanted: &str) -> bool {
+        matches!(&self.node, Node::Name(name) if **name == *wanted)
+            || self.node.children().iter().any(|child| child.names(wanted))
+    }
+
+    /// The text, when the expression is one written out.
+    pub fn as_text(&self) -> Option<&str> {
+        match &self.node {
+            Node::Literal(Literal::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// `a.b.c` as one name.
+    pub fn qualified(&self) -> Option<String> {
+        match &self.node {
+            Node::Name(name) => Some(name.to_string()),
+            Node::Select(select) if !select.optional => {
+                Some(format!("{}.{}", select.of.qualified()?, select.field))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Node {
+    /// The expressions of which it is made.
+    fn children(&self) -> Vec<&Expr> {
+        match self {
+            Self::Literal(_) | Self::Name(_) | Self::TypeName(_) => Vec::new(),
+            Self::Select(select) | Self::Has(select) => vec![&select.of],
+            Self::Call(call) => call.args.iter().collect(),
+            Self::And(all) | Self::Or(all) => all.iter().collect(),
+            Self::If(parts) => parts.iter().collect(),
+            Self::List(items) => items.iter().map(|(_, item)| item).collect(),
+            Self::Map(entries) => entries.iter().flat_map(|(_, key, value)| [key, value]).collect(),
+            Self::Loop(each) => [&each.over, &each.body].into_iter().chain(&each.only).collect(),
+            Self::Bind(bind) => vec![&bind.of, &bind.body],
+        }
+    }
+}
