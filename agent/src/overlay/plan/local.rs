@@ -24,7 +24,7 @@ pub struct Local {
     /// Of the devices over IPv4 and IPv6: every route shares them.
     device_names: [Arc<str>; 2],
     /// The family of the underlay whose device is not there, though the other's is.
-    missing: Option<bool>,
+    pub(super) missing: Option<bool>,
 }
 
 impl fmt::Display for Local {

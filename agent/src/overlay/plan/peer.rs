@@ -88,6 +88,9 @@ pub enum Unreachable {
         /// Of this node.
         ours: String,
     },
+    /// Something is in the way of this node's device, which this node tells by itself.
+    #[error("can be reached by {0} only, which is not there; the problems of this node say why")]
+    NoDevice(Arc<str>),
     /// A gateway must be on the link.
     #[error(
         "{address} is not on the same network as this node's {ours}, which host-gw needs; auto or vxlan does not"
@@ -235,7 +238,11 @@ impl Ends<'_> {
         if let Some(port) = theirs.port.filter(|port| *port != settings.port) {
             return Err(Unreachable::Port { theirs: port, ours: settings.port });
         }
-        let vtep = self.common_vtep().ok_or_else(|| self.no_common_family())?;
+        let vtep = self.common_vtep(self.local.usable_families()).ok_or_else(|| {
+            let missing = self.local.missing.filter(|ipv4| self.common_vtep([*ipv4]).is_some());
+            let by = |ipv4| Unreachable::NoDevice(self.local.device_name(ipv4).clone());
+            missing.map_or_else(|| self.no_common_family(), by)
+        })?;
         self.check_address(vtep.address)?;
         if vtep.mac == self.local.mac {
             return Err(Unreachable::OurMac(vtep.mac));
@@ -254,10 +261,10 @@ impl Ends<'_> {
     }
 
     /// Its end of the tunnel: over IPv4 if both can, else over IPv6; as flannel does, only over the pods' own family.
-    fn common_vtep(&self) -> Option<&Vtep> {
+    fn common_vtep(&self, families: impl IntoIterator<Item = bool>) -> Option<&Vtep> {
         let flannel = self.local.settings.flannel;
         let usable = |ipv4: &bool| !flannel || *ipv4 == self.cidr.is_ipv4();
-        let mut families = self.local.usable_families().filter(usable);
+        let mut families = families.into_iter().filter(usable);
         families
             .find_map(|ipv4| self.theirs.vteps.iter().find(|vtep| vtep.address.is_ipv4() == ipv4))
     }

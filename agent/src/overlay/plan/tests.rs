@@ -452,6 +452,39 @@ fn the_other_node_that_has_our_range_is_told_by_the_cluster() {
 }
 
 #[test]
+fn without_one_device_all_that_can_goes_by_the_other() {
+    let both = local(1, with(Backend::Vxlan), PODS_1, ON_1);
+    let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let (v4, v6) = (names(&["heddle.1"]), names(&["heddle-v6.1"]));
+    let ours = both.clone().without(&v4);
+    let theirs = local(2, with(Backend::Vxlan), PODS_2, ON_2);
+    let by_v6 = [
+        "10.244.2.0/24: heddle-v6.1 via 10.244.2.0 to 2001:db8::2",
+        "fd00:2::/64: heddle-v6.1 via fd00:2:: to 2001:db8::2",
+    ];
+    assert_eq!(shown(&between(&ours, record(&theirs))), by_v6);
+    // and the other end, which has both, does the same
+    let back = shown(&between(&theirs, record(&ours)));
+    assert!(back.iter().all(|way| way.ends_with("to 2001:db8::1")), "{back:?}");
+    let devices: Vec<_> = ours.devices().into_iter().map(|device| device.name).collect();
+    assert_eq!((devices, ours.pod_mtu()), (names(&["heddle.1", "heddle-v6.1"]), 1450));
+    let only_v4 = local(2, with(Backend::Vxlan), &PODS_2[..1], &ON_2[..1]);
+    assert_eq!(
+        shown(&between(&ours, record(&only_v4))),
+        ["can be reached by heddle.1 only, which is not there; the problems of this node say why"]
+    );
+    // over IPv4 nothing is different; flannel has a family for each
+    assert_eq!(shown(&between(&both.clone().without(&v6), record(&theirs))).len(), 2);
+    let flannel = Settings { flannel: true, ..with(Backend::Vxlan) };
+    let ours = local(1, flannel.clone(), PODS_1, ON_1).without(&v4);
+    let theirs = local(2, flannel, PODS_2, ON_2);
+    let [way, problem] = &shown(&between(&ours, record(&theirs)))[..] else { panic!("two") };
+    assert!(way.starts_with("fd00:2::/64: heddle-v6.1") && problem.contains("heddle.1 only"));
+    // without any there is nothing else to plan with
+    assert_eq!(both.clone().without(&[v4, v6].concat()), both);
+}
+
+#[test]
 fn known_sizes_of_paths() {
     let ours = local(1, with(Backend::Vxlan), &PODS_1[..1], ON_1);
     let theirs = local(2, with(Backend::Vxlan), &PODS_2[..1], ON_2);

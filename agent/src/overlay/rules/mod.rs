@@ -144,24 +144,24 @@ impl Rules {
         Ok(Self { kernel: Nftables::open()?, find, settled: None })
     }
 
-    /// Commits what `make` makes of the kernel's rules as they are at a generation, or breaks off with; it is made anew when somebody else
-    /// has changed rules meanwhile.
+    /// Commits the batch that `decide` makes of the kernel's rules as they are at a generation, unless it breaks off. When somebody else has
+    /// changed rules meanwhile it decides anew.
     fn transact<T>(
         &mut self,
-        mut make: impl FnMut(&mut Nftables, u32) -> Result<ControlFlow<T, (Batch, T)>>,
+        mut decide: impl FnMut(&mut Nftables, u32) -> Result<ControlFlow<T, (Batch, T)>>,
     ) -> Result<T> {
         let mut attempt = 0;
         loop {
             attempt += 1;
             let generation = self.kernel.generation()?;
-            let (batch, made) = match make(&mut self.kernel, generation)? {
-                ControlFlow::Break(made) => return Ok(made),
-                ControlFlow::Continue(made) => made,
+            let (batch, answer) = match decide(&mut self.kernel, generation)? {
+                ControlFlow::Break(answer) => return Ok(answer),
+                ControlFlow::Continue(decided) => decided,
             };
             match self.kernel.commit(&batch) {
                 Err(NftError::Changed) if attempt < ATTEMPTS => {}
                 Err(error) => return Err(error.into()),
-                Ok(()) => return Ok(made),
+                Ok(()) => return Ok(answer),
             }
         }
     }

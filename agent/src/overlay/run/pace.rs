@@ -65,6 +65,7 @@ pub struct Ended {
 
 /// The times.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what waits: each by itself")]
 pub struct Pace {
     busy: bool,
     /// Something waits that was told.

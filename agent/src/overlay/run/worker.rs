@@ -3,6 +3,7 @@
 //! Every piece goes as far as it can, whatever becomes of the others: a rule that cannot be written does not keep routes from being
 //! written, nor pods from getting their addresses. What failed is a problem on the board, and all of it is done anew after a pause.
 
+mod devices;
 mod filters;
 mod lease;
 mod local;
@@ -257,27 +258,6 @@ impl Worker {
         outcome
     }
 
-    /// What peers are told: the ends of tunnels that are there, so that they use the family that works. What was announced before,
-    /// perhaps by flannel, whose device is in the way still, holds until there is something to send to instead.
-    fn announcement(&self) -> Option<Announcement> {
-        let (local, missing) = (self.plan.as_ref()?.local(), self.missing.as_ref()?);
-        let devices = local.devices();
-        if !devices.is_empty() && devices.iter().all(|device| missing.contains(&device.name)) {
-            return None;
-        }
-        // it names no port
-        let by_flannel = |announced: &&Announcement| announced.port.is_none();
-        let announced = self.nodes.own().and_then(|own| own.announced.as_ref());
-        let held: Vec<_> = announced
-            .filter(by_flannel)
-            .into_iter()
-            .flat_map(|announced| announced.vteps.iter().map(|vtep| vtep.address.is_ipv4()))
-            .collect();
-        let mut waiting = devices.iter().filter(|device| missing.contains(&device.name));
-        let is_held = waiting.any(|device| held.contains(&device.local.is_ipv4()));
-        (!is_held).then(|| local.announcement())
-    }
-
     /// Plans with what this host now is. Whether the plan is another than before, so that everything is to be compared; `names` get
     /// those of nodes that are assumed to be otherwise now.
     fn plan_anew(&mut self, names: &mut BTreeSet<String>) -> Result<bool, Trouble> {
@@ -386,25 +366,6 @@ impl Worker {
         let report = self.host.sync(&Desired { partial: !is_all, ..plan.desired() })?;
         self.cleared = is_all;
         Ok(report)
-    }
-
-    /// Looks which of the plan's devices are there. Whether the plan is another for it: where one of two cannot be made, all that can
-    /// goes by the other.
-    fn look_at_devices(&mut self, outcome: &mut Outcome) -> bool {
-        let Some(plan) = &mut self.plan else { return false };
-        let devices = plan.local().devices();
-        let names: Vec<_> = devices.into_iter().map(|device| device.name).collect();
-        let there = self.host.devices(&names);
-        let missing: Vec<_> = names.into_iter().filter(|name| !there.contains_key(name)).collect();
-        outcome.links = Some(there.into_values().collect());
-        let local = plan.local().clone().without(&missing);
-        self.missing = Some(missing);
-        if *plan.local() == local {
-            return false;
-        }
-        tracing::info!("this node's side of the overlay is {local} now");
-        *plan = Plan::new(local, self.nodes.cluster(), self.mtus.clone());
-        true
     }
 
     fn switch(&mut self, switches: Vec<Switch>) {
