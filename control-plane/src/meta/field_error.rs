@@ -119,7 +119,7 @@ impl FieldError {
                 format!("Invalid value: {}", shown(value))
             }
             Mistake::NotSupported(value, allowed) => {
-                let names: Vec<String> = allowed.iter().map(|name| format!("{name:?}")).collect();
+                let names: Vec<String> = allowed.iter().map(|name| quoted(name)).collect();
                 return if names.is_empty() {
                     format!("Unsupported value: {}", shown(value))
                 } else {
@@ -151,12 +151,34 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// A value as the sentence shows it: texts in quotes, the rest as JSON.
+/// A value as the sentence shows it: texts in quotes, maps and lists as JSON. So does Kubernetes from 1.34 on
+/// (kubernetes/kubernetes#132314); before, it showed the latter as Go's source, with the names of Go's types.
 fn shown(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("{text:?}"),
+        Value::String(text) => quoted(text),
         other => other.to_string(),
     }
+}
+
+/// A text in quotes as Go writes it (`%q`).
+fn quoted(text: &str) -> String {
+    let mut quoted = "\"".to_owned();
+    for sign in text.chars() {
+        match sign {
+            '"' | '\\' => quoted.extend(['\\', sign]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            '\r' => quoted.push_str("\\r"),
+            '\x07' => quoted.push_str("\\a"),
+            '\x08' => quoted.push_str("\\b"),
+            '\x0b' => quoted.push_str("\\v"),
+            '\x0c' => quoted.push_str("\\f"),
+            sign if sign.is_ascii_control() => quoted += &format!("\\x{:02x}", u32::from(sign)),
+            sign if sign.is_control() => quoted += &format!("\\u{:04x}", u32::from(sign)),
+            sign => quoted.push(sign),
+        }
+    }
+    quoted + "\""
 }
 
 #[cfg(test)]
@@ -164,6 +186,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn values_are_shown_as_go_shows_them() {
+        for (value, expected) in [
+            (json!("it's \"a\\b\""), "\"it's \\\"a\\\\b\\\"\""),
+            (json!("\0\u{7}\t\u{1b}\u{7f}\u{85}é"), r#""\x00\a\t\x1b\x7f\u0085é""#),
+            (json!({"matchLabels": {"app": "web"}}), r#"{"matchLabels":{"app":"web"}}"#),
+            (json!(["a", 1]), r#"["a",1]"#),
+        ] {
+            assert_eq!(shown(&value), expected);
+        }
+    }
 
     #[test]
     fn mistakes_read_as_in_kubernetes() {

@@ -6,11 +6,12 @@ use ipnetwork::IpNetwork;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::column::{age, columns, items, name, text};
+use super::column::{age, columns, items, name as name_of, text};
 use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
-use crate::meta::field_error::{FieldError, Mistake};
+use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::name;
 
 /// `networking.k8s.io/v1 ServiceCIDR`, `networking.k8s.io/v1 IPAddress`.
 pub fn kinds() -> [Kind; 2] {
@@ -35,11 +36,35 @@ pub fn kinds() -> [Kind; 2] {
 fn address_name(text: &str) -> Vec<String> {
     match text.parse::<IpAddr>() {
         Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
+        Ok(address) if is_mapped(address) => vec![MAPPED.to_owned()],
         Ok(address) if address.to_string() != text => {
-            vec![format!("must be in canonical form ({address:?})")]
+            vec![format!("must be in canonical form (\"{address}\")")]
         }
         Ok(_) => Vec::new(),
     }
+}
+
+/// A network in its one canonical form.
+fn network(text: &str) -> Vec<String> {
+    let (_, prefix) = text.split_once('/').unwrap_or_default();
+    let digits = !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse::<IpNetwork>() {
+        Ok(network) if digits && is_mapped(network.ip()) => vec![MAPPED.to_owned()],
+        Ok(network) if digits && network.network() != network.ip() => {
+            vec!["must not have bits set beyond the prefix length".to_owned()]
+        }
+        Ok(network) if digits && network.to_string() != text => {
+            vec![format!("must be in canonical form (\"{network}\")")]
+        }
+        Ok(_) if digits => Vec::new(),
+        _ => vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()],
+    }
+}
+
+const MAPPED: &str = "must not be an IPv4-mapped IPv6 address";
+
+fn is_mapped(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some())
 }
 
 struct Range;
@@ -52,31 +77,22 @@ impl Strategy for Range {
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let ranges = Spot::root(object).field("spec").field("cidrs");
-        match ranges.len() {
-            0 => findings.required(&ranges, "at least one CIDR required"),
-            1 | 2 => {}
-            _ => findings.invalid(&ranges, "may only hold up to 2 values"),
-        }
-        for range in ranges.items() {
-            match range.text().parse::<IpNetwork>() {
-                Err(_) => findings.invalid(
-                    &range,
-                    "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-                ),
-                Ok(parsed) if parsed.network() != parsed.ip() => {
-                    findings.invalid(&range, "must not have bits set beyond the prefix length");
-                }
-                Ok(_) => {}
+        let texts: Vec<&str> = ranges.items().map(|range| range.text()).collect();
+        let is_v4 = |text: &str| text.parse::<IpNetwork>().ok().map(|network| network.is_ipv4());
+        match texts[..] {
+            [] => findings.required(&ranges, "at least one CIDR required"),
+            [one, other] if is_v4(one).is_none() || is_v4(one) != is_v4(other).map(|v4| !v4) => {
+                findings.invalid(
+                    &ranges,
+                    "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
+                );
             }
-        }
-        let families: Vec<bool> = ranges
-            .items()
-            .filter_map(|range| Some(range.text().parse::<IpNetwork>().ok()?.is_ipv4()))
-            .collect();
-        if let [one, other] = families[..]
-            && one == other
-        {
-            findings.invalid(&ranges, "may specify no more than one IP for each IP family");
+            [_] | [_, _] => {
+                for range in ranges.items() {
+                    findings.sentences(&range, network(range.text()));
+                }
+            }
+            _ => findings.invalid(&ranges, "may only hold up to 2 values"),
         }
         findings.into_vec()
     }
@@ -91,7 +107,7 @@ impl Strategy for Range {
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let ranges: Vec<&str> =
             items(object, "/spec/cidrs").iter().filter_map(Value::as_str).collect();
-        vec![json!(name(object)), json!(ranges.join(",")), json!(age(object, now))]
+        vec![json!(name_of(object)), json!(ranges.join(",")), json!(age(object, now))]
     }
 }
 
@@ -105,20 +121,26 @@ impl Strategy for Address {
             findings.required(&parent, "");
             return findings.into_vec();
         }
-        for field in ["resource", "name"] {
-            if parent.field(field).is_empty() {
-                findings.required(&parent.field(field), "");
+        let group = parent.field("group");
+        if !group.is_empty() {
+            findings.sentences(&group, name::dns_subdomain(group.text()));
+        }
+        for (field, required) in [("resource", true), ("name", true), ("namespace", false)] {
+            let spot = parent.field(field);
+            match spot.text() {
+                "" if required => findings.required(&spot, ""),
+                "" => {}
+                text => findings.sentences(&spot, name::path_segment(text)),
             }
         }
         findings.into_vec()
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
-        if object.get("spec") == old.get("spec") {
-            return Vec::new();
-        }
-        let path = Spot::root(object).field("spec").path;
-        vec![FieldError::new(path, Mistake::Invalid(object["spec"].clone()), "field is immutable")]
+        let mut findings = Findings::default();
+        let pointer = "/spec/parentRef";
+        findings.immutable(&Spot::root(object).pointer(pointer), &Spot::root(old).pointer(pointer));
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -131,7 +153,7 @@ impl Strategy for Address {
             "" => format!("{resource}/{}", of("name")),
             namespace => format!("{resource}/{namespace}/{}", of("name")),
         };
-        vec![json!(name(object)), json!(parent), json!(age(object, now))]
+        vec![json!(name_of(object)), json!(parent), json!(age(object, now))]
     }
 }
 
@@ -139,31 +161,91 @@ impl Strategy for Address {
 mod tests {
     use super::*;
 
+    fn told(errors: &[FieldError]) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
     #[test]
     fn one_range_for_each_family() {
-        let told = |ranges: Value| {
-            let errors = Range.validate(&json!({"spec": {"cidrs": ranges}}));
-            errors.iter().map(|error| error.detail.clone()).collect::<Vec<_>>()
-        };
-        assert!(told(json!(["10.96.0.0/12", "fd00::/112"])).is_empty());
-        assert_eq!(
-            told(json!(["10.96.0.1/12"])),
-            ["must not have bits set beyond the prefix length"]
-        );
-        assert_eq!(
-            told(json!(["10.96.0.0/12", "10.0.0.0/24"])),
-            ["may specify no more than one IP for each IP family"]
-        );
-        assert_eq!(told(json!([])), ["at least one CIDR required"]);
+        const BOTH: &str = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+        const BAD: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+        for (ranges, expected) in [
+            (json!(["10.96.0.0/12"]), ""),
+            (json!(["10.96.0.0/12", "fd00::/112"]), ""),
+            (json!(["fd00::/112", "10.96.0.0/12"]), ""),
+            (json!([]), "spec.cidrs: Required value: at least one CIDR required"),
+            (Value::Null, "spec.cidrs: Required value: at least one CIDR required"),
+            (json!(["10.0.0.0/24", "fd00::/112", "fd01::/112"]), "may only hold up to 2 values"),
+            (json!(["10.96.0.0/12", "10.0.0.0/24"]), BOTH),
+            (json!(["10.96.0.0/12", "10.96.0.0/12"]), BOTH),
+            (json!(["10.96.0.0/12", "x"]), BOTH),
+            (json!(["x", "fd00::/112"]), BOTH),
+            (json!(["10.96.0.1/12"]), "must not have bits set beyond the prefix length"),
+            (
+                json!(["10.96.0.0/12", "fd00:0::/112"]),
+                "spec.cidrs[1]: Invalid value: \"fd00:0::/112\": must be in canonical form (\"fd00::/112\")",
+            ),
+            (json!(["10.96.0.0/012"]), "spec.cidrs[0]: Invalid value"),
+            (json!(["10.96.0.0"]), BAD),
+            (json!(["10.96.0.0/255.240.0.0"]), BAD),
+            (json!(["010.96.0.0/12"]), BAD),
+            (json!(["10.96.0.0/33"]), BAD),
+            (json!([""]), BAD),
+            (json!(["::ffff:10.96.0.0/108"]), "must not be an IPv4-mapped IPv6 address"),
+        ] {
+            let told = told(&Range.validate(&json!({"spec": {"cidrs": ranges}})));
+            assert_eq!(told.len(), usize::from(!expected.is_empty()), "{ranges}: {told:?}");
+            assert!(told.iter().all(|one| one.contains(expected)), "{ranges}: {told:?}");
+        }
+        let of = |ranges: Value| json!({"spec": {"cidrs": ranges}});
+        let (one, two) = (of(json!(["10.96.0.0/12"])), of(json!(["10.96.0.0/12", "fd00::/112"])));
+        assert!(Range.validate_update(&one, &one).is_empty());
+        for (new, old) in [(&one, &two), (&two, &one)] {
+            let told = told(&Range.validate_update(new, old));
+            assert!(told[0].starts_with("spec.cidrs: ") && told[0].ends_with("field is immutable"));
+        }
     }
 
     #[test]
     fn an_address_is_written_in_one_way() {
-        assert!(address_name("10.96.0.1").is_empty() && address_name("fd00::1").is_empty());
-        assert_eq!(address_name("fd00:0::1"), ["must be in canonical form (fd00::1)"]);
-        assert_eq!(address_name("10.96.0.01").len(), 1);
-        let object = json!({"spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "web"}}});
+        for (text, expected) in [
+            ("10.96.0.1", ""),
+            ("fd00::1", ""),
+            ("fd00:0::1", "must be in canonical form (\"fd00::1\")"),
+            ("FD00::1", "must be in canonical form (\"fd00::1\")"),
+            ("::ffff:10.0.0.1", "must not be an IPv4-mapped IPv6 address"),
+            ("10.96.0.01", "must be a valid IP address"),
+            ("web", "must be a valid IP address"),
+        ] {
+            let told = address_name(text);
+            assert_eq!(told.is_empty(), expected.is_empty(), "{text}: {told:?}");
+            assert!(told.iter().all(|one| one.contains(expected)), "{text}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_belongs_to_something_for_ever() {
+        let of = |parent: Value| json!({"spec": {"parentRef": parent}});
+        let object = of(json!({"resource": "services", "namespace": "default", "name": "web"}));
         assert!(Address.validate(&object).is_empty());
         assert_eq!(Address.row(&object, Timestamp::UNIX_EPOCH)[1], "services/default/web");
+        for (parent, expected) in [
+            (Value::Null, &[": Required value"][..]),
+            (json!({}), &[".resource: Required value", ".name: Required value"]),
+            (
+                json!({"group": "A_", "resource": "a/b", "namespace": "..", "name": "%"}),
+                &[".group: Invalid", ".resource: Invalid", ".name: Invalid", ".namespace: Invalid"],
+            ),
+        ] {
+            let told = told(&Address.validate(&of(parent)));
+            assert_eq!(told.len(), expected.len(), "{told:?}");
+            for (one, expected) in told.iter().zip(expected) {
+                assert!(one.starts_with(&format!("spec.parentRef{expected}")), "{told:?}");
+            }
+        }
+        let other = of(json!({"resource": "services", "namespace": "default", "name": "other"}));
+        let told = told(&Address.validate_update(&other, &object));
+        assert!(told[0].starts_with("spec.parentRef: "), "{told:?}");
+        assert!(told[0].ends_with("field is immutable"), "{told:?}");
     }
 }
