@@ -225,10 +225,9 @@ impl Sheet {
             let first = self.written == 0;
             self.written += 1;
             match (self.look.encoding, first) {
-                (Encoding::Json, true) => {}
                 (Encoding::Json, false) => self.sink.write_all(b",")?,
-                (Encoding::Yaml, true) => write!(self.sink, "{}:\n", self.items())?,
-                (Encoding::Yaml, false) => {}
+                (Encoding::Yaml, true) => writeln!(self.sink, "{}:", self.items())?,
+                (Encoding::Json, true) | (Encoding::Yaml, false) => {}
             }
             match self.look.encoding {
                 Encoding::Json => serde_json::to_writer(&mut self.sink, &item)?,

@@ -44,13 +44,10 @@ impl Server {
         let code = answer.status().as_u16();
         let counted =
             Counted { server: self.clone(), about, code, begun: (!long).then_some(begun) };
-        let answer = match answer.extensions().get::<Streamed>() {
-            Some(_) => answer::holding(answer, counted),
-            None => {
-                drop(counted);
-                answer
-            }
-        };
+        if answer.extensions().get::<Streamed>().is_some() {
+            return trail.finish(answer::holding(answer, counted)).await;
+        }
+        drop(counted);
         trail.finish(answer).await
     }
 

@@ -333,3 +333,38 @@ async fn the_log_is_begun_anew_on_sighup_and_a_bad_policy_is_refused() {
     let error = refused.await.err().expect("no such level").to_string();
     assert!(error.starts_with("--audit-policy-file ") && error.contains("policy.yaml"), "{error}");
 }
+
+#[tokio::test]
+async fn an_orderly_end_writes_every_line_that_waits() {
+    let server = Secure::new(|config, place| {
+        audited(config, place);
+        config.audit_log_mode = heddle_server::auth::audit::Mode::Batch;
+    });
+    let server = server.await.expect("the server starts");
+    for _ in 0..30 {
+        server.get("boss", "/version").await;
+    }
+    let metrics = server.get("boss", "/metrics").await.text;
+    let Secure { running, data } = server;
+    running.end().await;
+    let text = std::fs::read_to_string(data.path().join("audit.log")).expect("a log");
+    assert_eq!(text.lines().filter(|line| line.contains("\"/version\"")).count(), 60);
+    for name in ["apiserver_audit_event_total ", "apiserver_audit_error_total{plugin=\"log\"} 0"] {
+        assert!(metrics.contains(name), "{name}: {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_refuses_requests_only_where_it_is_to() {
+    use heddle_server::auth::audit::Mode;
+    for (mode, code) in [(Mode::Blocking, 200), (Mode::Batch, 200), (Mode::BlockingStrict, 500)] {
+        let server = Secure::new(|config, place| {
+            audited(config, place);
+            config.audit_log_path = Some("/dev/full".into());
+            config.audit_log_mode = mode;
+        });
+        let server = server.await.expect("the server starts");
+        assert_eq!(server.get("boss", "/version").await.code, code, "{mode:?}");
+        assert_eq!(server.get("boss", "/healthz").await.code, 200, "of which nothing is noted");
+    }
+}

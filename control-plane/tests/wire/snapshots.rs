@@ -1,5 +1,6 @@
 //! Snapshots of a server that runs.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,7 +104,6 @@ async fn a_running_server_is_saved_while_it_is_written_to() {
     snapshot::restore(&file, &home.path().join("restored.redb"), 0).expect("it is restored");
     let restored = redb(&home.path().join("restored.redb"));
     assert_eq!(restored.list(Range::default()).await.expect("a list"), then);
-    use std::os::unix::fs::PermissionsExt as _;
     assert_eq!(std::fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
 
     // without a word about where it is: the administrator's kubeconfig of the data directory

@@ -220,9 +220,9 @@ struct Told {
 impl Told {
     fn lost(&self, why: &str) -> Lost {
         self.counts.errors.get_or_create(&OfPlugin { plugin: "log" }).inc();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
-            *last = Some(Instant::now());
+        let mut before = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if before.is_none_or(|before| before.elapsed() >= TELL_EVERY) {
+            *before = Some(Instant::now());
             let lost = self.counts.errors.get_or_create(&OfPlugin { plugin: "log" }).get();
             tracing::error!(lost, "requests are not in the audit log: {why}");
         }

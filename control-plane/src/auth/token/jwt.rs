@@ -79,7 +79,7 @@ enum Material {
 }
 
 enum Signer {
-    Ec(EcdsaKeyPair),
+    Ec(Box<EcdsaKeyPair>),
     Rsa(Box<RsaKeyPair>),
 }
 
@@ -175,7 +175,7 @@ impl Signer {
             PrivateKeyDer::Pkcs8(der) => {
                 let (der, curve) = (der.secret_pkcs8_der(), &ECDSA_P256_SHA256_FIXED_SIGNING);
                 match (EcdsaKeyPair::from_pkcs8(curve, der, random), RsaKeyPair::from_pkcs8(der)) {
-                    (Ok(pair), _) => Ok(Self::Ec(pair)),
+                    (Ok(pair), _) => Ok(Self::Ec(Box::new(pair))),
                     (Err(_), Ok(pair)) => Ok(Self::Rsa(Box::new(pair))),
                     // which of the two it was meant to be is told by the one that did not say "another algorithm"
                     (Err(ec), Err(rsa)) if rsa.to_string() == "WrongAlgorithm" => {
