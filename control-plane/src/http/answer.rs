@@ -39,7 +39,7 @@ pub fn whole(body: impl Into<Bytes>) -> Body {
     Full::new(body.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// Bytes that are sent in pieces of [`SLICE`]: what holds the answer does so until the last of them is on its way.
+/// Bytes that are sent in pieces of 64 kB: what holds the answer does so until the last of them is on its way.
 pub fn sliced(body: Bytes) -> Body {
     let slices = stream::unfold(body, |mut body| async {
         let next = body.split_to(body.len().min(SLICE));
