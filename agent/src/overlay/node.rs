@@ -10,6 +10,11 @@ use sha2::{Digest, Sha256};
 
 use super::annotation;
 
+/// Of one Node so many mistakes are told: whoever may edit it may write a megabyte of them, and each is kept and shown.
+const MISTAKES: usize = 8;
+/// Of one Node so many `InternalIP`s count.
+const ADDRESSES: usize = 32;
+
 /// How packets travel to another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -145,9 +150,17 @@ impl NodeRecord {
         let empty = std::collections::BTreeMap::new();
         match annotation::read(metadata.annotations.as_ref().unwrap_or(&empty), flannel) {
             Ok(announced) => record.announced = announced,
-            Err(mistake) => record.mistakes.push(mistake.to_string()),
+            Err(mistake) => record.mistake(mistake.to_string()),
         }
         Ok(record)
+    }
+
+    fn mistake(&mut self, mistake: String) {
+        match self.mistakes.len() {
+            ..MISTAKES => self.mistakes.push(mistake),
+            MISTAKES => self.mistakes.push("and more".to_owned()),
+            _ => {}
+        }
     }
 
     fn read_pod_cidrs(&mut self, node: &Node) {
@@ -157,7 +170,7 @@ impl NodeRecord {
         for text in texts.iter().filter(|text| !text.is_empty()) {
             match pod_cidr(text, &self.pod_cidrs) {
                 Ok(cidr) => self.pod_cidrs.push(cidr),
-                Err(reason) => self.mistakes.push(format!("spec.podCIDRs: {reason}")),
+                Err(reason) => self.mistake(format!("spec.podCIDRs: {reason}")),
             }
         }
     }
@@ -166,8 +179,9 @@ impl NodeRecord {
         let listed = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
         for address in listed.filter(|address| address.type_ == "InternalIP") {
             match address.address.parse() {
-                Ok(ip) => self.internal_ips.push(ip),
-                Err(_) => self.mistakes.push(format!(
+                Ok(ip) if self.internal_ips.len() < ADDRESSES => self.internal_ips.push(ip),
+                Ok(_) => {}
+                Err(_) => self.mistake(format!(
                     "status.addresses: InternalIP {} is not an IP address",
                     annotation::quote(&address.address)
                 )),

@@ -138,3 +138,17 @@ fn networks_with_an_address_in_common() {
     assert!(common("::/0", "fd00::/64") && common("10.1.2.0/24", "10.1.2.0/24"));
     assert!(!common("10.1.2.0/24", "10.1.3.0/24") && !common("0.0.0.0/0", "fd00::/64"));
 }
+
+#[test]
+fn a_node_that_is_full_of_nonsense_takes_little() {
+    let addresses: Vec<_> = (0..20_000_u32)
+        .map(|number| json!({"type": "InternalIP", "address": std::net::Ipv4Addr::from(number + 0x0a00_0000)}))
+        .collect();
+    let record = node(json!({
+        "metadata": {"name": "n1", "annotations": {"overlay.heddle.dev/node": "nonsense"}},
+        "spec": {"podCIDRs": vec!["x"; 50_000]},
+        "status": {"addresses": addresses},
+    }));
+    assert_eq!((record.mistakes.len(), record.internal_ips.len()), (MISTAKES + 1, ADDRESSES));
+    assert_eq!(record.mistakes.last().unwrap(), "and more");
+}
