@@ -90,7 +90,9 @@ fn check_type(object: &Value, findings: &mut Findings) {
         "kubernetes.io/basic-auth" => {
             let both = ["username", "password"].map(at);
             if both.iter().all(Spot::is_absent) {
-                both.iter().for_each(|one| findings.required(one, ""));
+                for one in &both {
+                    findings.required(one, "");
+                }
             }
         }
         kind @ ("kubernetes.io/dockercfg" | "kubernetes.io/dockerconfigjson") => {

@@ -442,11 +442,11 @@ async fn fields_are_handed_from_one_manager_to_another() {
     let mut owner = made["metadata"]["managedFields"][0].clone();
     owner["manager"] = json!("kubectl");
     owner["operation"] = json!("Apply");
-    let patch = json!([
+    let steps = json!([
         {"op": "replace", "path": "/metadata/managedFields", "value": [owner]},
         {"op": "replace", "path": "/metadata/resourceVersion", "value": made["metadata"]["resourceVersion"]},
     ]);
-    let handed = server.patch(&path, "json", patch).await;
+    let handed = server.patch(&path, "json", steps).await;
     assert_eq!(handed.code, 200, "{}", handed.text);
     let owners = server.get(&path).await.json()["metadata"]["managedFields"].clone();
     assert_eq!(

@@ -77,7 +77,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn ours() -> impl Strategy<Value = Local> {
     let backends = [Backend::None, Backend::Vxlan, Backend::HostGw, Backend::Auto];
-    let families = [&ON_1[..], &ON_1[..1], &ON_1[1..]];
+    let families = [ON_1, &ON_1[..1], &ON_1[1..]];
     let of = (prop::sample::select(backends.to_vec()), prop::sample::select(families.to_vec()));
     (of, any::<bool>()).prop_map(|((backend, addresses), flannel)| {
         local(1, Settings { backend, flannel, ..Settings::default() }, PODS_1, addresses)
