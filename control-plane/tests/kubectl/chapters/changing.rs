@@ -108,6 +108,8 @@ fn by_the_server(day: &mut Day) {
         get cm shared -o jsonpath='{.data}'
         apply --server-side -f settings.yaml
         apply --server-side -f settings.yaml --force-conflicts
+        get cm settings -o jsonpath='{.metadata.managedFields[*].manager}' --show-managed-fields
+        cluster-info dump --output-directory=dump
         apply --server-side -f web.yaml --dry-run=server
         diff --server-side -f web.yaml >/dev/null
         ",

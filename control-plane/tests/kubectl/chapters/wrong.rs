@@ -2,7 +2,17 @@
 
 use crate::day::Day;
 
+const NOBODYS: &str = "apiVersion: example.org/v1\nkind: Loom\nmetadata: {name: l}\n";
+const OLD: &str = "apiVersion: apps/v1beta1\nkind: Deployment\nmetadata: {name: d}\n";
+const JOB: &str = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec: {template: {spec: {containers: [{name: a, image: a}]}}}\n";
+const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {type: NodePort, clusterIP: None, ports: [{port: 80}], externalIPs: [127.0.0.1]}\n";
+
 pub fn play(day: &mut Day) {
+    for (file, text) in
+        [("nobodys.yaml", NOBODYS), ("old.yaml", OLD), ("job.yaml", JOB), ("service.yaml", SERVICE)]
+    {
+        day.file(file, text);
+    }
     day.kubectl(
         r#"
         get pod nothing
@@ -46,6 +56,14 @@ pub fn play(day: &mut Day) {
         create namespace 'Bad_Name'
         run bad --image=x --restart=Sometimes
         explain pods.nothing
+        apply -f nobodys.yaml
+        apply -f old.yaml
+        create -f job.yaml
+        create -f service.yaml
+        patch deployment web -p '{"spec":{"strategy":{"type":"Recreate"}}}'
+        patch deployment web -p '{"spec":{"strategy":{"rollingUpdate":{"maxSurge":0,"maxUnavailable":0}}}}'
+        create token default --duration=1m
+        get --raw /api/v1/namespaces/default/pods/p/ephemeralcontainers -v=0
         "#,
     );
 }
