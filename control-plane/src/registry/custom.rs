@@ -292,7 +292,7 @@ impl Described {
     /// What is wrong with an object: its values, and the rules that it breaks. With some mistakes in its values it is not what the rules are
     /// written for, and they are not asked.
     fn mistakes(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-        let mut mistakes = self.schema.validate(object);
+        let mut mistakes = self.schema.validate(object, old);
         if !self.schema.has_rules() {
             return mistakes;
         }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use tracing::debug;
 
 use super::super::cel::{Budget, Fault, Subject};
+use super::before::Before;
 use super::rules::{Compiled, Keeper};
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
 
@@ -90,18 +91,9 @@ impl Found {
         path: &FieldPath,
     ) -> Result<(), Spent> {
         let Some(item) = &keeper.items else { return Ok(()) };
-        let key = |value: &Value| -> Option<String> {
-            let keys = keeper.keys.as_ref()?.iter();
-            let values: Vec<&Value> =
-                keys.map(|key| value.get(&**key).unwrap_or(&Value::Null)).collect();
-            serde_json::to_string(&values).ok()
-        };
-        let before = old.and_then(Value::as_array).into_iter().flatten();
-        let before: std::collections::BTreeMap<String, &Value> =
-            before.filter_map(|old| Some((key(old)?, old))).collect();
+        let before = Before::new(keeper.keys.as_deref(), old);
         for (index, value) in items.iter().enumerate() {
-            let old = key(value).and_then(|key| before.get(&key).copied());
-            self.value(item, value, old, &path.index(index))?;
+            self.value(item, value, before.of(value), &path.index(index))?;
         }
         Ok(())
     }
@@ -116,6 +108,10 @@ impl Found {
     ) -> Result<(), Spent> {
         let optional_old = rule.written.optional_old_self.unwrap_or_default();
         if rule.program.uses_old_self && old.is_none() && !optional_old {
+            return Ok(());
+        }
+        // a value that stays as it is may break a rule that is newer than it
+        if !rule.program.uses_old_self && old == Some(value) {
             return Ok(());
         }
         let subject = Subject { declared: &keeper.declared, value, old, optional_old };

@@ -7,6 +7,7 @@
 //! Rules in CEL (`x-kubernetes-validations`) are compiled when the schema is read. One that this server cannot evaluate is refused there: a rule
 //! that is stored and not kept would be a lie.
 
+mod before;
 mod check;
 mod declare;
 mod default;
@@ -62,9 +63,10 @@ impl Structural {
         default::fill(&self.schema, object);
     }
 
-    /// The mistakes in an object's values. Its rules are another matter: [`Structural::keep`].
-    pub fn validate(&self, object: &Value) -> Vec<FieldError> {
-        validate::object(&self.schema, object)
+    /// The mistakes in an object's values. `old` is what it was before, `None` for a new one: what is wrong already and stays as it is, is
+    /// let pass. Its rules are another matter: [`Structural::keep`].
+    pub fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        validate::object(&self.schema, object, old)
     }
 
     /// Whether there are rules.

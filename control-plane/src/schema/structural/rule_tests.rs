@@ -435,3 +435,26 @@ fn costly_rules_end() {
     let size: usize = kept(&long, &many, None).iter().map(String::len).sum();
     assert!(size < 20_000_000, "{size}");
 }
+
+/// A rule that is newer than a value lets it stay as it is; one about a change is about that as well.
+#[test]
+fn what_broke_a_rule_before_may_stay() {
+    let schema = with(json!({
+        "type": "object", "properties": {"n": {"type": "integer", "x-kubernetes-validations": [{"rule": "self < 5"}]}, "m": {"type": "integer"}},
+        "x-kubernetes-validations": [{"rule": "self.n > 10 && self.m > 0"}, {"rule": "self.m > oldSelf.m", "message": "it must grow"}],
+    }));
+    let object = |n: u8, m: u8| json!({"a": {"n": n, "m": m}});
+    let old = object(7, 1);
+    let small = r#"a.n: Invalid value: "integer": failed rule: self < 5"#;
+    let both = r#"a: Invalid value: "object": failed rule: self.n > 10 && self.m > 0"#;
+    let grow = r#"a: Invalid value: "object": it must grow"#;
+    for (now, wrong) in [
+        (object(7, 1), &[grow][..]),
+        (object(7, 2), &[both]),
+        (object(8, 2), &[both, small]),
+        (object(3, 1), &[both, grow]),
+    ] {
+        assert_eq!(kept(&schema, &now, Some(&old)), wrong, "{now}");
+    }
+    assert_eq!(kept(&schema, &old, None), [both, small]);
+}

@@ -26,7 +26,7 @@ fn of(field: Value) -> Structural {
 }
 
 fn mistakes(field: Value, value: Value) -> Vec<String> {
-    of(field).validate(&json!({ "a": value })).iter().map(ToString::to_string).collect()
+    of(field).validate(&json!({ "a": value }), None).iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn unknown_fields_are_pruned_and_defaults_filled_in() {
     structural.default(&mut object);
     let spec = json!({"size": 3, "note": null, "parts": [{"on": true}, {"on": false}], "named": {"a": {"n": 1}}});
     assert_eq!(object["spec"], spec);
-    assert_eq!(structural.validate(&object), []);
+    assert_eq!(structural.validate(&object, None), []);
     let mut empty = json!({});
     structural.default(&mut empty);
     assert_eq!(empty, json!({"spec": {"size": 3, "note": "none"}}));
@@ -391,7 +391,7 @@ fn a_definition_in_a_file_becomes_a_kind() {
         (&json!(1), &json!("TCP"))
     );
     let mistakes: Vec<String> =
-        structural.validate(&object).iter().map(ToString::to_string).collect();
+        structural.validate(&object, None).iter().map(ToString::to_string).collect();
     assert_eq!(
         mistakes,
         [
@@ -463,12 +463,62 @@ proptest! {
             let target = Target { definitions: Definitions::kubernetes(), shape: structural.shape(), custom: true };
             let mut object = target.value(json!({ "a": value })).expect("metadata is not there").value;
             structural.default(&mut object);
-            structural.validate(&object);
+            structural.validate(&object, None);
             let defaulted = object.clone();
             structural.default(&mut object);
             prop_assert_eq!(&object, &defaulted, "what was filled in stays");
             let again = target.value(object).expect("metadata is not there");
             prop_assert_eq!(again, Decoded { value: defaulted, mistakes: vec![] }, "what was pruned is gone");
         }
+    }
+}
+
+/// What a schema that became narrower refuses already may stay as it is.
+#[test]
+fn what_was_wrong_before_may_stay() {
+    let entry = json!({
+        "type": "object", "required": ["name"],
+        "properties": {"name": {"type": "string"}, "size": {"type": "integer", "maximum": 5}},
+    });
+    let schema = json!({"type": "object", "properties": {
+        "a": {"type": "string", "maxLength": 3},
+        "b": {"type": "object", "required": ["c"], "properties": {"c": {"type": "integer"}, "d": {"type": "integer"}}},
+        "keyed": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"], "items": entry},
+        "plain": {"type": "array", "items": {"type": "integer", "maximum": 5}},
+        "map": {"type": "object", "additionalProperties": {"type": "integer", "maximum": 5}},
+        "all": {"type": "object", "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}},
+            "allOf": [{"properties": {"x": {"maximum": 5}}}]},
+    }});
+    let structural = read(schema);
+    let old = json!({
+        "a": "long", "b": {"d": 1}, "keyed": [{"name": "one", "size": 9}, {"name": "two", "size": 9}], "plain": [9, 1], "map": {"k": 9, "l": 1},
+        "all": {"x": 9, "y": 1},
+    });
+    assert_eq!(structural.validate(&old, None).len(), 7);
+    assert_eq!(structural.validate(&old, Some(&old)), []);
+    for (field, now, wrong) in [
+        ("a", json!("other"), &["a: Too long"][..]),
+        ("b", json!({"d": 2}), &["b.c: Required"]),
+        ("b", json!({"c": 1}), &[]),
+        // an item is known by its key, wherever it is
+        ("keyed", json!([{"name": "two", "size": 9}, {"name": "three", "size": 1}]), &[]),
+        (
+            "keyed",
+            json!([{"name": "one", "size": 8}, {"name": "two", "size": 9}]),
+            &["keyed[0].size: Invalid"],
+        ),
+        ("keyed", json!([{"name": "three", "size": 9}]), &["keyed[0].size: Invalid"]),
+        // one without a key is not
+        ("plain", json!([9, 2]), &["plain[0]: Invalid"]),
+        ("map", json!({"k": 9, "l": 2}), &[]),
+        ("map", json!({"k": 8, "l": 1}), &["map[k]: Invalid"]),
+        ("all", json!({"x": 9, "y": 2}), &["all.x: Invalid"]),
+    ] {
+        let mut object = old.clone();
+        object[field] = now;
+        let found = structural.validate(&object, Some(&old));
+        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), wrong.len(), "{field}: {found:?}");
+        assert!(found.iter().zip(wrong).all(|(one, wrong)| one.starts_with(wrong)), "{found:?}");
     }
 }

@@ -1,19 +1,26 @@
 //! Whether values are what their schema says.
+//!
+//! What stays as it is in a change is not looked at: a schema may have become narrower since it was written
+//! (<https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-ratcheting>). Items of
+//! lists are the same before and after by their keys; those of other lists are looked at unless the whole list stays.
 
 use serde_json::{Map, Value, json};
 
+use super::before::Before;
 use super::{Schema, format};
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
 
-/// The mistakes in an object.
-pub(super) fn object(schema: &Schema, object: &Value) -> Vec<FieldError> {
-    value(schema, object, &FieldPath::default())
+/// The mistakes in an object, which may have been this one before.
+pub(super) fn object(schema: &Schema, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut found = Found { mistakes: Vec::new() };
+    found.value(schema, object, old, &FieldPath::default());
+    found.mistakes
 }
 
 /// The mistakes in a value that stands here.
 pub(super) fn value(schema: &Schema, value: &Value, path: &FieldPath) -> Vec<FieldError> {
     let mut found = Found { mistakes: Vec::new() };
-    found.value(schema, value, path);
+    found.value(schema, value, None, path);
     found.mistakes
 }
 
@@ -55,8 +62,8 @@ impl Found {
         self.push(path, Mistake::Invalid(value.clone()), format!("{path} in body {what}"));
     }
 
-    fn value(&mut self, schema: &Schema, value: &Value, path: &FieldPath) {
-        if value.is_null() && schema.nullable {
+    fn value(&mut self, schema: &Schema, value: &Value, old: Option<&Value>, path: &FieldPath) {
+        if old == Some(value) || value.is_null() && schema.nullable {
             return;
         }
         if !self.kind(schema, value, path) {
@@ -67,8 +74,8 @@ impl Found {
             Value::Number(number) => {
                 self.number(schema, number.as_f64().unwrap_or_default(), value, path);
             }
-            Value::Array(items) => self.items(schema, items, value, path),
-            Value::Object(object) => self.fields(schema, object, value, path),
+            Value::Array(items) => self.items(schema, items, (value, old), path),
+            Value::Object(object) => self.fields(schema, object, (value, old), path),
             Value::Null | Value::Bool(_) => {}
         }
         if let Some(format) =
@@ -148,7 +155,14 @@ impl Found {
         }
     }
 
-    fn items(&mut self, schema: &Schema, items: &[Value], value: &Value, path: &FieldPath) {
+    /// The list is also given as a value, and as it was.
+    fn items(
+        &mut self,
+        schema: &Schema,
+        items: &[Value],
+        (value, old): (&Value, Option<&Value>),
+        path: &FieldPath,
+    ) {
         if let Some(most) = schema
             .max_items
             .and_then(|most| usize::try_from(most).ok())
@@ -160,8 +174,10 @@ impl Found {
             self.refuse(path, value, &format!("should have at least {least} items"));
         }
         if let Some(item) = schema.item() {
+            let keys = (schema.list_type.as_deref() == Some("map")).then_some(&*schema.list_keys);
+            let before = Before::new(keys, old);
             for (index, value) in items.iter().enumerate() {
-                self.value(item, value, &path.index(index));
+                self.value(item, value, before.of(value), &path.index(index));
             }
         }
         self.unique(schema, items, path);
@@ -189,11 +205,12 @@ impl Found {
         }
     }
 
+    /// The object is also given as a value, and as it was.
     fn fields(
         &mut self,
         schema: &Schema,
         object: &Map<String, Value>,
-        value: &Value,
+        (value, old): (&Value, Option<&Value>),
         path: &FieldPath,
     ) {
         if let Some(most) = schema.max_properties.filter(|most| object.len() as u64 > *most) {
@@ -213,9 +230,10 @@ impl Found {
             }
         }
         for (name, value) in object {
+            let old = old.and_then(|old| old.get(name));
             match (schema.properties.get(name.as_str()), schema.other()) {
-                (Some(field), _) => self.value(field, value, &path.field(name)),
-                (None, Some(other)) => self.value(other, value, &path.key(name)),
+                (Some(field), _) => self.value(field, value, old, &path.field(name)),
+                (None, Some(other)) => self.value(other, value, old, &path.key(name)),
                 (None, None) => {}
             }
         }
@@ -223,7 +241,7 @@ impl Found {
 
     fn juncts(&mut self, schema: &Schema, found: &Value, path: &FieldPath) {
         for narrower in &schema.all_of {
-            self.value(narrower, found, path);
+            self.value(narrower, found, None, path);
         }
         let valid = |schema: &Schema| value(schema, found, path).is_empty();
         let shown = format!("{:?}", path.to_string());
