@@ -159,8 +159,10 @@ pub enum Origin {
     Kept,
     /// What is planned, and written to the kernel.
     Sync,
-    /// What this host's links leave out of the plan.
-    Links,
+    /// What of this node's own is left out of the plan: by its links, or by its Node object.
+    Local,
+    /// That pods get no addresses.
+    Lease,
     /// Packet filters and kernel parameters.
     Rules,
     /// Packet filters that somebody keeps changing.
@@ -261,7 +263,8 @@ impl Board {
     pub fn failure(&self) -> Option<String> {
         let facts = self.facts();
         let of = |origin| facts.problems.get(&origin).filter(|problems| !problems.is_empty());
-        let failed = of(Origin::Sync).map(|problems| problems.join("; "));
+        let failed =
+            of(Origin::Sync).or_else(|| of(Origin::Lease)).map(|problems| problems.join("; "));
         let unready = || {
             let never = facts.status.last_sync.is_none();
             never.then(|| "the overlay is not set up yet".to_owned())

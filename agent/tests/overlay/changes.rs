@@ -256,7 +256,7 @@ fn after_a_boot_with_another_network_card_neighbours_on_the_link_reach_it_again(
         cluster.reboot_as_another(2);
         cluster.start(2, &lines);
         cluster.add_pod(2);
-        cluster.all_talk(Duration::from_secs(10));
+        cluster.all_talk(PATIENCE);
         cluster.transfer(2, 1).unwrap();
         cluster.transfer(3, 2).unwrap();
     }

@@ -519,6 +519,33 @@ async fn what_is_missing_is_waited_for_and_told() {
 }
 
 #[tokio::test]
+async fn pods_get_no_addresses_of_a_range_that_an_older_node_has() {
+    let world = World::start();
+    world.three().await;
+    assert!(world.lease().is_some() && world.board.failure().is_none());
+    let older = NodeRecord { created: Some(0), ..record("z", 1) };
+    let older =
+        NodeRecord { announced: None, pod_cidrs: vec!["10.244.0.0/23".parse().unwrap()], ..older };
+    world.tell(cluster::Event::Put(older)).await;
+    world.until("it is told", |world| world.board.failure().is_some()).await;
+    let told = world.board.failure().unwrap();
+    assert!(
+        told.starts_with("new pods of this node get no addresses: pod CIDR 10.244.1.0/24 of node a is refused, because node z, which is older"),
+        "{told}"
+    );
+    assert_eq!((world.lease(), world.board.status().lease), (None, None));
+    assert_eq!(world.host.routes().len(), 2, "the ways to others stay");
+    // nor after a restart
+    let (folder, host) = world.stop().await;
+    let world = World::with(folder, host);
+    assert_eq!(world.lease(), None);
+    world.until("it is told again", |world| world.board.failure().is_some()).await;
+    world.tell(cluster::Event::All(vec![own(), record("b", 2), record("c", 3)])).await;
+    world.until("there is a lease", |world| world.lease().is_some()).await;
+    world.until("all is well", |world| world.board.failure().is_none()).await;
+}
+
+#[tokio::test]
 async fn what_probes_find_becomes_the_routes_mtu() {
     use crate::overlay::probe::Key;
     let mut world = World::start();

@@ -275,7 +275,8 @@ impl Worker {
         self.carriers_changed |= self.carriers != carriers;
         self.carriers = carriers;
         names.extend(self.nodes.assume_like(&local.announcement()));
-        self.board.complain(Origin::Links, local.problems());
+        let own = self.nodes.own().into_iter().flat_map(|own| own.mistakes.iter().cloned());
+        self.board.complain(Origin::Local, own.chain(local.problems()).collect());
         let local = local.without(self.missing.as_deref().unwrap_or_default());
         if self.plan.as_ref().is_some_and(|plan| *plan.local() == local) {
             return Ok(false);

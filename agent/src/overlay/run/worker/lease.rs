@@ -7,14 +7,22 @@ use ipnetwork::IpNetwork;
 use netns_tools::cause::one_line;
 
 use super::{Options, Worker};
+use crate::overlay::cluster::{Claim, Cluster};
 use crate::overlay::node::NodeRecord;
-use crate::overlay::status::LeaseStatus;
+use crate::overlay::state::remove;
+use crate::overlay::status::{LeaseStatus, Origin};
 
 impl Worker {
-    /// The file for the plugin, and the copy that is there at the next start before the API answers.
+    /// The file for the plugin, and the copy that is there at the next start before the API answers. There is none of a range that another
+    /// node has: pods of both would have the same addresses, and what the others send goes to that one.
     pub(super) fn follow_lease(&mut self) -> Result<(), String> {
         let Some(plan) = &self.plan else { return Ok(()) };
         let Some(own) = self.nodes.own() else { return Ok(()) };
+        let refused = refused(self.nodes.cluster(), own);
+        self.board.complain(Origin::Lease, refused.iter().cloned().collect());
+        if refused.is_some() {
+            return self.withhold_lease();
+        }
         let lease = lease(own, &self.options, plan.local().pod_mtu())?;
         put(&lease, &self.options.lease)?;
         put(&lease, &self.store.lease_file())?;
@@ -32,6 +40,21 @@ impl Worker {
         }
         Ok(())
     }
+
+    fn withhold_lease(&self) -> Result<(), String> {
+        for path in [&self.options.lease, &self.store.lease_file()] {
+            remove(path).map_err(|error| one_line(&error))?;
+        }
+        self.board.facts().status.lease = None;
+        Ok(())
+    }
+}
+
+/// Why a range of this node is another one's.
+fn refused(cluster: &Cluster, own: &NodeRecord) -> Option<String> {
+    let mut cidrs = own.pod_cidrs.iter().copied().map(Claim::PodCidr);
+    let refusal = cidrs.find_map(|claim| cluster.refusal(&own.name, claim))?;
+    Some(format!("new pods of this node get no addresses: {refusal}"))
 }
 
 /// What the plugin is told. Every pod CIDR must be within the range of all pods, or the rules would take its pods for strangers.
