@@ -246,7 +246,7 @@ fn validate(kind: &Kind, part: Part, new: &Value, old: &Value) -> Result<(), Sta
     let mut errors = object::validate_update(new, old);
     match part {
         Part::Main | Part::Scale => {
-            errors.extend(kind.strategy.validate(new));
+            errors.extend(new_mistakes(kind, new, old));
             errors.extend(kind.strategy.validate_update(new, old));
         }
         Part::Status => errors.extend(kind.strategy.validate_status(new, old)),
@@ -257,6 +257,17 @@ fn validate(kind: &Kind, part: Part, new: &Value, old: &Value) -> Result<(), Sta
     } else {
         Err(Status::invalid(kind, Meta::of(new).name(), &errors))
     }
+}
+
+/// What is wrong with an object that was not before. What an earlier version of the program let in can still be changed, and above all
+/// be let go.
+fn new_mistakes(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut found = kind.strategy.validate(new);
+    if !found.is_empty() {
+        let before = kind.strategy.validate(old);
+        found.retain(|mistake| !before.contains(mistake));
+    }
+    found
 }
 
 /// An object is to be deleted, and nothing holds it any more: no finalizer, no time to end in, no content.

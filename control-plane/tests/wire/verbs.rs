@@ -1,6 +1,7 @@
 //! The verbs over HTTP: what clients rely on, one test each.
 
 use crate::client::Fixture;
+use heddle_server::store::{Condition, Operation, Write};
 use serde_json::{Value, json};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -179,6 +180,34 @@ async fn finalizers_hold_an_object_until_the_last_one_is_gone() {
     assert_eq!(server.patch(&path, "merge", more).await.code, 422);
     let freed = server.patch(&path, "merge", json!({"metadata": {"finalizers": null}})).await;
     assert_eq!(freed.code, 200, "{}", freed.text);
+    assert_eq!(server.get(&path).await.code, 404);
+}
+
+/// What an earlier version of the program let in.
+#[tokio::test]
+async fn an_old_mistake_holds_no_object() {
+    let server = Fixture::new().await;
+    let mut old = server.post(DEPLOYMENTS, deployment("web")).await.json();
+    old["metadata"]["name"] = json!("old");
+    old["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    old["spec"]["strategy"]["type"] = json!("Recreate");
+    let put = Operation {
+        key: "/registry/deployments/default/old".to_owned(),
+        condition: Condition::Absent,
+        write: Write::Put(old.to_string().into()),
+    };
+    server.store.commit(vec![put]).await.unwrap();
+    let path = format!("{DEPLOYMENTS}/old");
+    let changed = server.patch(&path, "merge", json!({"spec": {"replicas": 2}})).await;
+    assert_eq!(changed.code, 200, "{}", changed.text);
+    let worse = server.patch(&path, "merge", json!({"spec": {"replicas": -1}})).await;
+    assert_eq!(
+        (worse.code, worse.json()["details"]["causes"].as_array().map(Vec::len)),
+        (422, Some(1))
+    );
+    assert_eq!(server.delete(&path, json!({})).await.code, 200);
+    let free = json!({"metadata": {"finalizers": null}});
+    assert_eq!(server.patch(&path, "merge", free).await.code, 200);
     assert_eq!(server.get(&path).await.code, 404);
 }
 
