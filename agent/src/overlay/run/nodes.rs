@@ -148,15 +148,8 @@ impl Nodes {
                 }
             }
             Event::All(records) if known && !self.has_own(&records) => {
-                let listed: BTreeSet<_> =
-                    records.iter().map(|record| record.name.clone()).collect();
-                let others = self.cluster.nodes().map(|record| record.name.clone());
-                self.doubtful =
-                    others.filter(|name| *name != self.name && !listed.contains(name)).collect();
-                self.gone = true;
-                if self.told == Told::Kept {
-                    self.told = Told::Doubted;
-                }
+                let known = self.cluster.nodes().map(|record| record.name.clone()).collect();
+                self.doubt(known, &records);
                 for record in records {
                     changed.extend(self.cluster.apply(Event::Put(record)));
                 }
@@ -167,6 +160,19 @@ impl Nodes {
                 self.doubtful.clear();
                 changed.extend(self.cluster.apply(Event::All(records)));
             }
+        }
+    }
+
+    /// A list lacks this node, so what else it lacks of those that are known may be there.
+    fn doubt(&mut self, known: BTreeSet<String>, listed: &[NodeRecord]) {
+        self.doubtful = known;
+        self.doubtful.remove(&self.name);
+        for record in listed {
+            self.doubtful.remove(&record.name);
+        }
+        self.gone = true;
+        if self.told == Told::Kept {
+            self.told = Told::Doubted;
         }
     }
 
@@ -185,26 +191,41 @@ impl Nodes {
         records.iter().any(|record| record.name == self.name)
     }
 
+    /// The manifests are another source that may tell nonsense: a folder that is not mounted is empty.
     fn write_down(&mut self, event: Event) {
-        let own = self.own().cloned();
-        let name = &self.name;
-        let Some(written) = &mut self.written else { return };
+        let known = self.own().is_some();
+        let Some(mut written) = self.written.take() else { return };
         match event {
+            Event::All(records) if known && !self.has_own(&records) => {
+                self.doubt(written.iter().map(|record| record.name.clone()).collect(), &records);
+                written.retain(|record| {
+                    record.name == self.name || self.doubtful.contains(&record.name)
+                });
+                written.extend(records);
+            }
             Event::All(records) => {
+                self.gone = false;
                 self.told = Told::All;
-                *written = records;
+                self.doubtful.clear();
+                written = records;
             }
             Event::Put(record) => {
+                if record.name == self.name {
+                    let doubtful = std::mem::take(&mut self.doubtful);
+                    written.retain(|known| !doubtful.contains(&known.name));
+                    self.believe(&mut BTreeSet::new());
+                }
                 written.retain(|known| known.name != record.name);
+                self.doubtful.remove(&record.name);
                 written.push(record);
             }
-            Event::Gone(name) => written.retain(|known| known.name != name),
+            Event::Gone(name) if name == self.name => self.gone |= known,
+            Event::Gone(name) => {
+                self.doubtful.remove(&name);
+                written.retain(|known| known.name != name);
+            }
         }
-        let there = written.iter().any(|record| record.name == *name);
-        self.gone = own.is_some() && !there;
-        if let Some(own) = own.filter(|_| !there) {
-            written.push(own);
-        }
+        self.written = Some(written);
     }
 
     /// Where nodes announce nothing: takes those that are written down to be like this one. The names of those about which something is
@@ -307,6 +328,8 @@ mod tests {
         written.remember(three());
         assert_eq!((written.are_all(), written.are_kept()), (false, true));
         written.take(vec![Event::All(vec![record("b", 2)])]);
+        assert_eq!((written.are_all(), written.are_kept()), (false, true));
+        written.take(vec![Event::All(vec![record("a", 1), record("b", 2)])]);
         assert_eq!((written.are_all(), written.are_kept()), (true, false));
     }
 
@@ -321,8 +344,23 @@ mod tests {
         assert_eq!(announced.vteps[0].address.to_string(), "192.0.2.2");
         assert_eq!((nodes.assume_like(&ours(1)).len(), nodes.assume_like(&ours(2)).len()), (0, 3));
         assert!(nodes.to_keep().iter().all(|record| record.announced.is_none()));
-        nodes.take(vec![Event::All(vec![record("b", 2)])]);
+        // a folder that is not mounted
+        nodes.take(vec![Event::All(vec![record("b", 4)])]);
         assert_eq!((nodes.assume_like(&ours(2)).len(), nodes.problems().len()), (1, 1));
+        assert_eq!(names(&nodes), ["a", "b", "c"]);
+        assert!(nodes.problems()[0].contains("(1 of which are gone with it)"));
+        nodes.take(vec![Event::All(vec![record("a", 1), record("b", 4)])]);
+        assert_eq!((nodes.assume_like(&ours(2)).len(), nodes.problems().len()), (1, 0));
         assert_eq!(names(&nodes), ["a", "b"]);
+        // one by one
+        nodes.take(vec![
+            Event::Put(record("d", 5)),
+            Event::Gone("a".into()),
+            Event::Gone("b".into()),
+        ]);
+        assert_eq!((nodes.assume_like(&ours(2)).len(), nodes.problems().len()), (2, 1));
+        nodes.take(vec![Event::All(Vec::new()), Event::Put(record("a", 6))]);
+        assert_eq!((nodes.assume_like(&ours(2)).len(), nodes.problems().len()), (2, 0));
+        assert_eq!((names(&nodes), nodes.own()), (vec!["a"], Some(&record("a", 6))));
     }
 }

@@ -221,7 +221,7 @@ impl Worker {
         let compare = task.compare;
         let mut outcome = Outcome { full: compare >= Compare::Look, ..Outcome::default() };
         let taken = self.nodes.take(task.events);
-        outcome.nodes = !taken.changed.is_empty();
+        outcome.nodes = taken.own || !taken.changed.is_empty();
         self.board.complain(Origin::Nodes, self.nodes.problems());
         self.board.facts().status.from_kept_state = self.nodes.are_kept();
         let mut names = std::mem::take(&mut self.missed);

@@ -19,11 +19,16 @@ impl Worker {
         let Some(plan) = &self.plan else { return Ok(()) };
         let Some(own) = self.nodes.own() else { return Ok(()) };
         let refused = refused(self.nodes.cluster(), own);
-        self.board.complain(Origin::Lease, refused.iter().cloned().collect());
-        if refused.is_some() {
-            return self.withhold_lease();
-        }
-        let lease = lease(own, &self.options, plan.local().pod_mtu())?;
+        let done = match &refused {
+            Some(_) => self.withhold_lease(),
+            None => self.grant_lease(own, plan.local().pod_mtu()),
+        };
+        self.board.complain(Origin::Lease, refused.into_iter().collect());
+        done
+    }
+
+    fn grant_lease(&self, own: &NodeRecord, mtu: u32) -> Result<(), String> {
+        let lease = lease(own, &self.options, mtu)?;
         put(&lease, &self.options.lease)?;
         put(&lease, &self.store.lease_file())?;
         let told = LeaseStatus::from(&lease);
