@@ -63,16 +63,21 @@ impl Strategy for ReplicaSet {
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let [names, images] = containers(&object["spec"]["template"]);
-        vec![
-            json!(name(object)),
-            json!(number(object, "/spec/replicas")),
-            json!(number(object, "/status/replicas")),
-            json!(number(object, "/status/readyReplicas")),
-            json!(age(object, now)),
-            names,
-            images,
-            json!(selector(object.pointer("/spec/selector"))),
-        ]
+        row(object, now, &selector(object.pointer("/spec/selector")))
     }
+}
+
+/// The row of what keeps replicas, with its selector in words.
+pub(super) fn row(object: &Value, now: Timestamp, selector: &str) -> Vec<Value> {
+    let [names, images] = containers(&object["spec"]["template"]);
+    vec![
+        json!(name(object)),
+        json!(number(object, "/spec/replicas")),
+        json!(number(object, "/status/replicas")),
+        json!(number(object, "/status/readyReplicas")),
+        json!(age(object, now)),
+        names,
+        images,
+        json!(selector),
+    ]
 }

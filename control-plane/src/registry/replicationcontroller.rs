@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::amount;
-use super::column::{age, columns, containers, labels, map, name, number};
+use super::column::{columns, labels, map};
 use super::defaults::{child, default};
 use super::kind::{Kind, Subresource};
 use super::podspec::{Whose, default_template, template_mistakes};
+use super::replicaset;
 use super::strategy::Strategy;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
@@ -79,17 +80,7 @@ impl Strategy for ReplicationController {
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let [names, images] = containers(&object["spec"]["template"]);
-        vec![
-            json!(name(object)),
-            json!(number(object, "/spec/replicas")),
-            json!(number(object, "/status/replicas")),
-            json!(number(object, "/status/readyReplicas")),
-            json!(age(object, now)),
-            names,
-            images,
-            json!(labels(map(object, "/spec/selector"))),
-        ]
+        replicaset::row(object, now, &labels(map(object, "/spec/selector")))
     }
 }
 

@@ -277,7 +277,8 @@ fn a_tunnel_that_is_too_narrow_for_ipv6() {
         shown(&between(&ours, record(&theirs))),
         [
             "10.244.2.0/24: heddle.1 via 10.244.2.0 to 192.0.2.2",
-            "pods' IPv6 needs 1280 bytes, and the tunnel over heddle.1 has room for 1250",
+            "pods' IPv6 needs 1280 bytes, and the tunnel over heddle.1 has room for 1250; give this node's link to it an MTU \
+             of at least 1330",
         ]
     );
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::lexer::RESERVED;
 use super::types::Type;
 
 /// A part of an object. Parts of which nothing is known are not declared, and not visible.
@@ -103,27 +104,8 @@ impl Declared {
     }
 }
 
-/// Words that are no names in expressions.
-const KEYWORDS: [&str; 18] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-];
+/// Words that are values or operators in expressions.
+const KEYWORDS: [&str; 4] = ["true", "false", "null", "in"];
 
 /// The name of a field in expressions; `None` if it has none.
 /// <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#field-path>
@@ -133,7 +115,7 @@ pub fn escape(name: &str) -> Option<String> {
     if !name.starts_with(first) || !name.chars().all(allowed) {
         return None;
     }
-    if KEYWORDS.contains(&name) {
+    if KEYWORDS.contains(&name) || RESERVED.contains(&name) {
         return Some(format!("__{name}__"));
     }
     let escaped = name.replace("__", "__underscores__");
