@@ -149,6 +149,18 @@ impl Runner {
         Self { parts, state, jobs: JoinSet::new(), saves: JoinSet::new() }
     }
 
+    /// Waits until nodes are known, from before a restart or from the source: before that nothing can be planned, and nobody knows what
+    /// is missing. That the source does not answer is told meanwhile.
+    pub async fn first_nodes(&mut self) {
+        let kept = self.state.worker.as_ref().is_some_and(|worker| worker.has_kept());
+        while !kept && self.state.waiting.events.is_empty() {
+            match self.parts.events.recv().await {
+                Some(event) => self.take(event),
+                None => return,
+            }
+        }
+    }
+
     /// Runs until the source ends, or `stop` does. Everything stays in the kernel. Dropping it instead is as good, but that the newest
     /// nodes may not be kept.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {

@@ -179,24 +179,13 @@ impl Controller {
         let Self { mut runner, mut tasks, _lock, .. } = self;
         let mut stop = std::pin::pin!(stop);
         let goes_on = tokio::select! {
-            () = first_nodes(&mut runner) => true,
+            () = runner.first_nodes() => true,
             () = &mut stop => false,
         };
         if goes_on {
             runner.run(stop).await;
         }
         tasks.shutdown().await;
-    }
-}
-
-/// Waits until nodes are known, from before a restart or from the source: before that nothing can be planned, and nobody knows what
-/// is missing. That the source does not answer is told meanwhile.
-async fn first_nodes(runner: &mut Runner) {
-    while runner.state.waiting.events.is_empty() {
-        match runner.parts.events.recv().await {
-            Some(event) => runner.take(event),
-            None => return,
-        }
     }
 }
 
