@@ -23,12 +23,6 @@
 //!     udp dport 8472 jump tunnel
 //! }
 //! chain tunnel { iifname "lo" counter drop; ip saddr @nodes4 return; ip6 saddr @nodes6 return; counter drop }
-//! chain received { type filter hook prerouting priority raw
-//!     udp dport 8472 ip saddr @nodes4 fib daddr type local notrack
-//! }
-//! chain sent { type filter hook output priority raw
-//!     udp dport 8472 ip daddr @nodes4 notrack
-//! }
 //! ```
 //!
 //! **Once means once**: the kernel asks the chains of one hook that translate addresses in the order of their priorities and stops at the
@@ -47,10 +41,6 @@
 //! accept, though none of them could undo a drop. A datagram that is dropped leaves no entry of connection tracking, as those are
 //! confirmed at the end of this hook. Fragments have been put together: the table's nat chain makes the kernel do so.
 //! What comes by `lo` is dropped whatever its source: no process of the host has to speak into the tunnel.
-//!
-//! **Not tracked** is what nodes send each other through the tunnel. A datagram of VXLAN has the source port of its flow's hash and is never
-//! answered to it, so that tracking would take an entry for every flow of pods beside the flow's own, and time of each packet, for nothing.
-//! Tunnels of others that only pass this host are tracked as ever.
 //!
 //! VXLAN knows no authentication (RFC 7348, section 7). Who forges the address of a node on the underlay gets in, and so does a pod that
 //! may forge addresses: that it does not is the affair of the plugin, and of `rp_filter` at its link.

@@ -145,12 +145,8 @@ impl Desired {
         if let Some(tunnel) = &input.tunnel {
             chains.push(Chain { name: TUNNEL, base: None, rules: guard() });
             let rules = vec![TABLE.rule().dport_eq(Transport::Udp, tunnel.port).jump(TUNNEL)];
-            let first = |hook| base(ChainKind::Filter, hook, priority::RAW);
-            chains.push(Chain { name: "input", base: first(Hook::Input), rules });
-            let rules = untracked(tunnel.port, Who::saddr, Rule::daddr_is_local);
-            chains.push(Chain { name: "received", base: first(Hook::Prerouting), rules });
-            let rules = untracked(tunnel.port, Who::daddr, |rule| rule);
-            chains.push(Chain { name: "sent", base: first(Hook::Output), rules });
+            let first = base(ChainKind::Filter, Hook::Input, priority::RAW);
+            chains.push(Chain { name: "input", base: first, rules });
         }
         Self { chains, sets: SetName::ALL.map(|set| (set, content(set, input))).into() }
     }
@@ -220,16 +216,6 @@ fn into_tunnel(device: &str, who: Who) -> Rule {
     let rule = TABLE.rule().oifname_eq(device).not_in_set(&[who.saddr()], inside);
     let rule = rule.in_set(&[who.daddr()], inside).masquerade_with(NatFlags::FULLY_RANDOM);
     rule.comment("not from pods: answers must come back through the tunnel")
-}
-
-/// Of the tunnel between nodes: its datagrams all go one way, so connection tracking has nothing to tell of them, and takes its time of
-/// each and an entry for every flow of pods.
-fn untracked(port: u16, node: fn(Who) -> Field, local: fn(Rule) -> Rule) -> Vec<Rule> {
-    let of = |who| {
-        let rule = TABLE.rule().dport_eq(Transport::Udp, port);
-        local(rule.in_set(&[node(who)], SetName::Nodes(who).name())).notrack()
-    };
-    Who::ALL.map(of).into()
 }
 
 fn guard() -> Vec<Rule> {

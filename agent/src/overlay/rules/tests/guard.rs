@@ -83,31 +83,6 @@ fn by_whatever_address_and_in_pieces() {
 }
 
 #[test]
-fn the_tunnel_is_not_tracked_and_what_passes_is() {
-    let world = World::new();
-    let World { node, pod, other_pod, outside, .. } = &world;
-    let mut rules = world.rules();
-    world.sync(&mut rules, &input());
-    for family in [0, 1] {
-        assert!(talks((pod, POD[family]), (other_pod, OTHER_POD[family])));
-        assert!(talks((other_pod, OTHER_POD[family]), (pod, POD[family])));
-    }
-    let tracked = |port: &str| {
-        let entries = |family| node.cmd(&["conntrack", "-L", "-f", family, "-p", "udp"]);
-        let all = entries("ipv4") + &entries("ipv6");
-        all.lines().filter(|line| line.contains(port)).count()
-    };
-    assert!(tracked("src=10.244.1.2") > 0 && tracked("src=fd02:0:0:1::2") > 0, "pods' own flows");
-    assert_eq!(tracked("dport=8472"), 0);
-    // a tunnel of pods passes this node, and is theirs
-    outside.cmd(&["ip", "route", "add", "10.244.1.0/24", "via", NODE[0]]);
-    node.run(|| rules.update_nodes(&[OUTSIDE[0].parse().unwrap()], &[])).unwrap();
-    let target = (POD[0], 8472);
-    outside.run(|| UdpSocket::bind((OUTSIDE[0], 0)).unwrap().send_to(b"inner", target)).unwrap();
-    within("an entry", || tracked("dport=8472") == 1);
-}
-
-#[test]
 fn ten_thousand_nodes() {
     let ns = netns_tools::testing::TestNetns::new("many");
     let address = |number: u32| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + number));
