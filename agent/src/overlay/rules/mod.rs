@@ -57,7 +57,7 @@
 //! | `net.ipv4.ip_forward` | 1 | pods of IPv4 |
 //! | `net.ipv6.conf.all.forwarding` | 1 | pods of IPv6 |
 //! | `net.ipv6.conf.UNDERLAY.accept_ra` | 2, if it is 1 and forwarding was off | a router ignores, and forgets, what it learned of other routers |
-//! | `net.ipv4.conf.DEVICE.rp_filter` | 2 | the larger of this and `all` counts: loose whatever `all` is |
+//! | `net.ipv4.conf.DEVICE.rp_filter` | 2, if it or `all` is 1 | the larger of the two counts, and strict filters drop what another way leads back to |
 //! | `net.ipv6.conf.DEVICE.accept_dad` | 0 | addresses of the device are usable at once; nobody else can have them |
 //! | `net.ipv6.conf.DEVICE.addr_gen_mode` | 1 | no link-local address, which nobody in a tunnel without multicast hears of |
 //! | `net.ipv6.conf.DEVICE.accept_ra` | 0 | there are no routers in the tunnel |

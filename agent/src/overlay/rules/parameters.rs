@@ -39,22 +39,44 @@ pub(super) fn plan(input: &RuleInput) -> Vec<Parameter> {
     all
 }
 
-fn of_device(name: &str) -> [Parameter; 4] {
-    let loose = "packets that other nodes send are dropped where their way back is another";
+fn of_device(name: &str) -> [Parameter; 3] {
     let slow = "addresses of the device are usable late";
     let useless = "the device gets addresses that nobody in the tunnel can reach";
-    [
-        ("ipv4", "rp_filter", "2", loose),
-        ("ipv6", "accept_dad", "0", slow),
-        ("ipv6", "addr_gen_mode", "1", useless),
-        ("ipv6", "accept_ra", "0", useless),
-    ]
-    .map(|(family, parameter, value, without)| Parameter {
-        key: format!("net/{family}/conf/{name}/{parameter}"),
-        value,
-        without,
+    [("accept_dad", "0", slow), ("addr_gen_mode", "1", useless), ("accept_ra", "0", useless)].map(
+        |(parameter, value, without)| Parameter {
+            key: format!("net/ipv6/conf/{name}/{parameter}"),
+            value,
+            without,
+            of_device: true,
+        },
+    )
+}
+
+/// Where reverse paths are filtered strictly: loosely. Where they are not filtered at all it stays so, as it costs each packet a search
+/// for its way back.
+fn loosened(name: &str) -> Option<Parameter> {
+    (rp_filter(name)? == 1).then(|| Parameter {
+        key: rp_filter_key(name),
+        value: "2",
+        without: "packets that other nodes send are dropped where their way back is another",
         of_device: true,
     })
+}
+
+fn rp_filter_key(link: &str) -> String {
+    format!("net/ipv4/conf/{link}/rp_filter")
+}
+
+/// How a link filters reverse paths: 0 not, 1 strictly, 2 loosely; the larger of its own and what is for all counts. `None`: it is not there.
+fn rp_filter(link: &str) -> Option<u8> {
+    let value = |link: &str| sysctl::read(&rp_filter_key(link)).ok()?.parse::<u8>().ok();
+    Some(value(link)?.max(value("all").unwrap_or(0)))
+}
+
+/// The tunnel's devices that are to be loosened.
+fn strict_devices(input: &RuleInput) -> impl Iterator<Item = Parameter> {
+    let devices = input.tunnel.iter().flat_map(|tunnel| &tunnel.devices);
+    devices.filter_map(|name| loosened(name))
 }
 
 fn uses(input: &RuleInput, family: Family) -> bool {
@@ -64,13 +86,15 @@ fn uses(input: &RuleInput, family: Family) -> bool {
 /// Sets the parameters of a VXLAN device: best between making it and setting it up. Answers what could not be set, in words. A device that
 /// is not there is no matter.
 pub fn prepare_device(name: &str) -> Vec<String> {
-    of_device(name).iter().filter_map(|parameter| parameter.ensure().err()).collect()
+    let all = of_device(name).into_iter().chain(loosened(name));
+    all.filter_map(|parameter| parameter.ensure().err()).collect()
 }
 
 /// Sets what can be set, in the calling thread's network namespace, and answers what is not as it should be, in words with the remedy.
 pub(super) fn ensure(input: &RuleInput) -> Vec<String> {
     let mut problems = keep_routers(input);
-    problems.extend(plan(input).iter().filter_map(|parameter| parameter.ensure().err()));
+    let all = plan(input).into_iter().chain(strict_devices(input));
+    problems.extend(all.filter_map(|parameter| parameter.ensure().err()));
     problems.extend(strict_underlay(input));
     problems.extend(bridges(input));
     problems
@@ -80,7 +104,7 @@ pub(super) fn ensure(input: &RuleInput) -> Vec<String> {
 pub(super) fn are_set(input: &RuleInput) -> bool {
     plan(input).iter().all(|parameter| {
         sysctl::read(&parameter.key).map_or(true, |value| value == parameter.value)
-    })
+    }) && strict_devices(input).next().is_none()
 }
 
 impl Parameter {
@@ -155,14 +179,10 @@ fn strict_underlay(input: &RuleInput) -> Vec<String> {
     if input.tunnel.is_none() || !input.direct || !uses(input, Family::V4) {
         return Vec::new();
     }
-    let value = |link: &str| {
-        let value = sysctl::read(&format!("net/ipv4/conf/{link}/rp_filter"));
-        value.ok().and_then(|value| value.parse::<u8>().ok()).unwrap_or(0)
-    };
-    let strict = input.underlay.iter().filter(|link| value("all").max(value(link)) == 1);
+    let strict = input.underlay.iter().filter(|link| rp_filter(link) == Some(1));
     strict
         .map(|link| {
-            let key = dotted(&format!("net/ipv4/conf/{link}/rp_filter"));
+            let key = dotted(&rp_filter_key(link));
             format!(
                 "rp_filter of {link} is strict (1, by {key} or net.ipv4.conf.all.rp_filter): what a node sends directly while this one sends to it \
                  through the tunnel is dropped; `sysctl -w {key}=2`, or the same overlay.backend on all nodes"

@@ -30,7 +30,7 @@ fn only_families_in_use_are_forwarded() {
     };
     let both = keys(&input());
     assert_eq!(both[..2], ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"]);
-    assert!(both.contains(&"net.ipv4.conf.heddle/1.rp_filter".to_owned()), "{both:?}");
+    assert!(both.contains(&"net.ipv6.conf.heddle/1.accept_dad".to_owned()), "{both:?}");
     let mut single = RuleInput { tunnel: None, ..input() };
     single.local.truncate(1);
     assert_eq!(keys(&single), ["net.ipv4.ip_forward"]);
@@ -138,4 +138,28 @@ fn what_cannot_be_set_is_told_with_its_value_and_a_remedy() {
 
 fn libc_erofs() -> i32 {
     nix::errno::Errno::EROFS as i32
+}
+
+/// The larger of what is for all and its own counts. A filter costs every packet a search for its way back, so none is switched on.
+#[test]
+fn strict_filters_of_the_device_become_loose_and_none_stays_none() {
+    let ns = TestNetns::new("sysctl");
+    ns.cmd(&["ip", "link", "add", "heddle.1", "type", "vxlan", "id", "1", "dstport", "8472"]);
+    let own = "net/ipv4/conf/heddle.1/rp_filter";
+    for (all, before, after) in [
+        ("0", "0", "0"),
+        ("1", "0", "2"),
+        ("0", "1", "2"),
+        ("1", "2", "2"),
+        ("2", "1", "1"),
+        ("2", "0", "0"),
+    ] {
+        assert_eq!(ns.run(|| ensure(&input())), [""; 0]);
+        set(&ns, own, before);
+        set(&ns, "net/ipv4/conf/all/rp_filter", all);
+        assert_eq!(ns.run(|| are_set(&input())), before == after, "{all} {before}");
+        assert_eq!(ns.run(|| ensure(&input())), [""; 0]);
+        assert_eq!(get(&ns, own), after, "{all} {before}");
+        assert!(ns.run(|| are_set(&input())));
+    }
 }
