@@ -1,4 +1,5 @@
-//! What the rules, and the end that answers probes, need of all nodes together, kept up to date node by node: a change costs what it is, not what there is. Pure.
+//! What the rules, and the end that answers probes, need of all nodes together, kept up to date node by node: a change costs what it is,
+//! not what there is. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -61,7 +62,9 @@ impl Senders {
             for record in cluster.nodes() {
                 self.count(record);
             }
-            // a copy is as dense as what it is of, unlike what grows one by one
+            // maps that are made at once are dense, unlike those that grow one by one; and so is a copy of such a one
+            self.addresses = std::mem::take(&mut self.addresses).into_iter().collect();
+            self.devices = std::mem::take(&mut self.devices).into_iter().collect();
             self.counted.clone_from(cluster.records());
             return;
         }
