@@ -90,7 +90,8 @@ struct Entry {
     known: Known,
     /// When the round that found what is known began.
     found_by: Option<Instant>,
-    round: Option<(Round, Instant)>,
+    /// What is under way, and since when; for few at a time.
+    round: Option<Box<(Round, Instant)>>,
     /// Of the tries that are under way, with the time when they were sent.
     asked: Vec<(u64, Instant)>,
     /// How long the node took to answer.
@@ -128,9 +129,8 @@ impl Entry {
             self.told_at = Some(now);
         }
         let sizes = Sizes { full, floor, before: self.known.mtu, told };
-        let (round, _) =
-            self.round.get_or_insert_with(|| (Round::new(sizes, tunnel.is_some()), now));
-        round
+        let begun = || Box::new((Round::new(sizes, tunnel.is_some()), now));
+        &mut self.round.get_or_insert_with(begun).0
     }
 
     fn wait(&self) -> Duration {
@@ -164,7 +164,7 @@ impl Entry {
 
     /// Takes in what a round found; the time until the next one, which is a `period` if all is well.
     fn finish(&mut self, outcome: Outcome, period: Duration) -> Duration {
-        self.found_by = self.round.take().map(|(_, began)| began);
+        self.found_by = self.round.take().map(|round| round.1);
         self.known.outcome = Some(outcome);
         match outcome {
             Outcome::Arrives => self.known.mtu = None,
@@ -223,6 +223,9 @@ impl Schedule {
 
     /// These are probed from now on, and no others. One that is as it was goes on undisturbed.
     pub fn set(&mut self, targets: &BTreeMap<Key, Target>, now: Instant) {
+        if self.entries.is_empty() {
+            return self.fill(targets, now);
+        }
         let gone: Vec<_> =
             self.entries.keys().filter(|key| !targets.contains_key(*key)).cloned().collect();
         for key in gone {
@@ -240,6 +243,17 @@ impl Schedule {
             self.begin(key, now);
             self.is_changed = true;
         }
+    }
+
+    /// All at once: a map that is made of all its entries takes half of what it takes when they come one by one.
+    fn fill(&mut self, targets: &BTreeMap<Key, Target>, now: Instant) {
+        let new =
+            targets.iter().map(|(key, target)| (key.clone(), Entry::new(target.clone(), now)));
+        self.entries = new.collect();
+        for key in targets.keys() {
+            self.begin(key, now);
+        }
+        self.is_changed |= !targets.is_empty();
     }
 
     /// Begins anew with those that are `chosen`: something on the way to them has changed.
