@@ -32,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(decoded) = target.value(object.clone()) else { return };
     let mut filled = decoded.value;
     structural.default(&mut filled);
-    structural.validate(&filled);
+    structural.validate(&filled, None);
     let mut again = filled.clone();
     structural.default(&mut again);
     assert_eq!(again, filled, "what was filled in stays");
