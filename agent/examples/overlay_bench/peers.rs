@@ -12,9 +12,10 @@ use netns_tools::{
     Change, FdbEntry, MacAddr, Netlink, Object, PermanentNeighbour, Route, RoutesOf, Vxlan,
 };
 use serde_json::{Value, json};
+use test_api_server::ServerThread;
 
 use crate::heddle::Folder;
-use crate::program::{Agent, Api, Program, Start};
+use crate::program::{Agent, Program, Start};
 use crate::{Outcome, median};
 
 const DEVICE: &str = "heddle.1";
@@ -161,7 +162,7 @@ fn floor(count: u32, layout: Layout) -> Outcome<f64> {
 /// A node with the program, beside an API server; nothing else is there of the other nodes.
 struct World {
     agent: Agent,
-    api: Api,
+    api: ServerThread,
     net: Netlink,
     #[expect(dead_code, reason = "it is there as long as the program runs")]
     folder: Folder,
@@ -176,7 +177,7 @@ impl World {
         let [node, router] = [(); 2].map(|()| TestNetns::new("bench-n"));
         veth_pair(End(&node, "eth0", &[ADDRESS]), End(&router, "eth0", &["192.0.2.254/24"]));
         node.cmd(&["ip", "route", "add", "default", "via", "192.0.2.254"]);
-        let api = Api::start(node.run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?)?;
+        let api = ServerThread::start(node.run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?)?;
         api.server.put(self::node(NODE, "10.255.255.0/24", IpAddr::from([192, 0, 2, 1])));
         api.server.put_all((0..count).map(|number| Peer(number).object(0)));
         let folder = Folder::new()?;

@@ -7,8 +7,7 @@ use std::process::{Child, Stdio};
 
 use netns_tools::testing::TestNetns;
 use serde_json::{Value, json};
-use test_api_server::Server;
-use tokio::sync::oneshot;
+use test_api_server::ServerThread;
 
 use crate::Outcome;
 use crate::heddle::Folder;
@@ -43,7 +42,7 @@ impl Program {
         let folder = Folder::new()?;
         let [first, _] = nodes;
         let address = first.address();
-        let api = Api::start(first.ns.run(|| TcpListener::bind((address, 0)))?)?;
+        let api = ServerThread::start(first.ns.run(|| TcpListener::bind((address, 0)))?)?;
         api.server.put_all(nodes.iter().map(object));
         std::fs::write(folder.path("kubeconfig"), api.server.kubeconfig())?;
         let backend = if place.path == Path::Vxlan { "vxlan" } else { "host-gw" };
@@ -126,7 +125,7 @@ impl Drop for Agent {
 pub struct Agents {
     running: Vec<Agent>,
     #[expect(dead_code, reason = "it serves as long as this lives")]
-    api: Api,
+    api: ServerThread,
     #[expect(dead_code, reason = "it is there as long as the programs run")]
     folder: Folder,
 }
@@ -144,35 +143,4 @@ fn object(node: &Node) -> Value {
         "spec": {"podCIDR": node.range(), "podCIDRs": [node.range()]},
         "status": {"addresses": [{"type": "InternalIP", "address": node.address().to_string()}]},
     })
-}
-
-/// The API server, on a thread of its own.
-pub struct Api {
-    /// The server.
-    pub server: Server,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Api {
-    /// Serves on a listener, which may be of another namespace.
-    pub fn start(listener: TcpListener) -> Outcome<Self> {
-        listener.set_nonblocking(true)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let server = runtime.block_on(async {
-            std::io::Result::Ok(Server::serve(tokio::net::TcpListener::from_std(listener)?))
-        })?;
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::spawn(move || drop(runtime.block_on(stopped)));
-        Ok(Self { server, stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use netns_tools::testing::TestNetns;
 use serde_json::{Value, json};
-use test_api_server::Server;
 use test_api_server::generate::{Plan, service, slice};
-use tokio::sync::oneshot;
+use test_api_server::{Server, ServerThread};
 
 use crate::path;
 use crate::subject::Mode;
@@ -48,7 +47,7 @@ pub fn measure(agent: &Path, mode: Mode, size: Size, idle: Option<Duration>) -> 
     let node = &topology.node;
     choose_variant(node, mode);
     let _servers = topology.serve()?;
-    let api = Api::start(node.run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?)?;
+    let api = ServerThread::start(node.run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?)?;
     api.server.put_all(objects(size));
     let folder = Folder::new()?;
     let kubeconfig = folder.0.join("kubeconfig");
@@ -104,35 +103,6 @@ fn last_slice(size: Size, server: Ipv4Addr) -> Value {
     let mut object = slice(&one, size.last(), 0);
     object["endpoints"][0]["addresses"] = json!([server.to_string()]);
     object
-}
-
-/// The API server, on a thread of its own.
-struct Api {
-    server: Server,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Api {
-    fn start(listener: TcpListener) -> Outcome<Self> {
-        listener.set_nonblocking(true)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let server = runtime.block_on(async {
-            std::io::Result::Ok(Server::serve(tokio::net::TcpListener::from_std(listener)?))
-        })?;
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::spawn(move || drop(runtime.block_on(stopped)));
-        Ok(Self { server, stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }
 
 /// Removed with what is in it.

@@ -11,6 +11,7 @@
 //! | `store` | objects, their versions and the history that watches read; pure |
 //! | `selector` | label and field selectors; pure |
 //! | `server` | HTTP |
+//! | `thread` | the same on a thread of its own |
 //! | `access` | who may ask |
 //! | `watch` | one watch |
 //! | `faults` | how it is to misbehave |
@@ -25,8 +26,10 @@ mod resource;
 mod selector;
 mod server;
 mod store;
+mod thread;
 mod watch;
 
 pub use access::{Authority, Credential};
 pub use resource::Resource;
 pub use server::Server;
+pub use thread::ServerThread;
