@@ -57,7 +57,7 @@ fn record(number: u32) -> NodeRecord {
         ..Announcement::default()
     };
     NodeRecord {
-        name: format!("node-{number}.cluster.example"),
+        name: format!("node-{number}.cluster.example").into(),
         created: Some(number.into()),
         pod_cidrs: vec![format!("10.{high}.{low}.0/24").parse().expect("a network")],
         internal_ips: vec![address],

@@ -85,25 +85,27 @@ impl Cluster {
         changed
     }
 
-    fn put(&mut self, record: NodeRecord, changed: &mut BTreeSet<String>) {
-        let known = self.nodes.get_key_value(&*record.name);
-        if known.is_some_and(|(_, known)| **known == record) {
-            return;
+    fn put(&mut self, mut record: NodeRecord, changed: &mut BTreeSet<String>) {
+        if let Some((name, known)) = self.nodes.get_key_value(&record.name) {
+            if **known == record {
+                return;
+            }
+            // the one that others have, too
+            record.name = name.clone();
         }
-        let name = known.map_or_else(|| record.name.as_str().into(), |(name, _)| name.clone());
-        let record = self.claim(&name, record, changed);
+        let (name, record) = self.claim(record, changed);
         self.nodes.insert(name, record);
     }
 
     fn claim(
         &mut self,
-        name: &Arc<str>,
         record: NodeRecord,
         changed: &mut BTreeSet<String>,
-    ) -> Arc<NodeRecord> {
-        changed.insert(record.name.clone());
-        self.claims.put(name, &record, changed);
-        Arc::new(record.compact())
+    ) -> (Arc<str>, Arc<NodeRecord>) {
+        changed.insert(record.name.to_string());
+        let record = Arc::new(record.compact());
+        self.claims.put(&record, changed);
+        (record.name.clone(), record)
     }
 
     fn remove(&mut self, name: &str, changed: &mut BTreeSet<String>) {
@@ -117,7 +119,7 @@ impl Cluster {
         if self.nodes.is_empty() {
             return self.fill(records, changed);
         }
-        let kept: BTreeSet<_> = records.iter().map(|record| record.name.as_str()).collect();
+        let kept: BTreeSet<_> = records.iter().map(|record| &*record.name).collect();
         let gone: Vec<_> =
             self.nodes.keys().filter(|name| !kept.contains(&***name)).cloned().collect();
         for name in gone {
@@ -130,12 +132,7 @@ impl Cluster {
 
     /// All at once: a map that is made of all its entries takes half of what it takes when they come one by one.
     fn fill(&mut self, records: Vec<NodeRecord>, changed: &mut BTreeSet<String>) {
-        let named = records.into_iter().map(|record| {
-            let name = Arc::from(record.name.as_str());
-            let record = self.claim(&name, record, changed);
-            (name, record)
-        });
-        let named: Vec<_> = named.collect();
+        let named: Vec<_> = records.into_iter().map(|record| self.claim(record, changed)).collect();
         self.nodes = named.into_iter().collect();
     }
 
@@ -172,6 +169,11 @@ impl Cluster {
     /// Why the node `name` cannot have what it claims; `None`: it has it.
     pub fn refusal(&self, name: &str, claim: Claim) -> Option<Refusal> {
         self.claims.refusal(name, claim)
+    }
+
+    /// What of a node's claims others have.
+    pub fn refusals_of(&self, record: &NodeRecord) -> impl Iterator<Item = Refusal> {
+        self.claims.refusals_of(record)
     }
 
     /// Everything that is refused, by the name of the claiming node.

@@ -1,11 +1,12 @@
 //! What the overlay takes of a Node object, and what nodes announce to each other.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::Node;
 use netns_tools::MacAddr;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::annotation;
@@ -111,8 +112,9 @@ impl Default for Announcement {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeRecord {
-    /// Its name.
-    pub name: String,
+    /// Its name, shared by all that is kept of the node.
+    #[serde(serialize_with = "write_shared", deserialize_with = "read_shared")]
+    pub name: Arc<str>,
     /// `metadata.creationTimestamp` in seconds since 1970: of two that claim one range the older keeps it.
     pub created: Option<i64>,
     /// `spec.podCIDRs`: at most one of each family, without host bits.
@@ -139,9 +141,9 @@ impl NodeRecord {
     pub fn read(node: &Node, flannel: bool) -> Result<Self, NodeError> {
         let metadata = &node.metadata;
         let name =
-            metadata.name.clone().filter(|name| !name.is_empty()).ok_or(NodeError::NoName)?;
+            metadata.name.as_deref().filter(|name| !name.is_empty()).ok_or(NodeError::NoName)?;
         let mut record = Self {
-            name,
+            name: name.into(),
             created: metadata.creation_timestamp.as_ref().map(|time| time.0.as_second()),
             ..Self::default()
         };
@@ -192,7 +194,6 @@ impl NodeRecord {
     /// Without room for more in its lists: there are thousands of records, and they hardly change.
     #[must_use]
     pub fn compact(mut self) -> Self {
-        self.name.shrink_to_fit();
         self.pod_cidrs.shrink_to_fit();
         self.internal_ips.shrink_to_fit();
         self.mistakes.shrink_to_fit();
@@ -223,6 +224,15 @@ impl NodeRecord {
         self.announced =
             Some(Announcement { vteps, addresses, networks: Vec::new(), ..ours.clone() });
     }
+}
+
+/// As text: that two share one is nothing that a file could say.
+fn write_shared<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
+fn read_shared<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+    String::deserialize(deserializer).map(Into::into)
 }
 
 /// The Ethernet address of a node's VXLAN devices where none was chosen before: a locally administered one (IEEE 802) by its name,

@@ -199,7 +199,7 @@ mod tests {
 
     fn record(name: &str) -> NodeRecord {
         let pod_cidrs = vec!["10.244.1.0/24".parse().unwrap()];
-        NodeRecord { name: name.to_owned(), pod_cidrs, created: Some(7), ..NodeRecord::default() }
+        NodeRecord { name: name.into(), pod_cidrs, created: Some(7), ..NodeRecord::default() }
     }
 
     fn lease() -> Lease {

@@ -223,7 +223,7 @@ fn distant(number: u16) -> NodeRecord {
     let address = std::net::IpAddr::from([172, 16, a, b]);
     let vteps = vec![Vtep { address, mac: MacAddr([2, 9, 9, 9, a, b]) }];
     NodeRecord {
-        name: format!("far{number}"),
+        name: format!("far{number}").into(),
         created: Some(100 + i64::from(number)),
         pod_cidrs: vec![format!("10.{}.{b}.0/24", 100 + a).parse().unwrap()],
         announced: Some(Announcement {

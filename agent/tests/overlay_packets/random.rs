@@ -30,7 +30,7 @@ prop_compose! {
             ..Announcement::default()
         };
         NodeRecord {
-            name: format!("n{name}"),
+            name: format!("n{name}").into(),
             created: Some(name.into()),
             pod_cidrs: [cidr.parse().unwrap()].into_iter().chain(v6).collect(),
             announced: Some(announced).filter(|_| !silent),

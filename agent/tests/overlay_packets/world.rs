@@ -129,7 +129,7 @@ impl Node {
             (self.pods.v6, format!("fd00:244:{}::/64", self.number)),
         ];
         NodeRecord {
-            name: format!("n{}", self.number),
+            name: format!("n{}", self.number).into(),
             created: Some(self.number.into()),
             pod_cidrs: cidrs
                 .iter()

@@ -83,16 +83,12 @@ fn mask(len: u8) -> u128 {
     u128::MAX.checked_shl(128 - u32::from(len.min(128))).unwrap_or(0)
 }
 
-#[derive(Clone, Debug)]
-struct Slot {
-    name: Arc<str>,
-    /// The later the younger; not known: the youngest.
-    created: i64,
-    claims: Box<[Claim]>,
-}
-
-/// The older of two comes first.
+/// The older of two comes first; one of which it is not known is the youngest.
 type Age = (i64, Arc<str>);
+
+fn age(record: &NodeRecord) -> Age {
+    (record.created.unwrap_or(i64::MAX), record.name.clone())
+}
 
 /// Claims that are to be looked at again, the oldest first.
 type Due = BTreeSet<(Age, Range, Id)>;
@@ -101,7 +97,8 @@ type Due = BTreeSet<(Age, Range, Id)>;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claims {
     ids: BTreeMap<Arc<str>, Id>,
-    slots: Vec<Option<Slot>>,
+    /// What a node claims is read of its record each time: there are thousands, and they hardly change.
+    slots: Vec<Option<Arc<NodeRecord>>>,
     free: Vec<Id>,
     /// Every claim with its node, and who refuses it.
     held: BTreeMap<(Range, Id), Id>,
@@ -110,24 +107,19 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Takes in a node that is new or changed, with its name to share. Adds to `changed` who is refused something else than before.
-    pub(super) fn put(
-        &mut self,
-        name: &Arc<str>,
-        record: &NodeRecord,
-        changed: &mut BTreeSet<String>,
-    ) {
-        let (claims, created) = (claims_of(record), record.created.unwrap_or(i64::MAX));
-        let known = self.ids.get(name).copied();
-        if let Some(slot) = known.and_then(|id| self.slot(id))
-            && slot.claims == claims
-            && slot.created == created
+    /// Takes in a node that is new or changed. Adds to `changed` who is refused something else than before.
+    pub(super) fn put(&mut self, record: &Arc<NodeRecord>, changed: &mut BTreeSet<String>) {
+        let known = self.ids.get(&record.name).copied();
+        if let Some(slot) = known.and_then(|id| self.slots.get_mut(id as usize)?.as_mut())
+            && slot.created == record.created
+            && claims_of(slot) == claims_of(record)
         {
+            *slot = record.clone();
             return;
         }
         let mut due = Due::new();
-        self.take_out(name, &mut due);
-        let id = self.take_in(Slot { name: name.clone(), created, claims }, &mut due);
+        self.take_out(&record.name, &mut due);
+        let id = self.take_in(record.clone(), &mut due);
         self.settle(due, id, changed);
     }
 
@@ -138,21 +130,17 @@ impl Claims {
         self.settle(due, NOBODY, changed);
     }
 
-    fn slot(&self, id: Id) -> Option<&Slot> {
-        self.slots.get(id as usize)?.as_ref()
+    fn slot(&self, id: Id) -> Option<&NodeRecord> {
+        self.slots.get(id as usize)?.as_deref()
     }
 
-    fn age(&self, id: Id) -> Option<Age> {
-        self.slot(id).map(|slot| (slot.created, slot.name.clone()))
-    }
-
-    fn take_in(&mut self, slot: Slot, due: &mut Due) -> Id {
+    fn take_in(&mut self, slot: Arc<NodeRecord>, due: &mut Due) -> Id {
         let id = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             Id::try_from(self.slots.len() - 1).expect("fewer nodes than four thousand million")
         });
-        let age = (slot.created, slot.name.clone());
-        for range in slot.claims.iter().map(|claim| Range::of(*claim)) {
+        let age = age(&slot);
+        for range in ranges_of(&slot) {
             // as refused, so that looking at it makes it held and tells those that overlap it
             if self.held.insert((range, id), id).is_none() {
                 *self.lengths.entry((range.space, range.len)).or_default() += 1;
@@ -168,11 +156,11 @@ impl Claims {
         let Some(id) = self.ids.remove(name) else { return };
         let Some(slot) = self.slots[id as usize].take() else { return };
         self.free.push(id);
-        for range in slot.claims.iter().map(|claim| Range::of(*claim)) {
+        for range in ranges_of(&slot) {
             let Some(refused_by) = self.held.remove(&(range, id)) else { continue };
             self.forget_length(range);
             if refused_by == NOBODY {
-                self.look_again(range, &(slot.created, slot.name.clone()), due);
+                self.look_again(range, &age(&slot), due);
             }
         }
     }
@@ -198,7 +186,7 @@ impl Claims {
     /// The younger ones that overlap `range`.
     fn look_again(&self, range: Range, than: &Age, due: &mut Due) {
         for (other, id, _) in self.overlapping(range) {
-            if let Some(age) = self.age(id).filter(|age| age > than) {
+            if let Some(age) = self.slot(id).map(age).filter(|age| age > than) {
                 due.insert((age, other, id));
             }
         }
@@ -226,7 +214,7 @@ impl Claims {
         let holders =
             self.overlapping(range).filter(|(_, other, by)| *other != id && *by == NOBODY);
         let older = holders.filter_map(|(_, other, _)| {
-            let theirs = self.age(other)?;
+            let theirs = self::age(self.slot(other)?);
             (theirs < *age).then_some((theirs, other))
         });
         older.min().map_or(NOBODY, |(_, other)| other)
@@ -237,22 +225,29 @@ impl Claims {
         let id = *self.ids.get(name)?;
         let by = *self.held.get(&(Range::of(claim), id))?;
         let holder = self.slot(by)?;
-        let overlaps = |held: &&Claim| Range::of(**held).overlaps(Range::of(claim));
-        let held = holder.claims.iter().find(overlaps).copied().unwrap_or(claim);
+        let overlaps = |held: &Claim| Range::of(*held).overlaps(Range::of(claim));
+        let held = claims_of(holder).into_iter().find(overlaps).unwrap_or(claim);
         Some(Refusal { node: name.into(), claim, holder: holder.name.to_string(), held })
+    }
+
+    /// All that is refused of one node.
+    pub(super) fn refusals_of(&self, record: &NodeRecord) -> impl Iterator<Item = Refusal> {
+        claims_of(record).into_iter().filter_map(|claim| self.refusal(&record.name, claim))
     }
 
     /// All that is refused.
     pub(super) fn refusals(&self) -> impl Iterator<Item = Refusal> {
-        let slots = self.slots.iter().flatten();
-        slots.flat_map(|slot| {
-            slot.claims.iter().filter_map(|claim| self.refusal(&slot.name, *claim))
+        let refused = self.held.iter().filter(|(_, by)| **by != NOBODY);
+        refused.filter_map(|((range, id), _)| {
+            let record = self.slot(*id)?;
+            let claim = claims_of(record).into_iter().find(|claim| Range::of(*claim) == *range)?;
+            self.refusal(&record.name, claim)
         })
     }
 }
 
 /// What a node claims, each once.
-fn claims_of(record: &NodeRecord) -> Box<[Claim]> {
+fn claims_of(record: &NodeRecord) -> BTreeSet<Claim> {
     let announced = record.announced.iter();
     let ends = announced.clone().flat_map(|announced| {
         announced.vteps.iter().flat_map(|vtep| [Claim::Address(vtep.address), Claim::Mac(vtep.mac)])
@@ -260,8 +255,11 @@ fn claims_of(record: &NodeRecord) -> Box<[Claim]> {
     let addresses =
         announced.flat_map(|announced| announced.addresses.iter().copied().map(Claim::Address));
     let cidrs = record.pod_cidrs.iter().copied().map(Claim::PodCidr);
-    let all: BTreeSet<_> = cidrs.chain(addresses).chain(ends).collect();
-    all.into_iter().collect()
+    cidrs.chain(addresses).chain(ends).collect()
+}
+
+fn ranges_of(record: &NodeRecord) -> impl Iterator<Item = Range> {
+    claims_of(record).into_iter().map(Range::of)
 }
 
 #[cfg(test)]

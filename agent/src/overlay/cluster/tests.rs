@@ -169,7 +169,7 @@ fn by_definition(nodes: &BTreeMap<Arc<str>, Arc<NodeRecord>>) -> Vec<String> {
         for cidr in &node.pod_cidrs {
             match held
                 .iter()
-                .find(|(holder, other)| *holder != node.name && overlaps(*cidr, *other))
+                .find(|(holder, other)| **holder != *node.name && overlaps(*cidr, *other))
             {
                 Some((holder, _)) => {
                     refused.push(format!("{} pod CIDR {cidr} by {holder}", node.name));
@@ -198,7 +198,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         6 => any_node().prop_map(Event::Put),
         2 => (0_u8..6).prop_map(|name| Event::Gone(format!("n{name}"))),
         1 => prop::collection::btree_map(0_u8..6, any_node(), 0..5).prop_map(|nodes| {
-            Event::All(nodes.into_iter().map(|(number, node)| NodeRecord { name: format!("n{number}"), ..node }).collect())
+            Event::All(nodes.into_iter().map(|(number, node)| NodeRecord { name: format!("n{number}").into(), ..node }).collect())
         }),
     ]
 }
@@ -212,7 +212,7 @@ proptest! {
         for event in events {
             let view = |cluster: &Cluster| -> BTreeMap<String, (NodeRecord, Vec<Option<Refusal>>)> {
                 let of = |node: &NodeRecord| node.pod_cidrs.iter().map(|cidr| cluster.refusal(&node.name, Claim::PodCidr(*cidr))).collect();
-                cluster.nodes().map(|node| (node.name.clone(), (node.clone(), of(node)))).collect()
+                cluster.nodes().map(|node| (node.name.to_string(), (node.clone(), of(node)))).collect()
             };
             let before = view(&cluster);
             let changed = cluster.apply(event);

@@ -55,7 +55,7 @@ impl Local {
         mac: MacAddr,
         underlays: &[Underlay],
     ) -> Result<Self, PlanError> {
-        let (name, pod_cidrs) = (node.name.clone(), node.pod_cidrs.clone());
+        let (name, pod_cidrs) = (node.name.to_string(), node.pod_cidrs.clone());
         let of = |ipv4| underlays.iter().find(|one| one.address.is_ipv4() == ipv4).cloned();
         let underlays = [of(true), of(false)].into_iter().flatten().collect();
         let device_names =

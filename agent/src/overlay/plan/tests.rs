@@ -13,7 +13,7 @@ fn underlay(link: u32, address: &str, mtu: u32) -> Underlay {
 
 fn bare(number: u8, cidrs: &[&str]) -> NodeRecord {
     NodeRecord {
-        name: format!("n{number}"),
+        name: format!("n{number}").into(),
         created: Some(number.into()),
         pod_cidrs: cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect(),
         ..NodeRecord::default()

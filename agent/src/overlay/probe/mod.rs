@@ -32,6 +32,7 @@ use std::sync::Arc;
 pub use self::checksum::{Command, Offload, Setting};
 pub use self::prober::{Channels, Input, Switch, probe};
 pub use self::respond::{Answering, respond};
+use super::plan::{OVERHEAD_IPV4, OVERHEAD_IPV6};
 
 /// What is probed: a way to a node. One node has several, if it has several tunnels.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,27 +46,43 @@ pub struct Key {
 /// How to probe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// This node's address that they come from: of the VXLAN device, or on the underlay.
-    pub from: IpAddr,
+    /// This node's end, which thousands of ways share.
+    pub end: Arc<End>,
     /// The port where the node answers ([`crate::overlay::node::Announcement::probe_port`]).
     pub port: u16,
+    /// The other node on the underlay.
+    pub remote: IpAddr,
+}
+
+/// This node's end of ways to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The address that probes come from: of the VXLAN device, or [`Self::local`].
+    pub from: IpAddr,
+    /// This node on the underlay.
+    pub local: IpAddr,
+    /// The VXLAN device; `None`: there is no tunnel around them.
+    pub device: Option<Arc<str>>,
     /// The largest packet that pods send this way, in bytes.
     pub full: u32,
     /// The search for a smaller one ends here: 1280 where pods have IPv6 (RFC 8200), else 576 (RFC 791).
     pub floor: u32,
-    /// What is around them, if that is a tunnel.
-    pub tunnel: Option<Tunnel>,
 }
 
-/// The tunnel that probes travel in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tunnel {
-    /// This node's VXLAN device.
-    pub device: Arc<str>,
-    /// The other node on the underlay.
-    pub remote: IpAddr,
-    /// This node on the underlay.
-    pub local: IpAddr,
+impl Target {
+    /// What the tunnel takes of each packet, in bytes; 0 without one.
+    pub fn overhead(&self) -> u32 {
+        match (&self.end.device, self.remote) {
+            (None, _) => 0,
+            (Some(_), IpAddr::V4(_)) => OVERHEAD_IPV4,
+            (Some(_), IpAddr::V6(_)) => OVERHEAD_IPV6,
+        }
+    }
+
+    /// Whether it leads through the VXLAN device of that name.
+    pub fn is_through(&self, device: &str) -> bool {
+        self.end.device.as_deref() == Some(device)
+    }
 }
 
 /// What a round of probes found.

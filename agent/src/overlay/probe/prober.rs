@@ -155,10 +155,7 @@ impl Prober {
             self.checksums.entry(device.clone()).or_insert_with(|| Checksum::new(*is_on, now));
         }
         let used = |local: &IpAddr| {
-            targets.values().any(|target| {
-                let outside = target.tunnel.as_ref().is_some_and(|tunnel| tunnel.local == *local);
-                outside || target.from == *local
-            })
+            targets.values().any(|target| [target.end.from, target.end.local].contains(local))
         };
         self.sockets.keep(used);
         self.judge(now);
@@ -223,9 +220,7 @@ impl Prober {
         if let Some(checksum) = self.checksums.get_mut(device) {
             checksum.switched(result, now);
         }
-        let is_behind = |_: &Key, target: &Target| {
-            target.tunnel.as_ref().is_some_and(|tunnel| *tunnel.device == **device)
-        };
+        let is_behind = |_: &Key, target: &Target| target.is_through(device);
         self.schedule.hurry(is_behind, now);
         self.judge(now);
     }

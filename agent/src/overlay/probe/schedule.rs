@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use super::bucket::Bucket;
 use super::round::{Flavour, Round, Sizes};
 use super::routers::Said;
-use super::{Cause, Key, Known, Outcome, Target};
-use crate::overlay::plan::{OVERHEAD_IPV4, OVERHEAD_IPV6};
+use super::{Cause, End, Key, Known, Outcome, Target};
 
 /// All probes of this node together, per second.
 const PER_SECOND: u32 = 50;
@@ -84,16 +83,23 @@ enum Queue {
     Routine,
 }
 
+/// A round that is under way.
+#[derive(Debug)]
+struct Running {
+    round: Round,
+    began: Instant,
+    /// The tries of which an answer may still come, with the time when they were sent.
+    asked: Vec<(u64, Instant)>,
+}
+
 #[derive(Debug)]
 struct Entry {
     target: Target,
     known: Known,
     /// When the round that found what is known began.
     found_by: Option<Instant>,
-    /// What is under way, and since when; for few at a time.
-    round: Option<Box<(Round, Instant)>>,
-    /// Of the tries that are under way, with the time when they were sent.
-    asked: Vec<(u64, Instant)>,
+    /// For few at a time.
+    running: Option<Box<Running>>,
     /// How long the node took to answer.
     took: Duration,
     queue: Queue,
@@ -108,11 +114,10 @@ struct Entry {
 impl Entry {
     fn new(target: Target, now: Instant) -> Self {
         Self {
-            known: Known { full: target.full, ..Known::default() },
+            known: Known { full: target.end.full, ..Known::default() },
             target,
             found_by: None,
-            round: None,
-            asked: Vec::new(),
+            running: None,
             took: LONGEST_WAIT,
             queue: Queue::Urgent,
             due: now,
@@ -122,15 +127,21 @@ impl Entry {
         }
     }
 
-    fn round(&mut self, now: Instant) -> &mut Round {
-        let Target { full, floor, ref tunnel, .. } = self.target;
-        let told = if self.round.is_none() { self.told.take() } else { None };
+    fn running(&mut self, now: Instant) -> &mut Running {
+        let End { full, floor, ref device, .. } = *self.target.end;
+        let told = if self.running.is_none() { self.told.take() } else { None };
         if told.is_some() {
             self.told_at = Some(now);
         }
         let sizes = Sizes { full, floor, before: self.known.mtu, told };
-        let begun = || Box::new((Round::new(sizes, tunnel.is_some()), now));
-        &mut self.round.get_or_insert_with(begun).0
+        self.running.get_or_insert_with(|| {
+            let round = Round::new(sizes, device.is_some());
+            Box::new(Running { round, began: now, asked: Vec::new() })
+        })
+    }
+
+    fn round(&mut self, now: Instant) -> &mut Round {
+        &mut self.running(now).round
     }
 
     fn wait(&self) -> Duration {
@@ -142,7 +153,7 @@ impl Entry {
         let known = match self.known.outcome {
             // what does not fit is sent on for a while by those who have not heard of it
             Some(Outcome::ArrivesUpTo(found)) => found,
-            _ => self.target.full,
+            _ => self.target.end.full,
         };
         size < known
     }
@@ -153,23 +164,24 @@ impl Entry {
     }
 
     fn become_target(&mut self, target: Target) {
-        if target.full > self.known.full && self.known.outcome == Some(Outcome::Arrives) {
+        let full = target.end.full;
+        if full > self.known.full && self.known.outcome == Some(Outcome::Arrives) {
             self.known.outcome = None;
         }
-        self.known.mtu = self.known.mtu.filter(|mtu| *mtu < target.full);
-        self.known.full = target.full;
+        self.known.mtu = self.known.mtu.filter(|mtu| *mtu < full);
+        self.known.full = full;
         self.target = target;
         self.failures = 0;
     }
 
     /// Takes in what a round found; the time until the next one, which is a `period` if all is well.
     fn finish(&mut self, outcome: Outcome, period: Duration) -> Duration {
-        self.found_by = self.round.take().map(|round| round.1);
+        self.found_by = self.running.take().map(|running| running.began);
         self.known.outcome = Some(outcome);
         match outcome {
             Outcome::Arrives => self.known.mtu = None,
             // a route takes no less, and a packet below it is nobody's to refuse
-            Outcome::ArrivesUpTo(size) => self.known.mtu = Some(size.max(self.target.floor)),
+            Outcome::ArrivesUpTo(size) => self.known.mtu = Some(size.max(self.target.end.floor)),
             Outcome::Nothing(_) => {
                 self.failures += 1;
                 let pause = FIRST_RETRY.saturating_mul(1 << self.failures.min(16)) / 2;
@@ -268,7 +280,7 @@ impl Schedule {
     /// Routers say that packets of this host were too large. A way that this is news of is probed at once.
     pub fn routers_say(&mut self, said: &Said, now: Instant) {
         let fits = |(key, entry): (&Key, &Entry)| {
-            let size = entry.target.fits(key, said)?;
+            let size = entry.target.fits(said)?;
             entry.is_news(size).then(|| (key.clone(), size))
         };
         let news: Vec<_> = self.entries.iter().filter_map(fits).collect();
@@ -316,13 +328,12 @@ impl Schedule {
         let Some(entry) = self.entries.get_mut(&key) else { return false };
         let next = entry.round(now).next();
         let expected = entry.target.destination(&key, next.flavour);
-        let Some((_, sent)) = entry.asked.iter().find(|(number, _)| *number == nonce) else {
-            return false;
-        };
+        let mut asked = entry.running.iter().flat_map(|running| &running.asked);
+        let Some(&(_, sent)) = asked.find(|(number, _)| *number == nonce) else { return false };
         if from != (expected, entry.target.port) {
             return false;
         }
-        entry.took = now.saturating_duration_since(*sent);
+        entry.took = now.saturating_duration_since(sent);
         let outcome = entry.round(now).arrived();
         self.go_on(&key, outcome, now);
         true
@@ -355,7 +366,7 @@ impl Schedule {
     pub fn tally(&self, device: &str, since: Option<Instant>) -> Tally {
         let mut tally = Tally::default();
         for entry in self.entries.values() {
-            if entry.target.tunnel.as_ref().is_none_or(|tunnel| *tunnel.device != *device) {
+            if !entry.target.is_through(device) {
                 continue;
             }
             let is_new = since.is_none_or(|since| entry.found_by.is_some_and(|by| by >= since));
@@ -374,19 +385,20 @@ impl Schedule {
     fn send(&mut self, key: &Key, now: Instant) -> Option<Send> {
         let nonce = self.nonce();
         let entry = self.entries.get_mut(key)?;
-        let next = entry.round(now).next();
-        let (target, outside) = (&entry.target, next.flavour == Flavour::Outside);
-        let tunnel = target.tunnel.as_ref().filter(|_| outside);
+        let running = entry.running(now);
+        let next = running.round.next();
+        running.asked.push((nonce, now));
+        let target = &entry.target;
+        let End { from, local, .. } = *target.end;
         let send = Send {
             key: key.clone(),
-            from: tunnel.map_or(target.from, |tunnel| tunnel.local),
+            from: if next.flavour == Flavour::Outside { local } else { from },
             to: target.destination(key, next.flavour),
             port: target.port,
             nonce,
             size: next.size,
             checked: next.flavour == Flavour::Checked,
         };
-        entry.asked.push((nonce, now));
         let wait = entry.wait();
         self.asked.insert(nonce, key.clone());
         self.put(key, Queue::Answer, now + wait);
@@ -425,7 +437,7 @@ impl Schedule {
     fn begin(&mut self, key: &Key, now: Instant) {
         self.forget_asked(key);
         if let Some(entry) = self.entries.get_mut(key) {
-            entry.round = None;
+            entry.running = None;
             self.put(key, Queue::Urgent, now);
         }
     }
@@ -447,10 +459,9 @@ impl Schedule {
     }
 
     fn forget_asked(&mut self, key: &Key) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            for (nonce, _) in entry.asked.drain(..) {
-                self.asked.remove(&nonce);
-            }
+        let running = self.entries.get_mut(key).and_then(|entry| entry.running.as_mut());
+        for (nonce, _) in running.into_iter().flat_map(|running| running.asked.drain(..)) {
+            self.asked.remove(&nonce);
         }
     }
 
@@ -476,15 +487,13 @@ impl Schedule {
 
 impl Target {
     /// Of what routers say: how large a packet of pods may be on this way.
-    fn fits(&self, key: &Key, said: &Said) -> Option<u32> {
-        let Some(tunnel) = &self.tunnel else { return said.get(&(self.from, key.to)).copied() };
-        let overhead = if tunnel.remote.is_ipv4() { OVERHEAD_IPV4 } else { OVERHEAD_IPV6 };
-        said.get(&(tunnel.local, tunnel.remote)).map(|mtu| mtu.saturating_sub(overhead))
+    fn fits(&self, said: &Said) -> Option<u32> {
+        let mtu = said.get(&(self.end.local, self.remote))?;
+        Some(mtu.saturating_sub(self.overhead()))
     }
 
     fn destination(&self, key: &Key, flavour: Flavour) -> IpAddr {
-        let outside = self.tunnel.as_ref().filter(|_| flavour == Flavour::Outside);
-        outside.map_or(key.to, |tunnel| tunnel.remote)
+        if flavour == Flavour::Outside { self.remote } else { key.to }
     }
 }
 

@@ -36,12 +36,12 @@ enum Told {
 /// The nodes.
 #[derive(Debug)]
 pub struct Nodes {
-    name: String,
+    name: Arc<str>,
     cluster: Cluster,
     /// As they are written down, where nodes announce nothing.
     written: Option<Vec<NodeRecord>>,
     /// Those that a list without this node lacked, too.
-    doubtful: BTreeSet<String>,
+    doubtful: BTreeSet<Arc<str>>,
     /// This node is not there any more.
     gone: bool,
     told: Told,
@@ -51,7 +51,7 @@ impl Nodes {
     /// None are known. `written_down`: those that announce nothing are assumed to be like this one.
     pub fn new(name: &str, written_down: bool) -> Self {
         Self {
-            name: name.to_owned(),
+            name: name.into(),
             cluster: Cluster::default(),
             written: written_down.then(Vec::new),
             doubtful: BTreeSet::new(),
@@ -127,16 +127,16 @@ impl Nodes {
                 self.take_one(event, &mut taken.changed);
             }
         }
-        taken.own |= taken.changed.contains(&self.name);
+        taken.own |= taken.changed.contains(&*self.name);
         taken
     }
 
     fn take_one(&mut self, event: Event, changed: &mut BTreeSet<String>) {
         let known = self.cluster.get(&self.name).is_some();
         match event {
-            Event::Gone(name) if name == self.name => self.gone |= known,
+            Event::Gone(name) if *name == *self.name => self.gone |= known,
             Event::Gone(name) => {
-                self.doubtful.remove(&name);
+                self.doubtful.remove(&*name);
                 changed.extend(self.cluster.apply(Event::Gone(name)));
             }
             Event::Put(record) => {
@@ -148,7 +148,7 @@ impl Nodes {
                 }
             }
             Event::All(records) if known && !self.has_own(&records) => {
-                let known = self.cluster.nodes().map(|record| record.name.clone()).collect();
+                let known = self.cluster.records().keys().cloned().collect();
                 self.doubt(known, &records);
                 for record in records {
                     changed.extend(self.cluster.apply(Event::Put(record)));
@@ -164,7 +164,7 @@ impl Nodes {
     }
 
     /// A list lacks this node, so what else it lacks of those that are known may be there.
-    fn doubt(&mut self, known: BTreeSet<String>, listed: &[NodeRecord]) {
+    fn doubt(&mut self, known: BTreeSet<Arc<str>>, listed: &[NodeRecord]) {
         self.doubtful = known;
         self.doubtful.remove(&self.name);
         for record in listed {
@@ -183,7 +183,7 @@ impl Nodes {
             self.told = Told::All;
         }
         for name in std::mem::take(&mut self.doubtful) {
-            changed.extend(self.cluster.apply(Event::Gone(name)));
+            changed.extend(self.cluster.apply(Event::Gone(name.to_string())));
         }
     }
 
@@ -219,10 +219,10 @@ impl Nodes {
                 self.doubtful.remove(&record.name);
                 written.push(record);
             }
-            Event::Gone(name) if name == self.name => self.gone |= known,
+            Event::Gone(name) if *name == *self.name => self.gone |= known,
             Event::Gone(name) => {
-                self.doubtful.remove(&name);
-                written.retain(|known| known.name != name);
+                self.doubtful.remove(&*name);
+                written.retain(|known| *known.name != *name);
             }
         }
         self.written = Some(written);
@@ -247,7 +247,7 @@ mod tests {
 
     fn record(name: &str, number: u8) -> NodeRecord {
         NodeRecord {
-            name: name.to_owned(),
+            name: name.into(),
             pod_cidrs: vec![format!("10.244.{number}.0/24").parse().unwrap()],
             internal_ips: vec![format!("192.0.2.{number}").parse().unwrap()],
             ..NodeRecord::default()
@@ -255,7 +255,7 @@ mod tests {
     }
 
     fn names(nodes: &Nodes) -> Vec<&str> {
-        nodes.cluster().nodes().map(|record| record.name.as_str()).collect()
+        nodes.cluster().nodes().map(|record| &*record.name).collect()
     }
 
     fn three() -> Vec<NodeRecord> {

@@ -15,10 +15,10 @@ use super::Mtu;
 use super::senders::Askers;
 use crate::overlay::cluster::Cluster;
 use crate::overlay::desired::{Device, Route, Way};
-use crate::overlay::plan::{Local, MTU_MIN_IPV6, OVERHEAD_IPV4, OVERHEAD_IPV6, Plan};
+use crate::overlay::plan::{Local, MTU_MIN_IPV6, Plan};
 use crate::overlay::probe::{
-    Answering, Channels, Input, Key, Known, Offload, Results, Setting, Switch, Target, Tunnel,
-    probe, respond, told,
+    Answering, Channels, End, Input, Key, Known, Offload, Results, Setting, Switch, Target, probe,
+    respond, told,
 };
 use crate::overlay::status::{Board, Origin};
 
@@ -73,7 +73,7 @@ pub fn ways<'a>(
     cluster: &Cluster,
     names: impl Iterator<Item = &'a str>,
 ) -> BTreeMap<Arc<str>, Ways> {
-    let (devices, pods) = (plan.local().devices(), plan.local().pod_mtu());
+    let mut ends = Ends::of(plan.local());
     let of = |name: &'a str| {
         let (name, peer) = match plan.peers().get_key_value(name) {
             Some((name, peer)) => (name.clone(), Some(peer)),
@@ -83,7 +83,7 @@ pub fn ways<'a>(
         let port = announced.and_then(|announced| announced.probe_port);
         let routes = peer.into_iter().flat_map(|peer| &peer.routes);
         let mut ways: Ways = match port {
-            Some(port) => routes.filter_map(|route| target(route, &devices, port, pods)).collect(),
+            Some(port) => routes.filter_map(|route| ends.target(route, port)).collect(),
             None => Vec::new(),
         };
         ways.sort_by_key(|(to, _)| *to);
@@ -110,20 +110,51 @@ impl Targets {
     }
 }
 
-fn target(route: &Route, devices: &[Device], port: u16, pods: u32) -> Option<(IpAddr, Target)> {
-    let v6 = route.destination.is_ipv6();
-    let floor = if v6 { MTU_MIN_IPV6 } else { FLOOR };
-    match &route.way {
-        Way::Tunnel { device: name, gateway, remote, .. } => {
-            let device = devices.iter().find(|known| *known.name == **name)?;
-            let from = device.addresses.iter().find(|address| address.is_ipv6() == v6)?.ip();
-            let (full, local) = (device.mtu, device.local);
-            let tunnel = Some(Tunnel { device: name.clone(), remote: *remote, local });
-            Some((*gateway, Target { from, port, full, floor, tunnel }))
+/// This node's ends of ways, of which there are few.
+#[derive(Debug)]
+struct Ends {
+    devices: Vec<Device>,
+    pod_mtu: u32,
+    shared: Vec<Arc<End>>,
+}
+
+impl Ends {
+    fn of(local: &Local) -> Self {
+        Self { devices: local.devices(), pod_mtu: local.pod_mtu(), shared: Vec::new() }
+    }
+
+    fn target(&mut self, route: &Route, port: u16) -> Option<(IpAddr, Target)> {
+        let end = self.end(route)?;
+        let (to, remote) = match route.way {
+            Way::Tunnel { gateway, remote, .. } => (gateway, remote),
+            Way::Direct { gateway, .. } => (gateway, gateway),
+        };
+        Some((to, Target { end: self.share(end), port, remote }))
+    }
+
+    fn end(&self, route: &Route) -> Option<End> {
+        let v6 = route.destination.is_ipv6();
+        let floor = if v6 { MTU_MIN_IPV6 } else { FLOOR };
+        match &route.way {
+            Way::Tunnel { device: name, .. } => {
+                let device = self.devices.iter().find(|known| *known.name == **name)?;
+                let from = device.addresses.iter().find(|address| address.is_ipv6() == v6)?.ip();
+                let (full, local) = (device.mtu, device.local);
+                Some(End { from, local, device: Some(name.clone()), full, floor })
+            }
+            Way::Direct { source, .. } => {
+                Some(End { from: *source, local: *source, device: None, full: self.pod_mtu, floor })
+            }
         }
-        Way::Direct { gateway, source, .. } => {
-            Some((*gateway, Target { from: *source, port, full: pods, floor, tunnel: None }))
+    }
+
+    fn share(&mut self, end: End) -> Arc<End> {
+        if let Some(known) = self.shared.iter().find(|known| ***known == end) {
+            return known.clone();
         }
+        let end = Arc::new(end);
+        self.shared.push(end.clone());
+        end
     }
 }
 
@@ -308,12 +339,7 @@ impl Probing {
         let narrow = ways.iter().filter(|(key, known)| told::is_narrow(key, known));
         let told = narrow.map(|(key, _)| {
             let node = &key.node;
-            let tunnel = input.targets.get(key).and_then(|target| target.tunnel.as_ref());
-            let overhead = match tunnel.map(|tunnel| tunnel.remote) {
-                None => 0,
-                Some(IpAddr::V4(_)) => OVERHEAD_IPV4,
-                Some(IpAddr::V6(_)) => OVERHEAD_IPV6,
-            };
+            let overhead = input.targets.get(key).map_or(0, Target::overhead);
             let carries = told::carried(node, ways).map_or_else(
                 || format!("less than {MTU_MIN_IPV6} bytes"),
                 |most| format!("only {most} bytes"),
@@ -406,7 +432,8 @@ mod tests {
 
     fn way() -> Target {
         let from = "192.0.2.1".parse().unwrap();
-        Target { from, port: 8473, full: 1450, floor: 576, tunnel: None }
+        let end = End { from, local: from, device: None, full: 1450, floor: 576 };
+        Target { end: Arc::new(end), port: 8473, remote: "192.0.2.2".parse().unwrap() }
     }
 
     /// To nodes by their names, each at these addresses.

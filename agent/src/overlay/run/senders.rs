@@ -205,7 +205,7 @@ mod tests {
     fn record(name: &str, address: &str, cidr: &str, backend: Backend) -> NodeRecord {
         let addresses = vec![address.parse().unwrap()];
         NodeRecord {
-            name: name.to_owned(),
+            name: name.into(),
             pod_cidrs: vec![cidr.parse().unwrap()],
             announced: Some(Announcement { backend, addresses, ..Announcement::default() }),
             ..NodeRecord::default()
@@ -237,7 +237,7 @@ mod tests {
             let names = cluster.apply(step);
             senders.update(&cluster, &names);
             let mut anew = Senders::new(vxlan, &pods);
-            let names = cluster.nodes().map(|node| node.name.clone()).collect();
+            let names = cluster.nodes().map(|node| node.name.to_string()).collect();
             anew.update(&cluster, &names);
             let sums = |all: &Senders| {
                 (all.addresses.clone(), all.devices.clone(), all.outside.clone(), all.others)

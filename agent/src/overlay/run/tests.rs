@@ -37,7 +37,7 @@ fn record(name: &str, number: u8) -> NodeRecord {
     let address = format!("192.0.2.{number}").parse().unwrap();
     let mac = MacAddr([2, 0, 0, 0, 0, number]);
     NodeRecord {
-        name: name.to_owned(),
+        name: name.into(),
         created: Some(i64::from(number)),
         pod_cidrs: vec![format!("10.244.{number}.0/24").parse().unwrap()],
         internal_ips: vec![address],
@@ -560,7 +560,7 @@ async fn what_probes_find_becomes_the_routes_mtu() {
     let keys: Vec<_> = asked.targets.keys().cloned().collect();
     let key = Key { node: "b".into(), to: "10.244.2.0".parse().unwrap() };
     assert_eq!(keys, std::slice::from_ref(&key), "c answers no probes");
-    assert_eq!((asked.targets[&key].port, asked.targets[&key].full), (9, 1450));
+    assert_eq!((asked.targets[&key].port, asked.targets[&key].end.full), (9, 1450));
     let results = arrives("b", "10.244.2.0", 1300);
     world.probes.results.send_replace(std::sync::Arc::new(results));
     let mtu = |world: &World| world.host.state().desired.as_ref().unwrap().routes[0].mtu;

@@ -74,7 +74,7 @@ impl Kind for Nodes {
             self.see(Some(object));
         }
         let digest = self.digest(&record);
-        let differs = self.told.insert(record.name.as_str().into(), digest) != Some(digest);
+        let differs = self.told.insert(record.name.clone(), digest) != Some(digest);
         Ok(Some((record, differs)))
     }
 
@@ -94,7 +94,7 @@ impl Kind for Nodes {
     fn all(&mut self, items: Vec<Self::Item>) -> Event {
         let records: Vec<_> = items.into_iter().map(|(record, _)| record).collect();
         let known: std::collections::HashSet<_> =
-            records.iter().map(|record| record.name.as_str()).collect();
+            records.iter().map(|record| &*record.name).collect();
         self.told.retain(|name, _| known.contains(&**name));
         self.told.shrink_to_fit();
         if !known.contains(&*self.name) {

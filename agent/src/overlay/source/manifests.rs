@@ -62,7 +62,7 @@ fn all(folder: &Folder<Nodes>) -> Vec<NodeRecord> {
             records.push(record.clone());
         } else {
             tracing::warn!(
-                node = record.name,
+                node = &*record.name,
                 "there are several manifests of this Node; the first one counts, remove the others"
             );
         }

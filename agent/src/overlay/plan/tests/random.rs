@@ -53,7 +53,7 @@ prop_compose! {
         wrong in prop::bool::weighted(0.1),
     ) -> NodeRecord {
         let mistakes = if wrong { vec!["wrong".to_owned()] } else { Vec::new() };
-        NodeRecord { name, created, pod_cidrs, announced, mistakes, ..NodeRecord::default() }
+        NodeRecord { name: name.into(), created, pod_cidrs, announced, mistakes, ..NodeRecord::default() }
     }
 }
 

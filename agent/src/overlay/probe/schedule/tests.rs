@@ -1,5 +1,6 @@
+use std::sync::Arc;
+
 use super::*;
-use crate::overlay::probe::Tunnel;
 use crate::overlay::probe::round::SMALL;
 
 fn ip(number: u32) -> IpAddr {
@@ -12,14 +13,19 @@ fn key(number: u32) -> Key {
 }
 
 fn target(number: u32) -> Target {
-    let tunnel = Tunnel {
-        device: "heddle.1".into(),
-        remote: IpAddr::from([192, 0, 2, 2]),
+    of_size(number, 1450)
+}
+
+fn of_size(number: u32, full: u32) -> Target {
+    let end = End {
+        from: IpAddr::from([10, 255, 0, 0]),
         local: IpAddr::from([192, 0, 2, 1]),
+        device: Some("heddle.1".into()),
+        full,
+        floor: 576,
     };
-    let from = IpAddr::from([10, 255, 0, 0]);
     let port = 8473 + u16::try_from(number % 2).unwrap();
-    Target { from, port, full: 1450, floor: 576, tunnel: Some(tunnel) }
+    Target { end: Arc::new(end), port, remote: IpAddr::from([192, 0, 2, 2]) }
 }
 
 fn targets(numbers: impl IntoIterator<Item = u32>) -> BTreeMap<Key, Target> {
@@ -208,7 +214,7 @@ fn ten_thousand_nodes_are_probed_at_a_steady_pace_and_all_of_them() {
     assert_eq!(world.outcome(7), Some(Outcome::ArrivesUpTo(1400)));
     // one that changes does not wait for all of the others
     let mut changed = targets(1..=10_000);
-    changed.get_mut(&key(9)).unwrap().full = 1350;
+    changed.insert(key(9), of_size(9, 1350));
     world.schedule.set(&changed, world.now);
     let before = world.sent.len();
     world.run(SECOND);
@@ -261,7 +267,7 @@ fn a_target_that_is_set_again_as_it_was_is_left_alone() {
     world.run(SECOND * 5);
     assert_eq!(world.sent.len(), before);
     // a larger MTU makes what was known worthless; a smaller one does not
-    let with = |full| BTreeMap::from([(key(1), Target { full, ..target(1) })]);
+    let with = |full| BTreeMap::from([(key(1), of_size(1, full))]);
     world.schedule.set(&with(1400), world.now);
     assert_eq!(world.outcome(1), Some(Outcome::Arrives));
     world.run(SECOND);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::*;
-use super::world::{Underlay, World, ip};
+use super::world::{PORT, Underlay, World, ip};
 
 const SOME: usize = 1_000_000;
 
@@ -121,6 +121,11 @@ fn a_wire_that_changes_is_followed_with_the_mtu_in_the_route() {
     });
 }
 
+fn direct(from: &str, to: &str) -> Target {
+    let end = End { from: ip(from), local: ip(from), device: None, full: 1500, floor: 576 };
+    Target { end: Arc::new(end), port: PORT, remote: ip(to) }
+}
+
 #[test]
 fn without_a_tunnel_the_link_itself_is_probed() {
     for (from, to, node) in
@@ -130,7 +135,7 @@ fn without_a_tunnel_the_link_itself_is_probed() {
         world.narrow(1400);
         world.filter_icmp();
         let key = Key { node: "two".into(), to: ip(to) };
-        let target = Target { from: ip(from), full: 1500, tunnel: None, ..world.target() };
+        let target = direct(from, to);
         let input = Input { targets: [(key.clone(), target)].into(), ..Input::default() };
         world.probing(input, |probing| {
             probing.until_outcome(&key, Outcome::ArrivesUpTo(1400));
@@ -143,7 +148,7 @@ fn without_a_tunnel_the_link_itself_is_probed() {
 fn an_underlay_address_that_changes_is_followed() {
     let world = World::new(Underlay::V4, "set");
     let key = Key { node: "two".into(), to: ip("192.0.2.1") };
-    let target = |from| Target { from: ip(from), full: 1500, tunnel: None, ..world.target() };
+    let target = |from| direct(from, "192.0.2.1");
     let input = |from| Input { targets: [(key.clone(), target(from))].into(), ..Input::default() };
     world.probing(input("192.0.1.1"), |probing| {
         probing.until_outcome(&key, Outcome::Arrives);

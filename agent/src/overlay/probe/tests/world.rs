@@ -184,22 +184,15 @@ impl World {
         Self::key_of(1)
     }
 
-    pub fn target(&self) -> Target {
-        self.target_of(1)
-    }
-
     fn target_of(&self, number: u8) -> Target {
-        Target {
+        let end = super::super::End {
             from: ip(&format!("10.244.{number}.0")),
-            port: PORT,
+            local: ip(&self.underlay.node(number)),
+            device: Some(DEVICE.into()),
             full: self.underlay.mtu(),
             floor: 576,
-            tunnel: Some(Tunnel {
-                device: DEVICE.into(),
-                remote: ip(&self.underlay.node(3 - number)),
-                local: ip(&self.underlay.node(number)),
-            }),
-        }
+        };
+        Target { end: Arc::new(end), port: PORT, remote: ip(&self.underlay.node(3 - number)) }
     }
 
     pub fn input(&self) -> Input {

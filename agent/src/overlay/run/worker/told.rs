@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use super::Worker;
-use crate::overlay::cluster::{Claim, Cluster};
+use crate::overlay::cluster::Cluster;
 use crate::overlay::kernel::Failed;
 use crate::overlay::node::NodeRecord;
 use crate::overlay::status::{DeviceStatus, moment};
@@ -66,16 +66,6 @@ fn all_refused(cluster: &Cluster) -> BTreeMap<String, Vec<String>> {
     all
 }
 
-/// What of a node's claims another one has.
 fn refused(cluster: &Cluster, record: &NodeRecord) -> Vec<String> {
-    let announced = record.announced.iter();
-    let ends = announced
-        .clone()
-        .flat_map(|announced| &announced.vteps)
-        .flat_map(|vtep| [Claim::Address(vtep.address), Claim::Mac(vtep.mac)]);
-    let addresses = announced.flat_map(|announced| &announced.addresses).copied();
-    let cidrs = record.pod_cidrs.iter().copied().map(Claim::PodCidr);
-    let claims: BTreeSet<_> = cidrs.chain(addresses.map(Claim::Address)).chain(ends).collect();
-    let refusals = claims.into_iter().filter_map(|claim| cluster.refusal(&record.name, claim));
-    refusals.map(|refusal| refusal.to_string()).collect()
+    cluster.refusals_of(record).map(|refusal| refusal.to_string()).collect()
 }
