@@ -78,6 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         name: link.name,
         address: "172.31.0.1/16".parse()?,
         mtu: link.mtu,
+        gateway: None,
     };
     let own = NodeRecord {
         name: "own".into(),

@@ -4,6 +4,7 @@ mod local;
 mod peer;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
@@ -58,6 +59,8 @@ pub struct Underlay {
     pub address: IpNetwork,
     /// In bytes.
     pub mtu: u32,
+    /// By what this node's packets to everywhere else leave.
+    pub gateway: Option<IpAddr>,
 }
 
 /// Why there is no plan.

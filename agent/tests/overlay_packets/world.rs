@@ -150,6 +150,7 @@ impl Node {
                 name: link.name.clone(),
                 address: address.parse().unwrap(),
                 mtu: link.mtu,
+                gateway: None,
             })
             .collect();
         Local::new(self.settings.clone(), &self.bare(), self.mac, &underlays).unwrap()

@@ -52,6 +52,14 @@ pub enum Unreachable {
         /// A node's.
         address: IpAddr,
     },
+    /// Nothing outside of the cluster could be reached any more.
+    #[error("its pod CIDR {theirs} contains {gateway}, the gateway of this node's default route")]
+    CoversGateway {
+        /// The peer's.
+        theirs: IpNetwork,
+        /// Of this node.
+        gateway: IpAddr,
+    },
     /// One tunnels and the other does not.
     #[error("its backend is {theirs}, ours is {ours}")]
     Backends {
@@ -191,8 +199,12 @@ impl Ends<'_> {
         let ours = self.local.underlays.iter().map(|underlay| underlay.address.ip());
         let ends = self.theirs.vteps.iter().map(|vtep| vtep.address);
         let mut nodes = ours.chain(self.theirs.addresses.iter().copied()).chain(ends);
-        match nodes.find(|address| theirs.contains(*address)) {
-            Some(address) => Err(Unreachable::CoversUnderlay { theirs, address }),
+        if let Some(address) = nodes.find(|address| theirs.contains(*address)) {
+            return Err(Unreachable::CoversUnderlay { theirs, address });
+        }
+        let mut gateways = self.local.underlays.iter().filter_map(|underlay| underlay.gateway);
+        match gateways.find(|gateway| theirs.contains(*gateway)) {
+            Some(gateway) => Err(Unreachable::CoversGateway { theirs, gateway }),
             None => Ok(()),
         }
     }

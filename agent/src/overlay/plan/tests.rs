@@ -8,7 +8,9 @@ use crate::overlay::desired::{Route, Way};
 use crate::overlay::node::{Announcement, NodeRecord, derived_mac};
 
 fn underlay(link: u32, address: &str, mtu: u32) -> Underlay {
-    Underlay { link, name: format!("eth{link}"), address: address.parse().unwrap(), mtu }
+    let gateway = address.starts_with("192.0.2.").then(|| "192.0.2.254".parse().unwrap());
+    let address = address.parse().unwrap();
+    Underlay { link, name: format!("eth{link}"), address, mtu, gateway }
 }
 
 fn bare(number: u8, cidrs: &[&str]) -> NodeRecord {
@@ -203,7 +205,7 @@ fn why_there_is_no_way() {
         change(&mut theirs);
         shown(&between(&ours, theirs))
     };
-    let table: [(Spoil, &str); 14] = [
+    let table: [(Spoil, &str); 15] = [
         (
             |record| record.announced = None,
             "announces nothing yet; does heddle-agent run there, with the overlay?",
@@ -239,6 +241,10 @@ fn why_there_is_no_way() {
             |record| record.pod_cidrs = vec!["192.0.2.2/31".parse().unwrap()],
             "its pod CIDR 192.0.2.2/31 contains 192.0.2.2, by which \
             nodes speak to each other",
+        ),
+        (
+            |record| record.pod_cidrs = vec!["192.0.2.128/25".parse().unwrap()],
+            "its pod CIDR 192.0.2.128/25 contains 192.0.2.254, the gateway of this node's default route",
         ),
         (
             |record| {

@@ -106,7 +106,7 @@ impl Host for FakeHost {
         let address = address.ok_or(UnderlayError::Nothing { candidates: Vec::new() })?;
         let of = |address| {
             let (link, name, mtu, reason) = (2, "eth0".to_owned(), 1500, Reason::DefaultRoute);
-            Underlay { link, name, address, mtu, carrier_changes, reason }
+            Underlay { link, name, address, mtu, carrier_changes, gateway: None, reason }
         };
         Ok(Underlays { v4: Some(of(address)), v6: address_v6.map(of) })
     }

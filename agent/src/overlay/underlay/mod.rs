@@ -71,6 +71,8 @@ pub struct Underlay {
     pub mtu: u32,
     /// How often the link's carrier came or went: after a change another wire may be plugged in.
     pub carrier_changes: u32,
+    /// By what this host's packets to everywhere else leave, on whichever link: pods must not have its address.
+    pub gateway: Option<IpAddr>,
     /// Why this one.
     pub reason: Reason,
 }
@@ -208,7 +210,7 @@ impl<'a> Choice<'a> {
             Some(ip) if ip.is_ipv6() == v6 => self.on(link).find(|known| known.net.ip() == ip),
             _ => self.best(link, v6, None),
         };
-        let made = |v6| best(v6).map(|address| underlay(link, address.net, Reason::Configured));
+        let made = |v6| best(v6).map(|address| self.made(link, address.net, Reason::Configured));
         Ok(Underlays { v4: made(false), v6: made(true) })
     }
 
@@ -222,17 +224,35 @@ impl<'a> Choice<'a> {
         if link.loopback && !ip.is_loopback() {
             // A host that announces an address of its own to its routers has it there, and sends by any of its links.
             let by = self.default_link(ip.is_ipv6())?.0;
-            return Some(underlay(by, IpNetwork::from(ip), Reason::InternalIp));
+            return Some(self.made(by, IpNetwork::from(ip), Reason::InternalIp));
         }
         let address = self.on(link).find(|address| address.net.ip() == ip)?;
         let is_fit = refusal(self.host, self.wanted, link).is_none();
-        is_fit.then(|| underlay(link, address.net, Reason::InternalIp))
+        is_fit.then(|| self.made(link, address.net, Reason::InternalIp))
     }
 
     fn by_default_route(self, v6: bool) -> Option<Underlay> {
         let (link, source) = self.default_link(v6)?;
         let address = self.best(link, v6, source)?;
-        Some(underlay(link, address.net, Reason::DefaultRoute))
+        Some(self.made(link, address.net, Reason::DefaultRoute))
+    }
+
+    fn made(self, link: &Link, address: IpNetwork, reason: Reason) -> Underlay {
+        Underlay {
+            link: link.index,
+            name: link.name.clone(),
+            address,
+            mtu: link.mtu,
+            carrier_changes: link.carrier_changes,
+            gateway: self.gateway(address.is_ipv6()),
+            reason,
+        }
+    }
+
+    /// Of the default route that counts.
+    fn gateway(self, v6: bool) -> Option<IpAddr> {
+        let routes = self.host.routes.iter().filter(|route| is_default(route, v6));
+        routes.min_by_key(|route| route.priority.unwrap_or(0))?.gateway
     }
 
     /// The link of the default route, and the source address that the route gives. One whose cable is out comes last.
@@ -282,17 +302,6 @@ impl<'a> Choice<'a> {
             refusal: refusal(self.host, self.wanted, link).unwrap_or(Refusal::NotNamed),
         };
         self.host.links.iter().map(of).collect()
-    }
-}
-
-fn underlay(link: &Link, address: IpNetwork, reason: Reason) -> Underlay {
-    Underlay {
-        link: link.index,
-        name: link.name.clone(),
-        address,
-        mtu: link.mtu,
-        carrier_changes: link.carrier_changes,
-        reason,
     }
 }
 

@@ -141,6 +141,27 @@ fn a_down_link_is_passed_over_and_one_without_carrier_comes_last() {
 }
 
 #[test]
+fn the_gateway_is_that_of_the_default_route_that_counts() {
+    let mut host = host();
+    let wanted = Wanted { interface: "eth0", ..Wanted::default() };
+    let gateways = |host: &Host| {
+        let all = choose(host, &wanted).unwrap();
+        all.iter().map(|one| one.gateway.map(|ip| ip.to_string())).collect::<Vec<_>>()
+    };
+    // by the link alone, as of a point-to-point one
+    assert_eq!(gateways(&host), [None, None]);
+    for (gateway, oif, priority) in
+        [("192.0.2.1", 2, 50), ("198.51.100.1", 3, 40), ("2001:db8::1", 2, 1)]
+    {
+        let by = default_by(oif, gateway.contains(':'), priority);
+        host.routes.push(Route { gateway: gateway.parse().ok(), ..by });
+    }
+    let elsewhere = default_by(2, false, 1);
+    host.routes.push(Route { table: Some(100), gateway: "192.0.2.9".parse().ok(), ..elsewhere });
+    assert_eq!(gateways(&host), [Some("198.51.100.1".into()), Some("2001:db8::1".into())]);
+}
+
+#[test]
 fn of_several_addresses_the_lasting_one_is_taken() {
     let mut host = host();
     let with = |net: &str, flags| Address { flags, ..address(2, net) };
@@ -235,17 +256,19 @@ fn as_the_kernel_lists_them() {
         End(&node, "eth0", &["192.0.2.11/24", "2001:db8::11/64"]),
         End(&peer, "eth0", &["192.0.2.12/24"]),
     );
+    let peers = ["192.0.2.12".parse().unwrap(), "203.0.113.1".parse().unwrap()];
     let mut netlink = node.netlink();
     let read = |netlink: &mut Netlink| Host::read(netlink).unwrap();
     assert!(chosen(&read(&mut netlink), "", &[]).unwrap_err().contains("eth0: it has neither"));
     node.cmd(&["ip", "route", "add", "default", "via", "192.0.2.12"]);
     let host = read(&mut netlink);
     assert_eq!(chosen(&host, "", &[]).unwrap(), ["eth0 192.0.2.11/24"]);
+    let underlays = choose(&host, &Wanted::default()).unwrap();
+    assert_eq!(underlays.v4.unwrap().gateway, Some(peers[0]));
     assert_eq!(
         chosen(&host, "", &["2001:db8::11"]).unwrap(),
         ["eth0 192.0.2.11/24", "eth0 2001:db8::11/64"]
     );
-    let peers = ["192.0.2.12".parse().unwrap(), "203.0.113.1".parse().unwrap()];
     let towards = |netlink: &mut Netlink| {
         let host = read(netlink);
         mtu_towards(netlink, &host, &peers).unwrap()

@@ -67,6 +67,7 @@ pub(super) fn local_of(
         name: one.name.clone(),
         address: one.address,
         mtu: one.mtu,
+        gateway: one.gateway,
     });
     let underlays: Vec<_> = underlays.collect();
     let mac = mac_of(own, options, kept);
