@@ -63,13 +63,13 @@ fn another_address_on_the_underlay_is_followed_here_and_by_peers() {
     let mut object = cluster.object(2);
     object["status"]["addresses"][0]["address"] = json!(new);
     cluster.put(object);
-    eventually(PATIENCE, "the device sends from the new address", || {
+    let ((), here) = eventually(SOON, "the device sends from the new address", || {
         let device = cluster.device(2);
         let local = device["linkinfo"]["info_data"]["local"].clone();
         if local == json!(new) { Ok(()) } else { Err(device.to_string()) }
     });
     for peer in [1, 3] {
-        eventually(PATIENCE, "peers send to the new address", || {
+        let ((), there) = eventually(SOON, "peers send to the new address", || {
             let (old, new) = (format!("dst {old} "), format!("dst {new} "));
             let entries = [cluster.entries(peer, &old), cluster.entries(peer, &new)];
             if entries[0].is_empty() && !entries[1].is_empty() {
@@ -78,6 +78,7 @@ fn another_address_on_the_underlay_is_followed_here_and_by_peers() {
                 Err(format!("{entries:?}"))
             }
         });
+        println!("renumbered: here after {here:?}, at node-{peer} after {there:?} more");
     }
     cluster.all_talk(PATIENCE);
     cluster.transfer(2, 1).unwrap();
@@ -132,6 +133,16 @@ fn nothing_is_left_of_a_node_that_is_gone() {
     // and it comes back
     cluster.put(cluster.node(3).object());
     cluster.start(3, VXLAN);
+    let ((), announced) =
+        eventually(SOON, "node-3 is announced", || cluster.announced(3).map(drop));
+    for node in [1, 2] {
+        let ((), took) = eventually(SOON, "node-3 is known", || {
+            let missing: Vec<_> =
+                words.iter().filter(|word| cluster.entries(node, word).is_empty()).collect();
+            if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?}")) }
+        });
+        println!("added: announced after {announced:?}, at node-{node} after {took:?} more");
+    }
     cluster.all_talk(PATIENCE);
 }
 
@@ -239,7 +250,9 @@ fn after_a_reboot_everything_is_as_before() {
     cluster.reboot(2);
     cluster.start(2, "backend = \"auto\"");
     cluster.add_pod(2);
-    cluster.all_talk(PATIENCE);
+    // at once: an address is given when there are routes
+    let took = [1, 3].map(|peer| cluster.talk(peer, 2, SOON));
+    println!("rebooted: its first pod talks after {took:?}");
     cluster.transfer(2, 1).unwrap();
     // peers had nothing to learn
     assert_eq!(cluster.announced(2).unwrap(), announced);

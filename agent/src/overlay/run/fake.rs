@@ -1,6 +1,7 @@
 //! A host without a kernel, for tests of the loop.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnetwork::IpNetwork;
@@ -36,6 +37,9 @@ pub struct State {
     pub refused: Option<IpNetwork>,
     /// None can.
     pub refuses_all: bool,
+    /// A file, and whether it was there when each call began.
+    pub watched: Option<PathBuf>,
+    pub was_there: Vec<bool>,
     pub rules: FakeNodeRules,
 }
 
@@ -71,6 +75,7 @@ impl FakeHost {
 impl State {
     fn begin(&mut self, call: &'static str, size: usize) -> Result<(), SyncError> {
         self.calls.push((call, size));
+        self.was_there.extend(self.watched.as_ref().map(|file| file.exists()));
         assert!(!std::mem::take(&mut self.panics), "the fake is told to panic");
         if self.failures > 0 {
             self.failures -= 1;

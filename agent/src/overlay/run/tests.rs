@@ -309,9 +309,9 @@ async fn a_restart_begins_with_what_was_kept() {
     let (folder, _) = world.stop().await;
     std::fs::remove_file(folder.path().join("subnet.env")).unwrap();
     let world = World::with(folder, FakeHost::at("192.0.2.1/24"));
-    assert!(world.lease().is_some(), "at once");
     world.routes(&["10.244.2.0/24", "10.244.3.0/24"]).await;
     world.until("connected", |world| *world.connected.borrow()).await;
+    assert!(world.lease().is_some());
     assert!(world.board.status().from_kept_state);
     assert_eq!(world.announcement.borrow().as_ref().unwrap().vteps[0].mac, mac);
     // the API says something else
@@ -486,12 +486,28 @@ async fn without_an_address_pods_still_get_the_kept_lease() {
     let (folder, _) = world.stop().await;
     std::fs::remove_file(folder.path().join("subnet.env")).unwrap();
     let world = World::with(folder, FakeHost::default());
-    assert!(world.lease().is_some());
     let told = |world: &World| world.board.status().problems.join(" ").contains("no link leads");
     world.until("it is told", told).await;
+    world.until("the lease", |world| world.lease().is_some()).await;
     world.host.state().address = Some("192.0.2.1/24".parse().unwrap());
     world.alarm.send(Compare::Look).await.unwrap();
     world.routes(&["10.244.2.0/24", "10.244.3.0/24"]).await;
+}
+
+/// What a pod sends before there are routes is lost, and a lost first packet of a connection costs it a second.
+#[tokio::test]
+async fn after_a_reboot_pods_get_addresses_when_there_are_routes() {
+    let world = World::start();
+    world.three().await;
+    let (folder, _) = world.stop().await;
+    let file = folder.path().join("subnet.env");
+    std::fs::remove_file(&file).unwrap();
+    let host = FakeHost::at("192.0.2.1/24");
+    host.state().watched = Some(file);
+    let world = World::with(folder, host);
+    world.routes(&["10.244.2.0/24", "10.244.3.0/24"]).await;
+    world.until("the lease", |world| world.lease().is_some()).await;
+    assert_eq!(world.host.state().was_there.first(), Some(&false));
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use conf::lease::Lease;
 use ipnetwork::IpNetwork;
 use netns_tools::MacAddr;
 use netns_tools::cause::one_line;
@@ -135,10 +136,13 @@ pub struct Worker {
     carriers_changed: bool,
     /// The names of those of the plan's devices that are not there; `None`: that is not known yet.
     missing: Option<Vec<String>>,
+    /// The lease from before a restart, until this node's lease is settled or cannot be.
+    kept_lease: Option<Lease>,
 }
 
 impl Worker {
-    /// A worker that knows what was kept. Problems of files are on the board; a kept lease is where the plugin looks for it.
+    /// A worker that knows what was kept. Problems of files are on the board. A kept lease is where the plugin looks for it, at once or, if
+    /// there are nodes to begin with, when the first task is done: what a pod sends before there are routes is lost.
     pub fn new(
         host: Box<dyn Host>,
         rules: Box<dyn NodeRules>,
@@ -146,13 +150,7 @@ impl Worker {
         options: Options,
         board: Board,
     ) -> Box<Self> {
-        let Kept { mac, lease, nodes: kept, mut problems } = store.load();
-        if let Some(lease) = &lease {
-            match lease::put(lease, &options.lease) {
-                Ok(()) => board.facts().status.lease = Some(LeaseStatus::from(lease)),
-                Err(problem) => problems.push(problem),
-            }
-        }
+        let Kept { mac, lease, nodes: kept, problems } = store.load();
         board.complain(Origin::State, problems);
         let mut nodes = Nodes::new(&options.name, options.written_down);
         if !kept.is_empty() {
@@ -161,7 +159,7 @@ impl Worker {
         let missed = nodes.remember(kept);
         board.facts().status.from_kept_state = nodes.are_kept();
         let filters = Filters::new(rules, options.settings.backend, &options.pods);
-        Box::new(Self {
+        let mut worker = Box::new(Self {
             host,
             filters,
             store,
@@ -179,7 +177,12 @@ impl Worker {
             carriers: BTreeMap::new(),
             carriers_changed: false,
             missing: None,
-        })
+            kept_lease: lease,
+        });
+        if !worker.has_kept() {
+            worker.grant_kept_lease();
+        }
+        worker
     }
 
     /// Whether there are nodes from before a restart to begin with.
@@ -252,6 +255,7 @@ impl Worker {
                 self.board.complain(Origin::Sync, vec![reason]);
             }
         }
+        self.grant_kept_lease();
         if task.save {
             outcome.saved = Some(self.to_keep());
         }

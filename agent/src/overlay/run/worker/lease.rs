@@ -23,8 +23,20 @@ impl Worker {
             Some(_) => self.withhold_lease(),
             None => self.grant_lease(own, plan.local().pod_mtu()),
         };
+        if done.is_ok() || refused.is_some() {
+            self.kept_lease = None;
+        }
         self.board.complain(Origin::Lease, refused.into_iter().collect());
         done
+    }
+
+    /// The one from before a restart, as long as nothing says which one it is now.
+    pub(super) fn grant_kept_lease(&mut self) {
+        let Some(lease) = self.kept_lease.take() else { return };
+        match put(&lease, &self.options.lease) {
+            Ok(()) => self.board.facts().status.lease = Some(LeaseStatus::from(&lease)),
+            Err(problem) => self.board.complain(Origin::Lease, vec![problem]),
+        }
     }
 
     fn grant_lease(&self, own: &NodeRecord, mtu: u32) -> Result<(), String> {
