@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
+use crate::dns;
 use crate::error::{ConfigError, Mistake};
 use crate::key::KEYS;
 use crate::layer::{Layer, Written};
@@ -266,16 +267,9 @@ fn ports(text: &str) -> Option<RangeInclusive<u16>> {
     (first > 0 && first <= last).then_some(first..=last)
 }
 
-/// RFC 1123: labels of lower-case letters, digits and dashes, with dots between them.
+/// Labels with dots between them.
 fn dns_name(text: &str) -> Option<String> {
-    let label = |label: &str| {
-        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        (1..=63).contains(&label.len())
-            && label.chars().all(inner)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    (text.len() <= 253 && text.split('.').all(label)).then(|| text.to_owned())
+    (dns::is_subdomain(text) && text.split('.').all(dns::is_label)).then(|| text.to_owned())
 }
 
 /// containerd's `identifiers` package: letters and digits with single `.`, `_` or `-` between them.

@@ -5,6 +5,7 @@
 //! value.
 
 mod agent;
+pub mod dns;
 mod error;
 mod key;
 mod layer;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use conf::dns;
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::Node;
 use netns_tools::MacAddr;
@@ -133,6 +134,11 @@ pub enum NodeError {
     /// Without a name nothing can be said about it.
     #[error("a Node object has no metadata.name; give it one")]
     NoName,
+    /// It stands in logs and answers: with a line break in it, it could forge some.
+    #[error(
+        "metadata.name: {0} is no name of a Node; give one of small letters, digits, dashes and dots, as its kubelet has it"
+    )]
+    Name(String),
 }
 
 impl NodeRecord {
@@ -142,6 +148,9 @@ impl NodeRecord {
         let metadata = &node.metadata;
         let name =
             metadata.name.as_deref().filter(|name| !name.is_empty()).ok_or(NodeError::NoName)?;
+        if !dns::is_subdomain(name) {
+            return Err(NodeError::Name(annotation::quote(name)));
+        }
         let mut record = Self {
             name: name.into(),
             created: metadata.creation_timestamp.as_ref().map(|time| time.0.as_second()),

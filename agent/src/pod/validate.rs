@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use conf::dns;
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, Pod, PodSpec, ResourceRequirements, SecurityContext,
 };
@@ -67,7 +68,7 @@ fn names(pod: &Pod, errors: &mut Vec<String>) {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     if name.is_empty() {
         errors.push("metadata.name: is needed".to_owned());
-    } else if !is_dns_subdomain(name) {
+    } else if !dns::is_subdomain(name) {
         errors.push(format!(
             "metadata.name: {name:?} is not a DNS name: lower-case letters, digits, '-' and '.', at most 253"
         ));
@@ -77,7 +78,7 @@ fn names(pod: &Pod, errors: &mut Vec<String>) {
             "metadata.name: is too long for a folder of logs; use at most {most} characters"
         ));
     }
-    if !is_dns_label(namespace) {
+    if !dns::is_label(namespace) {
         errors.push(format!(
             "metadata.namespace: {namespace:?} is not a DNS label: lower-case letters, digits and '-', at most 63"
         ));
@@ -99,7 +100,7 @@ fn spec_errors(spec: &PodSpec, errors: &mut Vec<String>) {
     if spec.termination_grace_period_seconds.is_some_and(|seconds| seconds < 0) {
         errors.push("spec.terminationGracePeriodSeconds: must not be negative".to_owned());
     }
-    if spec.hostname.as_deref().is_some_and(|name| !is_dns_label(name)) {
+    if spec.hostname.as_deref().is_some_and(|name| !dns::is_label(name)) {
         errors.push("spec.hostname: must be a DNS label of at most 63 characters".to_owned());
     }
     if let Some(context) = &spec.security_context {
@@ -131,7 +132,7 @@ fn container_errors<'a>(
     errors: &mut Vec<String>,
 ) {
     let name = container.name.as_str();
-    if !is_dns_label(name) {
+    if !dns::is_label(name) {
         errors.push(format!("{at}.name: {name:?} is not a DNS label of at most 63 characters"));
     } else if !used.containers.insert(name) {
         errors.push(format!("{at}.name: {name} is used twice"));
@@ -308,30 +309,9 @@ fn unsupported(raw: &Value) -> Vec<String> {
     errors
 }
 
-/// RFC 1123: letters, digits and dashes, not at the ends.
-fn is_dns_label(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    (1..=63).contains(&text.len())
-        && text.chars().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
-/// Labels with dots between them. A single one may be longer than it may alone, as Kubernetes has it.
-fn is_dns_subdomain(text: &str) -> bool {
-    let sound = |label: &str| {
-        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        !label.is_empty()
-            && label.chars().all(inner)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    text.len() <= 253 && text.split('.').all(sound)
-}
-
 /// RFC 6335, section 5.1.
 fn is_port_name(text: &str) -> bool {
-    is_dns_label(text)
+    dns::is_label(text)
         && text.len() <= 15
         && text.chars().any(|c| c.is_ascii_lowercase())
         && !text.contains("--")

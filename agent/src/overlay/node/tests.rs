@@ -90,6 +90,12 @@ fn a_node_with_mistakes_is_a_record_with_mistakes() {
     );
     let nameless = NodeRecord::read(&Node::default(), true).unwrap_err();
     assert_eq!(nameless.to_string(), "a Node object has no metadata.name; give it one");
+    let named = |name| serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+    let forged = NodeRecord::read(&named("a\nb is fine"), true).unwrap_err().to_string();
+    assert!(
+        forged.starts_with("metadata.name: `a\\nb is fine` is no name of a Node; give"),
+        "{forged}"
+    );
 }
 
 #[test]
