@@ -38,7 +38,7 @@ use crate::overlay::plan::{Plan, Settings};
 use crate::overlay::probe::Switch;
 use crate::overlay::rules::NodeRules;
 use crate::overlay::state::{Kept, Store};
-use crate::overlay::status::{Board, LeaseStatus, Origin};
+use crate::overlay::status::{Board, Origin};
 
 /// What the controller is set up with.
 #[derive(Clone, Debug)]

@@ -1,21 +1,16 @@
 //! `heddle-agent overlay` as an operator runs it: three nodes, an API server, pods that talk, and everything that can go wrong.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
+use std::time::Duration;
 
 use netns_tools::testing::{End, TestNetns, veth_pair};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 use test_api_server::{Resource, Server};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_heddle-agent");
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::program::{self, PROGRAM, Program, ask, say, serve, within};
+
 const ANNOTATION: &str = "overlay.heddle.dev/node";
 
 /// A node with one pod, which says its name at port 8080.
@@ -46,14 +41,7 @@ impl World {
         let nodes: Vec<_> = [("a", 1), ("b", 2), ("c", 3)]
             .map(|(name, number)| Node::new(name, number, &switch, folder.path()))
             .into();
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
-        let listener = switch.run(|| TcpListener::bind("192.0.2.254:0").unwrap());
-        listener.set_nonblocking(true).unwrap();
-        let server = runtime.block_on(async {
-            Server::serve(tokio::net::TcpListener::from_std(listener).unwrap())
-        });
-        fs::write(folder.path().join("kubeconfig"), server.kubeconfig()).unwrap();
+        let (server, runtime) = serve(&switch, "192.0.2.254:0", folder.path());
         Self { nodes, folder, server, _runtime: runtime, _switch: switch }
     }
 
@@ -70,7 +58,7 @@ impl World {
         format!("--overlay-kubeconfig={}", self.folder.path().join("kubeconfig").display())
     }
 
-    fn start(&self, number: usize) -> Agent {
+    fn start(&self, number: usize) -> Program {
         self.nodes[number].start(&[&self.kubeconfig()])
     }
 
@@ -97,12 +85,7 @@ impl Node {
         let gateway = format!("10.244.{number}.1");
         pod.cmd(&["ip", "route", "add", "default", "via", &gateway]);
         pod.cmd(&["ip", "link", "set", "eth0", "mtu", "1450"]);
-        let listener = pod.run(|| TcpListener::bind("0.0.0.0:8080").unwrap());
-        std::thread::spawn(move || {
-            while let Ok((mut stream, _)) = listener.accept() {
-                stream.write_all(name.as_bytes()).ok();
-            }
-        });
+        say(&pod, name);
         let folder = folder.join(name);
         fs::create_dir(&folder).unwrap();
         Self { name, number, ns, pod, folder }
@@ -153,34 +136,22 @@ impl Node {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn spawn(&self, more: &[&str]) -> Agent {
-        let ready = self.path("notify");
-        fs::remove_file(&ready).ok();
-        let socket = UnixDatagram::bind(&ready).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let log = self.path("log");
+    fn command(&self, more: &[&str]) -> Command {
         let mut command = self.ns.command(PROGRAM);
-        command.args(self.arguments(more)).env("NOTIFY_SOCKET", &ready).stdin(Stdio::null());
-        command.stderr(fs::File::options().create(true).append(true).open(&log).unwrap());
-        Agent { child: command.spawn().unwrap(), socket, log }
+        command.args(self.arguments(more));
+        command
     }
 
-    fn start(&self, more: &[&str]) -> Agent {
-        let agent = self.spawn(more);
-        agent.wait_until_ready();
-        agent
+    fn spawn(&self, more: &[&str]) -> Program {
+        Program::spawn(self.command(more), &self.folder)
+    }
+
+    fn start(&self, more: &[&str]) -> Program {
+        Program::start(self.command(more), &self.folder)
     }
 
     fn reaches(&self, other: &Self) {
-        let to = format!("10.244.{}.2:8080", other.number);
-        within(&format!("{} reaches {}", self.name, other.name), || {
-            let answer = ask(&self.pod, &to, b"");
-            if answer.as_deref().ok() == Some(other.name) {
-                Ok(())
-            } else {
-                Err(format!("{answer:?}"))
-            }
-        });
+        program::reaches(&self.pod, &format!("10.244.{}.2:8080", other.number), other.name);
     }
 
     fn ip(&self, arguments: &[&str]) -> String {
@@ -208,80 +179,6 @@ impl Node {
         command.args(["status", "-o", "json", "--socket"]).arg(self.path("overlay.sock"));
         let output = command.output().unwrap();
         serde_json::from_slice(&output.stdout).unwrap_or_default()
-    }
-}
-
-struct Agent {
-    child: Child,
-    socket: UnixDatagram,
-    log: PathBuf,
-}
-
-impl Agent {
-    fn said(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// The lines of its log that are warnings or worse.
-    fn warned(&self) -> Vec<String> {
-        let said = self.said();
-        let lines = said.lines().filter(|line| line.contains(" WARN ") || line.contains("ERROR"));
-        lines.map(str::to_owned).collect()
-    }
-
-    fn wait_until_ready(&self) {
-        let mut text = [0; 256];
-        loop {
-            let length = self.socket.recv(&mut text).unwrap_or_else(|_| panic!("{}", self.said()));
-            if text[..length].starts_with(b"READY=1") {
-                return;
-            }
-        }
-    }
-
-    /// Ends it as systemd does; what it said.
-    fn stop(mut self) -> String {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
-        let status = self.child.wait().unwrap();
-        let said = self.said();
-        assert!(status.success(), "{said}");
-        said
-    }
-
-    /// Ends it as the kernel does.
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-fn ask(from: &TestNetns, to: &str, request: &[u8]) -> std::io::Result<String> {
-    from.run(|| {
-        let to: SocketAddr = to.parse().unwrap();
-        let mut stream = TcpStream::connect_timeout(&to, Duration::from_millis(500))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(request)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    })
-}
-
-fn within<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        match attempt() {
-            Ok(value) => return value,
-            Err(reason) => assert!(Instant::now() < end, "{what}: {reason}"),
-        }
-        std::thread::sleep(Duration::from_millis(30));
     }
 }
 

@@ -1,21 +1,17 @@
 //! `heddle-agent proxy` as an operator runs it: the README's file, an API server, real traffic, both modes.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixDatagram;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
+use std::time::Duration;
 
 use netns_tools::testing::{End, TestNetns, veth_pair};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 use test_api_server::{Authority, Resource, Server};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_heddle-agent");
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::program::{PROGRAM, Program, ask, reaches, say, serve, within};
+
 const CLUSTER: &str = "10.96.0.10:80";
 const NODE_PORT: &str = "192.0.2.1:30080";
 
@@ -43,15 +39,8 @@ impl World {
         node.cmd(&["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
         say(&one, "one");
         say(&two, "two");
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
-        let listener = node.run(|| TcpListener::bind("127.0.0.1:0").unwrap());
-        listener.set_nonblocking(true).unwrap();
-        let server = runtime.block_on(async {
-            Server::serve(tokio::net::TcpListener::from_std(listener).unwrap())
-        });
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("kubeconfig"), server.kubeconfig()).unwrap();
+        let (server, runtime) = serve(&node, "127.0.0.1:0", folder.path());
         fs::write(folder.path().join("proxy.yaml"), readme_file()).unwrap();
         server.put(node_object());
         server.put(service());
@@ -74,20 +63,10 @@ impl World {
         ]
     }
 
-    fn start(&self, mode: &str) -> Proxy {
-        let ready = self.path("notify");
-        fs::remove_file(&ready).ok();
-        let socket = UnixDatagram::bind(&ready).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let log = self.path("log");
+    fn start(&self, mode: &str) -> Program {
         let mut command = self.node.command(PROGRAM);
-        command.arg("proxy").args(self.arguments(mode)).env("NOTIFY_SOCKET", &ready);
-        command.stderr(fs::File::create(&log).unwrap()).stdin(Stdio::null());
-        let proxy = Proxy { child: command.spawn().unwrap(), log };
-        let mut text = [0; 256];
-        let length = socket.recv(&mut text).unwrap_or_else(|_| panic!("{}", proxy.said()));
-        assert!(text[..length].starts_with(b"READY=1"), "{}", proxy.said());
-        proxy
+        command.arg("proxy").args(self.arguments(mode));
+        Program::start(command, self.folder.path())
     }
 
     /// Runs a task of the proxy that ends; what it printed.
@@ -97,18 +76,6 @@ impl World {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{task:?}: {errors}");
         String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn answers(from: &TestNetns, to: &str, name: &str) {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let answer = ask(from, to, b"");
-            match answer {
-                Ok(answer) if answer == name => return,
-                other => assert!(Instant::now() < end, "{to}: {other:?}, and not {name}"),
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 
     fn fetch(&self, port: u16, path: &str) -> String {
@@ -121,33 +88,6 @@ impl World {
     }
 }
 
-struct Proxy {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Proxy {
-    fn said(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Ends it as systemd does; what it said.
-    fn stop(mut self) -> String {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
-        let status = self.child.wait().unwrap();
-        let said = self.said();
-        assert!(status.success(), "{said}");
-        said
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
 /// The configuration that the README shows.
 fn readme_file() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
@@ -155,27 +95,6 @@ fn readme_file() -> String {
     let section = text.split("### The proxy alone").nth(1).expect("the README has the section");
     let file = section.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
     file.expect("the section shows a file").to_owned()
-}
-
-fn say(pod: &TestNetns, name: &'static str) {
-    let listener = pod.run(|| TcpListener::bind("0.0.0.0:8080").unwrap());
-    std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = listener.accept() {
-            stream.write_all(name.as_bytes()).ok();
-        }
-    });
-}
-
-fn ask(from: &TestNetns, to: &str, request: &[u8]) -> std::io::Result<String> {
-    from.run(|| {
-        let to: SocketAddr = to.parse().unwrap();
-        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(request)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    })
 }
 
 fn node_object() -> Value {
@@ -214,7 +133,7 @@ fn runs_in_kube_proxys_place(mode: &str) {
     let proxy = world.start(mode);
     let [one, _] = &world.pods;
     for (from, to) in [(&world.client, NODE_PORT), (&world.node, CLUSTER), (one, CLUSTER)] {
-        World::answers(from, to, "one");
+        reaches(from, to, "one");
     }
     assert!(world.fetch(10249, "/proxyMode").ends_with(mode));
     assert!(world.fetch(10249, "/configz").contains("\"clusterCIDR\":\"10.244.0.0/16\""));
@@ -223,7 +142,7 @@ fn runs_in_kube_proxys_place(mode: &str) {
 
     world.server.put(slice("10.244.2.2"));
     for (from, to) in [(&world.client, NODE_PORT), (&world.node, CLUSTER)] {
-        World::answers(from, to, "two");
+        reaches(from, to, "two");
     }
     let shown = world.once(mode, &["rules", "--service", "default/web"]);
     assert!(shown.contains("10.96.0.10") && shown.contains("10.244.2.2"), "{shown}");
@@ -233,23 +152,22 @@ fn runs_in_kube_proxys_place(mode: &str) {
     world.server.set_away(true);
     world.server.put(slice("10.244.1.2"));
     world.server.compact();
-    World::answers(&world.client, NODE_PORT, "two");
+    reaches(&world.client, NODE_PORT, "two");
     world.server.set_away(false);
-    World::answers(&world.client, NODE_PORT, "one");
+    reaches(&world.client, NODE_PORT, "one");
     world.server.delete(Resource::EndpointSlices, "default", "web-1");
-    let end = Instant::now() + PATIENCE;
-    while ask(&world.client, NODE_PORT, b"").is_ok() {
-        assert!(Instant::now() < end, "nobody serves, so connections are refused");
-    }
+    within("nobody serves, so connections are refused", || {
+        ask(&world.client, NODE_PORT, b"").map_or(Ok(()), Err)
+    });
     world.server.put(slice("10.244.1.2"));
-    World::answers(&world.client, NODE_PORT, "one");
+    reaches(&world.client, NODE_PORT, "one");
 
     let said = proxy.stop();
     assert!(said.contains("the rules stay") && !said.contains("ERROR"), "{said}");
-    World::answers(&world.client, NODE_PORT, "one");
+    reaches(&world.client, NODE_PORT, "one");
     // another start adopts what it finds
     world.start(mode).stop();
-    World::answers(&world.client, NODE_PORT, "one");
+    reaches(&world.client, NODE_PORT, "one");
     world.once(mode, &["--cleanup"]);
     let left = world.rules();
     assert!(!left.contains("10.96.0.10") && !left.contains("KUBE-"), "{left}");
@@ -280,21 +198,14 @@ fn services_of_a_folder_are_served_and_modes_are_changed_under_traffic() {
         fs::write(manifests.join(format!("{name}.json")), object.to_string()).unwrap();
     }
     let folder = format!("--static-dir={}", manifests.display());
-    let mut before: Option<Proxy> = None;
+    let mut before: Option<Program> = None;
     for mode in ["iptables", "nftables", "iptables"] {
-        drop(before.take().map(Proxy::stop));
+        drop(before.take().map(Program::stop));
         let mut command = world.node.command(PROGRAM);
         command.args(["proxy", &folder, "--node-name=node", "--cluster-cidr=10.244.0.0/16"]);
-        command.arg(format!("--proxy-mode={mode}")).stdin(Stdio::null());
-        let log = world.path(mode);
-        command.stderr(fs::File::create(&log).unwrap());
-        before = Some(Proxy { child: command.spawn().unwrap(), log });
-        let end = Instant::now() + PATIENCE;
-        while !before.as_ref().unwrap().said().contains("are in force") {
-            assert!(Instant::now() < end, "{}", before.as_ref().unwrap().said());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        World::answers(&world.client, NODE_PORT, "one");
+        command.arg(format!("--proxy-mode={mode}"));
+        before = Some(Program::start(command, world.folder.path()));
+        reaches(&world.client, NODE_PORT, "one");
     }
     fs::write(manifests.join("slice.json"), {
         let mut changed = slice("10.244.2.2");
@@ -302,7 +213,7 @@ fn services_of_a_folder_are_served_and_modes_are_changed_under_traffic() {
         changed.to_string()
     })
     .unwrap();
-    World::answers(&world.client, NODE_PORT, "two");
+    reaches(&world.client, NODE_PORT, "two");
     let second = world.node.command(PROGRAM).args(["proxy", &folder, "--node-name=node"]).output();
     let second = second.unwrap();
     let said = String::from_utf8_lossy(&second.stderr);
@@ -382,17 +293,13 @@ fn a_pods_service_account_is_enough() {
 fn an_api_that_is_away_is_one_line_whatever_is_followed() {
     let world = World::new();
     let proxy = world.start("nftables");
-    World::answers(&world.client, CLUSTER, "one");
+    reaches(&world.client, CLUSTER, "one");
     let lines = |words: &str| proxy.said().matches(words).count();
     let warned = || lines(" WARN ") + lines("ERROR");
     let before = warned();
     world.server.set_away(true);
     let until = |what: &str, reached: &dyn Fn() -> bool| {
-        let end = Instant::now() + PATIENCE;
-        while !reached() {
-            assert!(Instant::now() < end, "{what}: {}", proxy.said());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        within(what, || if reached() { Ok(()) } else { Err(proxy.said()) });
     };
     until("it is told", &|| lines("the API does not answer; what stays: the rules") > 0);
     std::thread::sleep(Duration::from_secs(8));
