@@ -53,6 +53,8 @@ pub enum Mistake {
     Required,
     /// Its value cannot be.
     Invalid(Value),
+    /// Its value cannot be, which is too much to be shown, or does not tell anything.
+    InvalidUnshown,
     /// Its value is not one of these.
     NotSupported(Value, Vec<String>),
     /// It must not be set, or not by this caller.
@@ -76,7 +78,7 @@ impl Mistake {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Required => "FieldValueRequired",
-            Self::Invalid(_) => "FieldValueInvalid",
+            Self::Invalid(_) | Self::InvalidUnshown => "FieldValueInvalid",
             Self::NotSupported(..) => "FieldValueNotSupported",
             Self::Forbidden => "FieldValueForbidden",
             Self::Duplicate(_) => "FieldValueDuplicate",
@@ -115,6 +117,7 @@ impl FieldError {
     pub fn body(&self) -> String {
         let head = match &self.mistake {
             Mistake::Required => "Required value".to_owned(),
+            Mistake::InvalidUnshown => "Invalid value".to_owned(),
             Mistake::Invalid(value) | Mistake::TypeInvalid(value) => {
                 format!("Invalid value: {}", shown(value))
             }

@@ -107,6 +107,24 @@ impl<'a> Spot<'a> {
     }
 }
 
+/// Whether values say the same: an absent list is an empty one, which clients of Kubernetes leave out.
+pub fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) => {
+            let stays =
+                |(field, value)| same(value, other.get::<String>(field).unwrap_or(&NOTHING));
+            let is_new = |(field, _): &(&String, &Value)| !one.contains_key::<String>(field);
+            one.iter().all(stays)
+                && other.iter().filter(is_new).all(|(_, value)| same(value, &NOTHING))
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+        }
+        (Value::Null, Value::Array(list)) | (Value::Array(list), Value::Null) => list.is_empty(),
+        _ => one == other,
+    }
+}
+
 /// The mistakes of an object.
 #[derive(Debug, Default)]
 pub struct Findings(Vec<FieldError>);
@@ -145,6 +163,11 @@ impl Findings {
     /// Its value cannot be.
     pub fn invalid(&mut self, spot: &Spot<'_>, detail: impl Into<String>) {
         self.add(FieldError::new(spot.path.clone(), Mistake::Invalid(spot.value.clone()), detail));
+    }
+
+    /// Its value cannot be, and is not shown.
+    pub fn invalid_unshown(&mut self, spot: &Spot<'_>, detail: impl Into<String>) {
+        self.add(FieldError::new(spot.path.clone(), Mistake::InvalidUnshown, detail));
     }
 
     /// It must not be set.
@@ -189,6 +212,14 @@ impl Findings {
         }
     }
 
+    /// A text that is one of these; one that is absent is the empty one.
+    pub fn one_of_or_empty(&mut self, spot: &Spot<'_>, allowed: &[&str]) {
+        let empty = Value::from("");
+        let found =
+            if spot.is_absent() { Spot { value: &empty, ..spot.clone() } } else { spot.clone() };
+        self.one_of(&found, allowed);
+    }
+
     /// A number that is not negative, if it is there.
     pub fn not_negative(&mut self, spot: &Spot<'_>) {
         if spot.integer().is_some_and(|number| number < 0) {
@@ -215,7 +246,7 @@ impl Findings {
 
     /// It is what it was.
     pub fn immutable(&mut self, spot: &Spot<'_>, before: &Spot<'_>) {
-        if spot.value != before.value {
+        if !same(spot.value, before.value) {
             self.invalid(spot, "field is immutable");
         }
     }
@@ -228,10 +259,39 @@ impl Findings {
         }
     }
 
+    /// A text with more bytes than may be.
+    pub fn at_most_bytes(&mut self, spot: &Spot<'_>, most: usize) {
+        if spot.text().len() > most {
+            self.add(FieldError::new(spot.path.clone(), Mistake::TooLong(most), ""));
+        }
+    }
+
     /// What a check of a value alone found, one sentence per mistake.
     pub fn sentences(&mut self, spot: &Spot<'_>, sentences: impl IntoIterator<Item = String>) {
         for sentence in sentences {
             self.invalid(spot, sentence);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_list_is_none() {
+        for (one, other, expected) in [
+            (json!({"a": 1}), json!({"a": 1, "b": [], "c": null}), true),
+            (json!({"a": {"b": [{"c": []}]}}), json!({"a": {"b": [{}]}}), true),
+            (json!({"a": {}}), json!({}), false),
+            (json!({"a": ""}), json!({}), false),
+            (json!([1]), json!([1, 2]), false),
+            (json!({"a": 1}), json!({"a": 2}), false),
+        ] {
+            assert_eq!(same(&one, &other), expected, "{one} {other}");
+            assert_eq!(same(&other, &one), expected, "{other} {one}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What every object has: metadata, names, labels, selectors, quantities; and mistakes by field.
 
+pub mod condition;
+pub mod domain_path;
 pub mod field_error;
 pub mod field_selector;
 pub mod findings;

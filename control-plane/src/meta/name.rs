@@ -104,6 +104,21 @@ pub fn qualified(name: &str) -> Vec<String> {
     wrong
 }
 
+/// Why a condition is what it is, in one word.
+pub fn condition_reason(reason: &str) -> Vec<String> {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_,:".contains(&byte);
+    let ends = reason.starts_with(|first: char| first.is_ascii_alphabetic())
+        && reason.ends_with(|last: char| last.is_ascii_alphanumeric() || last == '_');
+    if ends && reason.bytes().all(inner) {
+        return Vec::new();
+    }
+    vec![mismatch(
+        "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'",
+        "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?",
+        &["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"],
+    )]
+}
+
 /// The value of a label.
 pub fn label_value(value: &str) -> Vec<String> {
     let mut wrong = too_long(value, LABEL_MAX);

@@ -16,7 +16,7 @@ use super::name;
 mod object_form;
 mod parse;
 
-pub use object_form::validate;
+pub use object_form::{requirement_mistakes, validate};
 
 /// A selector that cannot be.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -22,6 +22,9 @@ impl Strategy for ControllerRevision {
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let root = Spot::root(object);
+        if root.field("data").is_absent() {
+            findings.required(&root.field("data"), "data is mandatory");
+        }
         findings.not_negative(&root.pointer("/revision"));
         findings.into_vec()
     }
@@ -53,5 +56,34 @@ fn controller(object: &Value) -> String {
     match text(owner, "/apiVersion").split_once('/') {
         Some((group, _)) => format!("{kind}.{group}/{}", text(owner, "/name")),
         None => format!("{kind}/{}", text(owner, "/name")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_stays() {
+        let revision = |data: Value, number: i64| json!({"data": data, "revision": number});
+        let old = revision(json!({"spec": {}}), 1);
+        assert_eq!(ControllerRevision.validate(&old), []);
+        assert_eq!(ControllerRevision.validate_update(&revision(json!({"spec": {}}), 2), &old), []);
+        for (errors, expected) in [
+            (
+                ControllerRevision.validate(&revision(Value::Null, 1)),
+                "data: Required value: data is mandatory",
+            ),
+            (
+                ControllerRevision.validate(&revision(json!({}), -1)),
+                "revision: Invalid value: -1: must be greater than or equal to 0",
+            ),
+            (
+                ControllerRevision.validate_update(&revision(json!({}), 1), &old),
+                "data: Invalid value: {}: field is immutable",
+            ),
+        ] {
+            assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+        }
     }
 }

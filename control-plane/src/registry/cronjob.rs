@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::column::{age, columns, containers, items, name, or_none, since, text};
-use super::defaults::{child, default};
-use super::job_spec;
+use super::defaults::{child, default, default_text};
 use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
+use super::{job, job_spec, schedule};
 use crate::meta::field_error::{FieldError, Mistake};
 use crate::meta::findings::{Findings, Spot};
 
@@ -31,12 +31,12 @@ const LONGEST_NAME: usize = 52;
 impl Strategy for CronJob {
     fn default(&self, object: &mut Value) {
         let Some(spec) = child(object, "spec") else { return };
-        default(spec, "concurrencyPolicy", "Allow");
+        default_text(spec, "concurrencyPolicy", "Allow");
         default(spec, "suspend", false);
         default(spec, "successfulJobsHistoryLimit", 3);
         default(spec, "failedJobsHistoryLimit", 1);
-        if let Some(template) = spec.pointer_mut("/jobTemplate/spec/template") {
-            super::podspec::default_template(Some(template));
+        if let Some(template) = spec.pointer_mut("/jobTemplate/spec") {
+            job::default_parts(template);
         }
     }
 
@@ -56,12 +56,12 @@ impl Strategy for CronJob {
         let schedule = root.pointer("/spec/schedule");
         if schedule.text().is_empty() {
             findings.required(&schedule, "");
-        } else if let Some(why) = schedule_mistake(schedule.text()) {
+        } else if let Err(why) = schedule::check(schedule.text()) {
             findings.invalid(&schedule, why);
         }
         check_time_zone(&root.field("spec"), &mut findings);
         let policies = ["Allow", "Forbid", "Replace"];
-        findings.one_of_if_set(&root.pointer("/spec/concurrencyPolicy"), &policies);
+        findings.required_one_of(&root.pointer("/spec/concurrencyPolicy"), &policies);
         for field in
             ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"]
         {
@@ -123,63 +123,6 @@ fn check_time_zone(spec: &Spot<'_>, findings: &mut Findings) {
     }
 }
 
-/// Five fields, or one of the words that stand for them.
-fn schedule_mistake(schedule: &str) -> Option<String> {
-    const WORDS: [&str; 7] =
-        ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
-    const FIELDS: [(u32, u32, &[&str]); 5] = [
-        (0, 59, &[]),
-        (0, 23, &[]),
-        (1, 31, &[]),
-        (
-            1,
-            12,
-            &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
-        ),
-        (0, 6, &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]),
-    ];
-    if schedule.starts_with('@') {
-        let known = WORDS.contains(&schedule) || schedule.starts_with("@every ");
-        return (!known).then(|| format!("unrecognized descriptor: {schedule}"));
-    }
-    let fields: Vec<&str> = schedule.split_whitespace().collect();
-    if fields.len() != FIELDS.len() {
-        return Some(format!(
-            "expected exactly 5 fields, found {}: [{}]",
-            fields.len(),
-            fields.join(" ")
-        ));
-    }
-    fields
-        .iter()
-        .zip(FIELDS)
-        .find(|(field, bounds)| !field.split(',').all(|part| is_range(part, bounds)))
-        .map(|(field, _)| {
-            format!("failed to parse {field:?}: not a number, a range or a step of this field")
-        })
-}
-
-/// `*`, a number, `a-b`, each with `/step` or without.
-fn is_range(part: &str, (low, high, names): &(u32, u32, &[&str])) -> bool {
-    let value = |text: &str| -> Option<u32> {
-        let word = names.iter().position(|name| name.eq_ignore_ascii_case(text));
-        let number = match word {
-            Some(index) => u32::try_from(index).ok()? + low,
-            None => text.parse().ok()?,
-        };
-        (*low..=*high).contains(&number).then_some(number)
-    };
-    let (range, step) =
-        part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
-    let good_step = step.is_none_or(|step| step.parse::<u32>().is_ok_and(|step| step > 0));
-    let good_range = match range.split_once('-') {
-        _ if range == "*" || range == "?" => true,
-        Some((from, to)) => value(from).zip(value(to)).is_some_and(|(from, to)| from <= to),
-        None => value(range).is_some(),
-    };
-    good_step && good_range
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,14 +149,20 @@ mod tests {
     }
 
     #[test]
-    fn schedules_are_checked() {
-        for good in ["* * * * *", "*/5 0-6 1,15 JAN-MAR sun", "@hourly", "@every 1h"] {
-            assert_eq!(schedule_mistake(good), None, "{good}");
-        }
-        for bad in
-            ["", "* * * *", "60 * * * *", "*/0 * * * *", "5-1 * * * *", "@never", "a * * * *"]
-        {
-            assert!(schedule_mistake(bad).is_some(), "{bad}");
-        }
+    fn what_a_schedule_makes_is_looked_at() {
+        let mut object = json!({"metadata": {"name": "a"}, "spec": {"schedule": "0 * * *", "concurrencyPolicy": "",
+            "jobTemplate": {"spec": {"manualSelector": true, "template": {"spec": {"containers": [{"name": "a", "image": "a:1"}]}}}}}});
+        CronJob.default(&mut object);
+        assert_eq!(object["spec"]["concurrencyPolicy"], "Allow");
+        assert_eq!(object["spec"]["jobTemplate"]["spec"]["backoffLimit"], Value::Null);
+        let told: Vec<String> = CronJob.validate(&object).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                r#"spec.schedule: Invalid value: "0 * * *": expected exactly 5 fields, found 4: [0 * * *]"#,
+                r#"spec.jobTemplate.spec.manualSelector: Unsupported value: true: supported values: "nil", "false""#,
+                r#"spec.jobTemplate.spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never""#,
+            ]
+        );
     }
 }

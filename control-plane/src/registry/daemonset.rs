@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 
 use super::amount;
 use super::column::{age, columns, containers, labels, map, name, number, selector, text};
-use super::defaults::{child, default};
+use super::defaults::{child, default, default_text};
 use super::kind::{Kind, Subresource};
 use super::podspec::{Whose, default_template, template_mistakes};
 use super::strategy::Strategy;
-use super::template::selector_of_template;
-use crate::meta::field_error::FieldError;
+use super::template::{Selecting, selector_of_template};
+use crate::meta::field_error::{FieldError, Mistake};
 use crate::meta::findings::{Findings, Spot};
 
 /// `apps/v1 DaemonSet`.
@@ -28,13 +28,28 @@ pub fn kind() -> Kind {
 
 struct DaemonSet;
 
+/// What its status counts.
+const COUNTED: [&str; 8] = [
+    "currentNumberScheduled",
+    "numberMisscheduled",
+    "desiredNumberScheduled",
+    "numberReady",
+    "observedGeneration",
+    "updatedNumberScheduled",
+    "numberAvailable",
+    "numberUnavailable",
+];
+
+const SELECTING: Selecting =
+    Selecting { required: false, everything: Some("daemonset"), broken: None };
+
 impl Strategy for DaemonSet {
     fn default(&self, object: &mut Value) {
         let Some(spec) = child(object, "spec") else { return };
         default(spec, "revisionHistoryLimit", 10);
         default_template(spec.get_mut("template"));
         let Some(strategy) = child(spec, "updateStrategy") else { return };
-        default(strategy, "type", "RollingUpdate");
+        default_text(strategy, "type", "RollingUpdate");
         if text(strategy, "/type") == "RollingUpdate"
             && let Some(rolling) = child(strategy, "rollingUpdate")
         {
@@ -64,7 +79,7 @@ impl Strategy for DaemonSet {
         for field in ["/spec/minReadySeconds", "/spec/revisionHistoryLimit"] {
             findings.not_negative(&root.pointer(field));
         }
-        selector_of_template(object, &mut findings);
+        selector_of_template(object, SELECTING, &mut findings);
         findings.extend(template_mistakes(object, "/spec/template", Whose::Keeper("DaemonSet")));
         check_strategy(&root.pointer("/spec/updateStrategy"), &mut findings);
         findings.into_vec()
@@ -74,6 +89,16 @@ impl Strategy for DaemonSet {
         let mut findings = Findings::default();
         let (root, before) = (Spot::root(object), Spot::root(old));
         findings.immutable(&root.pointer("/spec/selector"), &before.pointer("/spec/selector"));
+        findings.into_vec()
+    }
+
+    fn validate_status(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let status = Spot::root(object).field("status");
+        for field in COUNTED {
+            findings.not_negative(&status.field(field));
+        }
+        amount::check_collisions(object, old, &mut findings);
         findings.into_vec()
     }
 
@@ -101,7 +126,11 @@ impl Strategy for DaemonSet {
 
 fn check_strategy(strategy: &Spot<'_>, findings: &mut Findings) {
     let kind = strategy.field("type");
-    findings.one_of_if_set(&kind, &["OnDelete", "RollingUpdate"]);
+    if !matches!(kind.text(), "OnDelete" | "RollingUpdate") {
+        let kinds = ["RollingUpdate", "OnDelete"].map(str::to_owned).to_vec();
+        let mistake = Mistake::NotSupported(strategy.value.clone(), kinds);
+        findings.add(FieldError::new(strategy.path.clone(), mistake, ""));
+    }
     if kind.text() != "RollingUpdate" {
         return;
     }
@@ -141,5 +170,37 @@ mod tests {
             told(json!(0), json!("0%")),
             ["rollingUpdate.maxUnavailable: Required value: cannot be 0 when maxSurge is 0"]
         );
+    }
+
+    #[test]
+    fn mistakes_of_specs_and_of_statuses() {
+        let told =
+            |errors: Vec<FieldError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mut findings = Findings::default();
+        let strategy = json!({"type": "Any"});
+        check_strategy(&Spot::root(&strategy).clone(), &mut findings);
+        assert_eq!(
+            told(findings.into_vec()),
+            [
+                r#"<nil>: Unsupported value: {"type":"Any"}: supported values: "RollingUpdate", "OnDelete""#
+            ]
+        );
+        let status = |status: Value| json!({"status": status});
+        let old = status(json!({"collisionCount": 2}));
+        for (new, expected) in [
+            (json!({"collisionCount": 2, "numberReady": 1}), ""),
+            (
+                json!({"collisionCount": 2, "numberUnavailable": -1}),
+                "status.numberUnavailable: Invalid value: -1",
+            ),
+            (
+                json!({"collisionCount": 1}),
+                "status.collisionCount: Invalid value: 1: cannot be decremented",
+            ),
+        ] {
+            let told = told(DaemonSet.validate_status(&status(new), &old));
+            assert_eq!(told.len(), usize::from(!expected.is_empty()), "{told:?}");
+            assert!(told.iter().all(|one| one.starts_with(expected)), "{told:?}");
+        }
     }
 }

@@ -11,6 +11,14 @@ pub fn default(object: &mut Value, field: &str, value: impl Into<Value>) {
     }
 }
 
+/// Gives a field of a map its default, unless it has a text: an empty one is none.
+pub fn default_text(object: &mut Value, field: &str, value: &str) {
+    if object.get(field).is_some_and(|text| *text == "") {
+        object[field] = Value::Null;
+    }
+    default(object, field, value);
+}
+
 /// The map at a field, made when it is absent; `None` when something else stands there.
 pub fn child<'a>(object: &'a mut Value, field: &str) -> Option<&'a mut Value> {
     let map = object.as_object_mut()?;

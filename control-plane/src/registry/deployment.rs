@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 
 use super::amount;
 use super::column::{age, columns, containers, name, number, selector, text};
-use super::defaults::{child, default};
+use super::defaults::{child, default, default_text};
 use super::kind::{Kind, Subresource};
 use super::podspec::{Whose, default_template, template_mistakes};
 use super::strategy::Strategy;
-use super::template::selector_of_template;
-use crate::meta::field_error::{FieldError, FieldPath};
+use super::template::{Selecting, selector_of_template};
+use crate::meta::field_error::{FieldError, Mistake};
 use crate::meta::findings::{Findings, Spot};
 
 /// `apps/v1 Deployment`.
@@ -26,6 +26,12 @@ pub fn kind() -> Kind {
 
 struct Deployment;
 
+const SELECTING: Selecting = Selecting {
+    required: true,
+    everything: Some("deployment"),
+    broken: Some("invalid label selector"),
+};
+
 impl Strategy for Deployment {
     fn default(&self, object: &mut Value) {
         let Some(spec) = child(object, "spec") else { return };
@@ -34,7 +40,7 @@ impl Strategy for Deployment {
         default(spec, "progressDeadlineSeconds", 600);
         default_template(spec.get_mut("template"));
         let Some(strategy) = child(spec, "strategy") else { return };
-        default(strategy, "type", "RollingUpdate");
+        default_text(strategy, "type", "RollingUpdate");
         if text(strategy, "/type") == "RollingUpdate"
             && let Some(rolling) = child(strategy, "rollingUpdate")
         {
@@ -49,16 +55,13 @@ impl Strategy for Deployment {
         for field in ["/spec/replicas", "/spec/minReadySeconds", "/spec/revisionHistoryLimit"] {
             findings.not_negative(&root.pointer(field));
         }
-        selector_of_template(object, &mut findings);
+        selector_of_template(object, SELECTING, &mut findings);
         findings.extend(template_mistakes(object, "/spec/template", Whose::Keeper("Deployment")));
         check_strategy(&root.pointer("/spec/strategy"), &mut findings);
-        if number(object, "/spec/progressDeadlineSeconds")
-            <= number(object, "/spec/minReadySeconds")
-        {
-            let value = json!(number(object, "/spec/progressDeadlineSeconds"));
-            let at = FieldPath::of_pointer("/spec/progressDeadlineSeconds");
-            let why = "must be greater than minReadySeconds";
-            findings.add(FieldError::invalid(at, &value, why));
+        let deadline = root.pointer("/spec/progressDeadlineSeconds");
+        findings.not_negative(&deadline);
+        if deadline.integer().is_some_and(|most| most <= number(object, "/spec/minReadySeconds")) {
+            findings.invalid(&deadline, "must be greater than minReadySeconds");
         }
         findings.into_vec()
     }
@@ -70,15 +73,17 @@ impl Strategy for Deployment {
         findings.into_vec()
     }
 
-    fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
+    fn validate_status(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let parts = [
-            ("updatedReplicas", "replicas"),
-            ("readyReplicas", "replicas"),
-            ("availableReplicas", "replicas"),
-            ("availableReplicas", "readyReplicas"),
+            ("updatedReplicas", "replicas", "status.replicas"),
+            ("readyReplicas", "replicas", "status.replicas"),
+            ("availableReplicas", "replicas", "status.replicas"),
+            ("availableReplicas", "readyReplicas", "readyReplicas"),
         ];
         amount::check_counts(object, &parts, &mut findings);
+        findings.not_negative(&Spot::root(object).pointer("/status/unavailableReplicas"));
+        amount::check_collisions(object, old, &mut findings);
         findings.into_vec()
     }
 
@@ -100,7 +105,11 @@ impl Strategy for Deployment {
 
 fn check_strategy(strategy: &Spot<'_>, findings: &mut Findings) {
     let (kind, rolling) = (strategy.field("type"), strategy.field("rollingUpdate"));
-    findings.one_of_if_set(&kind, &["Recreate", "RollingUpdate"]);
+    if !matches!(kind.text(), "Recreate" | "RollingUpdate") {
+        let kinds = ["Recreate", "RollingUpdate"].map(str::to_owned).to_vec();
+        let mistake = Mistake::NotSupported(strategy.value.clone(), kinds);
+        findings.add(FieldError::new(strategy.path.clone(), mistake, ""));
+    }
     if kind.text() == "Recreate" && rolling.is_there() {
         let why = "may not be specified when strategy `type` is 'Recreate'";
         findings.forbidden(&rolling, why);
@@ -120,6 +129,7 @@ fn check_strategy(strategy: &Spot<'_>, findings: &mut Findings) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::meta::field_error::FieldPath;
 
     #[test]
     fn a_small_deployment_is_valid_with_its_defaults() {
@@ -182,6 +192,6 @@ mod tests {
         Deployment.default(&mut object);
         let paths: Vec<_> =
             Deployment.validate(&object).iter().map(|e| e.path.to_string()).collect();
-        assert_eq!(paths, ["spec.selector", "spec.template.spec"]);
+        assert_eq!(paths, ["spec.selector", "spec.template.metadata.labels", "spec.template.spec"]);
     }
 }

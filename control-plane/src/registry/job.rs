@@ -6,14 +6,15 @@ use serde_json::{Value, json};
 use super::column::{
     age, between, columns, containers, has_condition, human, name, number, selector, text,
 };
-use super::defaults::{child, default};
-use super::job_spec;
+use super::defaults::{child, default, default_text, each};
 use super::kind::{Kind, Subresource};
 use super::podspec::default_template;
 use super::strategy::Strategy;
-use super::template::selector_of_template;
+use super::template::{Selecting, selector_of_template};
+use super::{job_spec, job_status, job_update};
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::name::dns_label;
 use crate::meta::selector::Selector;
 
 /// `batch/v1 Job`.
@@ -37,14 +38,33 @@ pub fn default_spec(spec: &mut Value) {
         default(spec, "completions", 1);
     }
     default(spec, "parallelism", 1);
-    default(spec, "backoffLimit", 6);
+    // of a job that counts the failures of each index those of all are not counted
+    let per_index = spec.get("backoffLimitPerIndex").is_some_and(|limit| !limit.is_null());
+    default(spec, "backoffLimit", if per_index { i32::MAX } else { 6 });
     default(spec, "completionMode", "NonIndexed");
     default(spec, "suspend", false);
-    let policy =
-        if spec.get("podFailurePolicy").is_some() { "Failed" } else { "TerminatingOrFailed" };
+    let policy = if spec.get("podFailurePolicy").is_some_and(|policy| !policy.is_null()) {
+        "Failed"
+    } else {
+        "TerminatingOrFailed"
+    };
     default(spec, "podReplacementPolicy", policy);
+    default_parts(spec);
+}
+
+/// Fills in what belongs to parts of a job's spec; that is all that a `CronJob` fills in of its template.
+pub fn default_parts(spec: &mut Value) {
+    if let Some(policy) = spec.get_mut("podFailurePolicy") {
+        for rule in each(policy, "rules") {
+            for condition in each(rule, "onPodConditions") {
+                default_text(condition, "status", "True");
+            }
+        }
+    }
     default_template(spec.get_mut("template"));
 }
+
+const SELECTING: Selecting = Selecting { required: true, everything: None, broken: None };
 
 impl Strategy for Job {
     /// The selector and the labels that it asks for are made from the uid, so that no two jobs take each other's pods.
@@ -52,52 +72,31 @@ impl Strategy for Job {
         let (own_name, uid) = (name(object).to_owned(), text(object, "/metadata/uid").to_owned());
         let Some(spec) = child(object, "spec") else { return };
         default_spec(spec);
-        if spec["manualSelector"] == json!(true) || uid.is_empty() {
-            return;
+        default(spec, "manualSelector", false);
+        if spec["manualSelector"] == json!(false) && !uid.is_empty() {
+            generate_selector(spec, &own_name, &uid);
         }
-        let selected = child(spec, "selector").and_then(|selector| child(selector, "matchLabels"));
-        if let Some(selected) = selected {
-            default(selected, CONTROLLER, uid.as_str());
-        }
-        let labels = child(spec, "template")
-            .and_then(|template| child(template, "metadata"))
-            .and_then(|metadata| child(metadata, "labels"));
-        if let Some(labels) = labels {
-            for prefix in ["batch.kubernetes.io/", ""] {
-                default(labels, &format!("{prefix}controller-uid"), uid.as_str());
-                default(labels, &format!("{prefix}job-name"), own_name.as_str());
-            }
-        }
+        label_as_template(object);
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         check_generated(object, &mut findings);
-        selector_of_template(object, &mut findings);
+        selector_of_template(object, SELECTING, &mut findings);
         job_spec::validate(object, "/spec", &mut findings);
+        check_hostnames(object, &mut findings);
         findings.into_vec()
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
-        let (root, before) = (Spot::root(object), Spot::root(old));
-        for field in [
-            "/spec/selector",
-            "/spec/completionMode",
-            "/spec/podFailurePolicy",
-            "/spec/backoffLimitPerIndex",
-            "/spec/managedBy",
-            "/spec/successPolicy",
-        ] {
-            findings.immutable(&root.pointer(field), &before.pointer(field));
-        }
-        check_completions(&root.field("spec"), &before.field("spec"), &mut findings);
-        let template = "/spec/template";
-        let mut allowed = before.pointer(template).value.clone();
-        if is_unstarted(old) {
-            take_scheduling(&mut allowed, root.pointer(template).value);
-        }
-        findings.immutable(&root.pointer(template), &Spot::root(&allowed));
+        job_update::validate(object, old, &mut findings);
+        findings.into_vec()
+    }
+
+    fn validate_status(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        job_status::validate(object, old, &mut findings);
         findings.into_vec()
     }
 
@@ -116,69 +115,71 @@ impl Strategy for Job {
     }
 }
 
+fn generate_selector(spec: &mut Value, own_name: &str, uid: &str) {
+    let selected = child(spec, "selector").and_then(|selector| child(selector, "matchLabels"));
+    if let Some(selected) = selected {
+        default(selected, CONTROLLER, uid);
+    }
+    let labels = child(spec, "template")
+        .and_then(|template| child(template, "metadata"))
+        .and_then(|metadata| child(metadata, "labels"));
+    if let Some(labels) = labels {
+        for prefix in ["batch.kubernetes.io/", ""] {
+            default(labels, &format!("{prefix}controller-uid"), uid);
+            default(labels, &format!("{prefix}job-name"), own_name);
+        }
+    }
+}
+
+/// A job without labels has those of its pods.
+fn label_as_template(object: &mut Value) {
+    let labels = object.pointer("/spec/template/metadata/labels").filter(|map| **map != json!({}));
+    let Some(labels) = labels.filter(|map| map.is_object()).cloned() else { return };
+    let Some(metadata) = child(object, "metadata").and_then(Value::as_object_mut) else { return };
+    if metadata.get("labels").is_none_or(|own| own.is_null() || *own == json!({})) {
+        metadata.insert("labels".to_owned(), labels);
+    }
+}
+
 /// The label by which a job knows its pods.
 const CONTROLLER: &str = "batch.kubernetes.io/controller-uid";
 
 /// A selector and labels that the caller sent, perhaps those of another job, are not those of this one.
 fn check_generated(object: &Value, findings: &mut Findings) {
     let root = Spot::root(object);
-    if root.pointer("/spec/manualSelector").is_true() || text(object, "/metadata/uid").is_empty() {
+    let (selector, uid) = (root.pointer("/spec/selector"), text(object, "/metadata/uid"));
+    if root.pointer("/spec/manualSelector").is_true() || selector.is_absent() || uid.is_empty() {
         return;
     }
     let labels = root.pointer("/spec/template/metadata/labels");
-    for prefix in ["batch.kubernetes.io/", ""] {
-        for (label, pointer) in
-            [("controller-uid", "/metadata/uid"), ("job-name", "/metadata/name")]
-        {
-            let (label, expected) = (format!("{prefix}{label}"), text(object, pointer));
+    for prefix in ["", "batch.kubernetes.io/"] {
+        for (label, expected) in [("controller-uid", uid), ("job-name", name(object))] {
+            let label = format!("{prefix}{label}");
             let found = labels.field(&label);
-            if found.text() != expected {
-                let spot = Spot { path: labels.path.key(&label), ..found };
+            let spot = Spot::at(labels.value, labels.path.key(&label));
+            if found.is_absent() {
+                findings.required(&spot, format!("must be '{expected}'"));
+            } else if found.text() != expected {
                 findings.invalid(&spot, format!("must be '{expected}'"));
             }
         }
     }
-    let selector = root.pointer("/spec/selector");
-    let own = json!({CONTROLLER: text(object, "/metadata/uid"), "controller-uid": text(object, "/metadata/uid"),
+    let own = json!({CONTROLLER: uid, "controller-uid": uid,
         "batch.kubernetes.io/job-name": name(object), "job-name": name(object)});
     if Selector::from_object(selector.value).is_ok_and(|selector| !selector.matches_labels(&own)) {
         findings.invalid(&selector, "`selector` not auto-generated");
     }
 }
 
-/// How often a job is to succeed stays, but that one with indexes may grow and shrink with its parallelism.
-fn check_completions(spec: &Spot<'_>, before: &Spot<'_>, findings: &mut Findings) {
-    let completions = spec.field("completions");
-    if spec.field("completionMode").text() != "Indexed" {
-        findings.immutable(&completions, &before.field("completions"));
-    } else if completions.value != before.field("completions").value
-        && completions.value != spec.field("parallelism").value
-    {
-        findings.invalid(&completions, "can only be modified in tandem with spec.parallelism");
-    }
-}
-
-/// No pod was made of its template yet, and none is made now.
-fn is_unstarted(job: &Value) -> bool {
-    job.pointer("/spec/suspend") == Some(&json!(true)) && text(job, "/status/startTime").is_empty()
-}
-
-/// What may change as long as there are no pods: where they may run, and how they are called.
-fn take_scheduling(template: &mut Value, from: &Value) {
-    const PLACES: [(&str, &str); 6] = [
-        ("metadata", "labels"),
-        ("metadata", "annotations"),
-        ("spec", "nodeSelector"),
-        ("spec", "tolerations"),
-        ("spec", "schedulingGates"),
-        ("spec", "affinity"),
-    ];
-    for (part, field) in PLACES {
-        let Some(map) = child(template, part).and_then(Value::as_object_mut) else { continue };
-        match from.get(part).and_then(|part| part.get(field)) {
-            Some(value) => drop(map.insert(field.to_owned(), value.clone())),
-            None => drop(map.remove(field)),
-        }
+/// Pods with an index are called like it, the last one has the longest name.
+fn check_hostnames(object: &Value, findings: &mut Findings) {
+    let spec = Spot::root(object).field("spec");
+    let completions = spec.field("completions").integer().filter(|completions| *completions > 0);
+    let Some(completions) = completions else { return };
+    let last = format!("{}-{}", name(object), completions - 1);
+    if spec.field("completionMode").text() == "Indexed" && !dns_label(&last).is_empty() {
+        let why = format!("will not able to create pod with invalid DNS label: {last}");
+        findings.invalid(&Spot::root(object).pointer("/metadata/name"), why);
     }
 }
 
@@ -238,37 +239,59 @@ mod tests {
         assert_eq!(
             told(&Job.validate(&copy)),
             [
-                r#"spec.template.metadata.labels[controller-uid]: Invalid value: "u-0": must be 'u-1'"#,
+                r#"spec.template.metadata.labels[controller-uid]: Invalid value: {"batch.kubernetes.io/controller-uid":"u-1","batch.kubernetes.io/job-name":"pi","controller-uid":"u-0","job-name":"pi"}: must be 'u-1'"#,
                 r#"spec.selector: Invalid value: {"matchLabels":{"batch.kubernetes.io/controller-uid":"u-1","controller-uid":"u-0"}}: `selector` not auto-generated"#,
             ]
         );
     }
 
     #[test]
-    fn what_pods_were_made_of_stays() {
-        let job = |suspend: bool| {
+    fn what_a_job_leaves_open_is_filled_in() {
+        let of =
+            |spec: Value| made(json!({"metadata": {"name": "pi", "uid": "u-1"}, "spec": spec}));
+        let plain = of(json!({}));
+        for (field, expected) in [
+            ("completions", json!(1)),
+            ("parallelism", json!(1)),
+            ("backoffLimit", json!(6)),
+            ("completionMode", json!("NonIndexed")),
+            ("suspend", json!(false)),
+            ("manualSelector", json!(false)),
+            ("podReplacementPolicy", json!("TerminatingOrFailed")),
+        ] {
+            assert_eq!(plain["spec"][field], expected, "{field}");
+        }
+        assert_eq!(plain["metadata"]["labels"]["job-name"], "pi");
+        assert_eq!(plain["metadata"]["labels"], plain["spec"]["template"]["metadata"]["labels"]);
+        let conditions = json!([{"type": "DisruptionTarget"}]);
+        let other = of(json!({"backoffLimitPerIndex": 1, "parallelism": 2,
+            "podFailurePolicy": {"rules": [{"action": "Ignore", "onPodConditions": conditions}]}}));
+        assert_eq!(other["spec"]["backoffLimit"], json!(i32::MAX));
+        assert_eq!(other["spec"]["completions"], Value::Null);
+        assert_eq!(other["spec"]["podReplacementPolicy"], "Failed");
+        let rule = &other["spec"]["podFailurePolicy"]["rules"][0];
+        assert_eq!(rule["onPodConditions"][0]["status"], "True");
+        let mut own = json!({"metadata": {"labels": {"a": "b"}, "uid": "u-1"}, "spec": {}});
+        Job.default(&mut own);
+        assert_eq!(own["metadata"]["labels"], json!({"a": "b"}));
+    }
+
+    #[test]
+    fn the_last_pod_has_a_name() {
+        let job = |name: &str, completions: i64| {
             made(
-                json!({"metadata": {"name": "pi", "uid": "u-1"}, "spec": {"suspend": suspend, "template": {"spec": {
-            "restartPolicy": "Never", "containers": [{"name": "pi", "image": "pi:1"}]}}}}),
+                json!({"metadata": {"name": name, "uid": "u-1"}, "spec": {"completionMode": "Indexed",
+                "completions": completions, "template": {"spec": {"restartPolicy": "Never",
+                "containers": [{"name": "pi", "image": "pi:1"}]}}}}),
             )
         };
-        let placed = |mut job: Value| {
-            job["spec"]["template"]["spec"]["nodeSelector"] = json!({"disk": "ssd"});
-            job
-        };
-        assert_eq!(Job.validate_update(&placed(job(true)), &job(true)), []);
-        assert_eq!(Job.validate_update(&placed(job(false)), &job(false)).len(), 1);
-        let mut other = job(true);
-        other["spec"]["template"]["spec"]["containers"][0]["image"] = json!("pi:2");
-        assert_eq!(Job.validate_update(&other, &job(true)).len(), 1);
-
-        let indexed = |completions: i64, parallelism: i64| json!({"spec": {"completionMode": "Indexed", "completions": completions, "parallelism": parallelism}});
-        assert_eq!(Job.validate_update(&indexed(3, 3), &indexed(2, 2)), []);
+        assert_eq!(Job.validate(&job(&"n".repeat(61), 10)), []);
+        let long = "n".repeat(61);
         assert_eq!(
-            told(&Job.validate_update(&indexed(3, 2), &indexed(2, 2))),
-            [
-                "spec.completions: Invalid value: 3: can only be modified in tandem with spec.parallelism"
-            ]
+            told(&Job.validate(&job(&long, 11))),
+            [format!(
+                "metadata.name: Invalid value: {long:?}: will not able to create pod with invalid DNS label: {long}-10"
+            )]
         );
     }
 

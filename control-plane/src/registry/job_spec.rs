@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::job_indexes;
 use super::podspec::{Whose, template_mistakes};
+use crate::meta::domain_path;
 use crate::meta::findings::{Findings, Spot};
 
 /// How many pods of a job with indexes may run at once.
@@ -13,6 +15,12 @@ const MOST_PARALLEL: i64 = 100_000;
 /// How many rules a policy may have, and how many values one of them.
 const MOST_RULES: usize = 20;
 const MOST_VALUES: usize = 255;
+/// How long the name of a controller may be, and a list of indexes.
+const LONGEST_MANAGER: usize = 63;
+const LONGEST_INDEXES: usize = 64 * 1024;
+/// With more completions than this, what a limit for each index counts is bounded.
+const MANY: i64 = 100_000;
+const MOST_OF_MANY: i64 = 10_000;
 
 /// What is wrong with the spec at a JSON pointer of names.
 pub fn validate(object: &Value, pointer: &str, findings: &mut Findings) {
@@ -28,10 +36,15 @@ pub fn validate(object: &Value, pointer: &str, findings: &mut Findings) {
     ] {
         findings.not_negative(&spec.field(field));
     }
+    let manager = spec.field("managedBy");
+    if manager.is_there() {
+        domain_path::check(&manager, findings);
+        findings.at_most_bytes(&manager, LONGEST_MANAGER);
+    }
     check_indexes(&spec, findings);
     let failures = spec.field("podFailurePolicy");
     if failures.is_there() {
-        check_failures(&failures, &spec.pointer("/template/spec"), findings);
+        check_failures(&spec, findings);
     }
     check_success(&spec, findings);
     let replacing: &[&str] =
@@ -61,11 +74,30 @@ fn check_indexes(spec: &Spot<'_>, findings: &mut Findings) {
     if completions.is_absent() {
         findings.required(&completions, "when completion mode is Indexed");
     }
-    if parallel.integer().is_some_and(|count| count > MOST_PARALLEL) {
+    let over = |spot: &Spot<'_>, most: i64| spot.integer().is_some_and(|count| count > most);
+    if over(&parallel, MOST_PARALLEL) {
         let why = format!(
             "must be less than or equal to {MOST_PARALLEL} when completion mode is Indexed"
         );
         findings.invalid(&parallel, why);
+    }
+    if completions.integer().is_some_and(|completions| over(&most, completions)) {
+        findings.invalid(&most, "must be less than or equal to completions");
+    }
+    if over(&most, MANY) {
+        findings.invalid(&most, format!("must be less than or equal to {MANY}"));
+    }
+    if over(&completions, MANY) && each.is_there() {
+        if most.is_absent() {
+            let why = format!("must be specified when completions is above {MANY}");
+            findings.required(&most, why);
+        }
+        for spot in [parallel, most].iter().filter(|spot| over(spot, MOST_OF_MANY)) {
+            let why = format!(
+                "must be less than or equal to {MOST_OF_MANY} when completions are above {MANY} and used with backoff limit per index"
+            );
+            findings.invalid(spot, why);
+        }
     }
 }
 
@@ -84,37 +116,55 @@ fn check_restart(spec: &Spot<'_>, findings: &mut Findings) {
     }
 }
 
-fn check_failures(policy: &Spot<'_>, pod: &Spot<'_>, findings: &mut Findings) {
-    let rules = policy.field("rules");
+fn check_failures(spec: &Spot<'_>, findings: &mut Findings) {
+    let (rules, pod) = (spec.pointer("/podFailurePolicy/rules"), spec.pointer("/template/spec"));
     findings.at_most(&rules, MOST_RULES);
     let lists = ["containers", "initContainers"].map(|field| pod.field(field));
     let names: BTreeSet<&str> =
         lists.iter().flat_map(Spot::items).map(|one| one.field("name").text()).collect();
     for rule in rules.items() {
-        let actions = ["Count", "FailIndex", "FailJob", "Ignore"];
-        findings.required_one_of(&rule.field("action"), &actions);
+        let action = rule.field("action");
+        told_one_of(&action, &["Count", "FailIndex", "FailJob", "Ignore"], findings);
+        if action.text() == "FailIndex" && spec.field("backoffLimitPerIndex").is_absent() {
+            findings.invalid(&action, "requires the backoffLimitPerIndex to be set");
+        }
         let (codes, conditions) = (rule.field("onExitCodes"), rule.field("onPodConditions"));
         if codes.is_there() {
             check_exit_codes(&codes, &names, findings);
         }
+        findings.at_most(&conditions, MOST_RULES);
         for condition in conditions.items() {
             let (kind, status) = (condition.field("type"), condition.field("status"));
             findings.sentences(&kind, crate::meta::name::qualified(kind.text()));
-            findings.required_one_of(&status, &["False", "True", "Unknown"]);
+            told_one_of(&status, &["False", "True", "Unknown"], findings);
         }
         match (codes.is_there(), !conditions.is_empty()) {
-            (true, true) => findings
-                .invalid(&rule, "specifying both OnExitCodes and OnPodConditions is not supported"),
-            (false, false) => findings
-                .invalid(&rule, "specifying one of OnExitCodes and OnPodConditions is required"),
+            (true, true) => findings.invalid_unshown(
+                &rule,
+                "specifying both OnExitCodes and OnPodConditions is not supported",
+            ),
+            (false, false) => findings.invalid_unshown(
+                &rule,
+                "specifying one of OnExitCodes and OnPodConditions is required",
+            ),
             _ => {}
         }
     }
 }
 
+/// Like [`Findings::required_one_of`], with the values told of one that is absent, too.
+fn told_one_of(spot: &Spot<'_>, allowed: &[&str], findings: &mut Findings) {
+    if spot.is_empty() {
+        let values: Vec<String> = allowed.iter().map(|value| format!("{value:?}")).collect();
+        findings.required(spot, format!("valid values: [{}]", values.join(" ")));
+    } else {
+        findings.one_of(spot, allowed);
+    }
+}
+
 fn check_exit_codes(codes: &Spot<'_>, names: &BTreeSet<&str>, findings: &mut Findings) {
     let operator = codes.field("operator");
-    findings.required_one_of(&operator, &["In", "NotIn"]);
+    told_one_of(&operator, &["In", "NotIn"], findings);
     let container = codes.field("containerName");
     if container.is_there() && !names.contains(container.text()) {
         findings.invalid(
@@ -167,6 +217,7 @@ fn check_success(spec: &Spot<'_>, findings: &mut Findings) {
                 "at least one of succeededCount or succeededIndexes must be specified",
             );
         }
+        let named = check_named(&indexes, spec, findings);
         findings.not_negative(&count);
         if count.integer() > spec.field("completions").integer() {
             let why = format!(
@@ -175,7 +226,23 @@ fn check_success(spec: &Spot<'_>, findings: &mut Findings) {
             );
             findings.invalid(&count, why);
         }
+        if indexes.is_there() && count.integer() > Some(named) {
+            let why = format!(
+                "must be less than or equal to {named} (the number of indexes in the specified succeededIndexes field)"
+            );
+            findings.invalid(&count, why);
+        }
     }
+}
+
+/// How many indexes a rule names.
+fn check_named(indexes: &Spot<'_>, spec: &Spot<'_>, findings: &mut Findings) -> i64 {
+    findings.at_most_bytes(indexes, LONGEST_INDEXES);
+    let completions = spec.field("completions").integer().unwrap_or_default();
+    job_indexes::count(indexes.text(), completions).unwrap_or_else(|why| {
+        findings.invalid(indexes, format!("error parsing succeededIndexes: {why}"));
+        0
+    })
 }
 
 #[cfg(test)]
@@ -240,6 +307,69 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_indexes() {
+        let indexed = |more: Value| {
+            let mut spec = json!({"completionMode": "Indexed", "completions": 3, "parallelism": 1});
+            spec.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+            told(spec, json!({}))
+        };
+        let success = |rule: Value| json!({"successPolicy": {"rules": [rule]}});
+        for (more, expected) in [
+            (json!({"managedBy": "acme.io/jobs"}), ""),
+            (
+                json!({"managedBy": "jobs"}),
+                "spec.managedBy: Invalid value: \"jobs\": must be a domain-prefixed path",
+            ),
+            (
+                json!({"managedBy": format!("acme.io/{}", "x".repeat(63))}),
+                "spec.managedBy: Too long: may not be more than 63 bytes",
+            ),
+            (json!({"backoffLimitPerIndex": 1, "maxFailedIndexes": 3}), ""),
+            (
+                json!({"backoffLimitPerIndex": 1, "maxFailedIndexes": 4}),
+                "spec.maxFailedIndexes: Invalid value: 4: must be less than or equal to completions",
+            ),
+            (
+                json!({"parallelism": 100_001}),
+                "spec.parallelism: Invalid value: 100001: must be less than or equal to 100000 when",
+            ),
+            (
+                json!({"backoffLimitPerIndex": 1, "maxFailedIndexes": 100_001, "completions": 100_001, "parallelism": 1}),
+                "must be less than or equal to 10",
+            ),
+            (json!({"completions": 100_001}), ""),
+            (
+                json!({"completions": 100_001, "backoffLimitPerIndex": 1}),
+                "spec.maxFailedIndexes: Required value: must be specified when completions is above 100000",
+            ),
+            (
+                json!({"completions": 100_001, "backoffLimitPerIndex": 1, "maxFailedIndexes": 1, "parallelism": 10_001}),
+                "spec.parallelism: Invalid value: 10001: must be less than or equal to 10000 when completions are above 100000",
+            ),
+            (success(json!({"succeededIndexes": "0,2"})), ""),
+            (success(json!({"succeededIndexes": "0,2", "succeededCount": 2})), ""),
+            (
+                success(json!({"succeededIndexes": "0,2", "succeededCount": 3})),
+                "must be less than or equal to 2 (the number of indexes in",
+            ),
+            (
+                success(json!({"succeededIndexes": "3"})),
+                "succeededIndexes: Invalid value: \"3\": error parsing succeededIndexes: too large index",
+            ),
+            (
+                success(json!({"succeededCount": 4})),
+                "must be less than or equal to 3 (the number of specified completions)",
+            ),
+            (success(json!({})), "spec.successPolicy.rules[0]: Required value: at least one of"),
+            (json!({"successPolicy": {"rules": []}}), "spec.successPolicy.rules: Required value"),
+        ] {
+            let told = indexed(more.clone());
+            assert_eq!(told.is_empty(), expected.is_empty(), "{more}: {told:?}");
+            assert!(told.iter().all(|one| one.contains(expected)), "{more}: {told:?}");
+        }
+    }
+
+    #[test]
     fn a_failure_policy_says_when_and_what() {
         let rules = json!([
             {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [1, 42], "containerName": "a"}},
@@ -253,6 +383,16 @@ mod tests {
         let found = told(
             json!({"podFailurePolicy": {"rules": rules}, "podReplacementPolicy": "TerminatingOrFailed"}),
             json!({}),
+        );
+        let lone =
+            json!([{"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [1]}}, {}]);
+        assert_eq!(
+            told(json!({"podFailurePolicy": {"rules": lone}}), json!({})),
+            [
+                r#"spec.podFailurePolicy.rules[0].action: Invalid value: "FailIndex": requires the backoffLimitPerIndex to be set"#,
+                r#"spec.podFailurePolicy.rules[1].action: Required value: valid values: ["Count" "FailIndex" "FailJob" "Ignore"]"#,
+                "spec.podFailurePolicy.rules[1]: Invalid value: specifying one of OnExitCodes and OnPodConditions is required",
+            ]
         );
         let paths: Vec<&str> =
             found.iter().filter_map(|one| Some(one.split_once(": ")?.0)).collect();

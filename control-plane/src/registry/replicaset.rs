@@ -9,7 +9,7 @@ use super::defaults::{child, default};
 use super::kind::{Kind, Subresource};
 use super::podspec::{Whose, default_template, template_mistakes};
 use super::strategy::Strategy;
-use super::template::selector_of_template;
+use super::template::{Selecting, selector_of_template};
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 
@@ -26,6 +26,13 @@ pub fn kind() -> Kind {
 }
 
 struct ReplicaSet;
+
+// "deployment" is what Kubernetes says here, too
+const SELECTING: Selecting = Selecting {
+    required: true,
+    everything: Some("deployment"),
+    broken: Some("invalid label selector"),
+};
 
 impl Strategy for ReplicaSet {
     fn default(&self, object: &mut Value) {
@@ -44,7 +51,7 @@ impl Strategy for ReplicaSet {
         for field in ["/spec/replicas", "/spec/minReadySeconds"] {
             findings.not_negative(&root.pointer(field));
         }
-        selector_of_template(object, &mut findings);
+        selector_of_template(object, SELECTING, &mut findings);
         findings.extend(template_mistakes(object, "/spec/template", Whose::Keeper("ReplicaSet")));
         findings.into_vec()
     }

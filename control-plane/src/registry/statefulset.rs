@@ -5,13 +5,14 @@ use serde_json::{Value, json};
 
 use super::amount;
 use super::column::{age, columns, containers, name, number, text};
-use super::defaults::{child, default, each};
+use super::defaults::{child, default, default_text, each};
 use super::kind::{Kind, Subresource};
-use super::podspec::{Whose, default_template, template_mistakes};
+use super::podspec::default_template;
 use super::strategy::Strategy;
-use super::template::selector_of_template;
+use super::template::{Selecting, selector_of_template};
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
-use crate::meta::findings::{Findings, Spot};
+use crate::meta::findings::{Findings, Spot, same};
+use crate::meta::{label, name as names};
 
 /// `apps/v1 StatefulSet`.
 pub fn kind() -> Kind {
@@ -20,23 +21,26 @@ pub fn kind() -> Kind {
         .in_all()
         .with(&[Subresource::Scale, Subresource::Status])
         .with_generation()
+        .named(names::dns_label)
         .columns(columns("Name Ready Age +Containers +Images"))
         .behaves(StatefulSet)
 }
 
 struct StatefulSet;
 
+const SELECTING: Selecting =
+    Selecting { required: true, everything: Some("statefulset"), broken: Some("") };
+
 impl Strategy for StatefulSet {
     fn default(&self, object: &mut Value) {
         let Some(spec) = child(object, "spec") else { return };
         default(spec, "replicas", 1);
         default(spec, "revisionHistoryLimit", 10);
-        default(spec, "podManagementPolicy", "OrderedReady");
-        default(
-            spec,
-            "persistentVolumeClaimRetentionPolicy",
-            json!({"whenDeleted": "Retain", "whenScaled": "Retain"}),
-        );
+        default_text(spec, "podManagementPolicy", "OrderedReady");
+        if let Some(claims) = child(spec, "persistentVolumeClaimRetentionPolicy") {
+            default_text(claims, "whenDeleted", "Retain");
+            default_text(claims, "whenScaled", "Retain");
+        }
         default_template(spec.get_mut("template"));
         for claim in each(spec, "volumeClaimTemplates") {
             default(claim, "apiVersion", "v1");
@@ -47,11 +51,13 @@ impl Strategy for StatefulSet {
             default(claim, "status", json!({"phase": "Pending"}));
         }
         let Some(strategy) = child(spec, "updateStrategy") else { return };
-        default(strategy, "type", "RollingUpdate");
+        default_text(strategy, "type", "RollingUpdate");
         if text(strategy, "/type") == "RollingUpdate"
             && let Some(rolling) = child(strategy, "rollingUpdate")
         {
             default(rolling, "partition", 0);
+            // of a gate that is off (MaxUnavailableStatefulSet)
+            drop(rolling.as_object_mut().map(|rolling| rolling.remove("maxUnavailable")));
         }
     }
 
@@ -65,24 +71,22 @@ impl Strategy for StatefulSet {
         for field in ["/spec/replicas", "/spec/minReadySeconds", "/spec/revisionHistoryLimit"] {
             findings.not_negative(&root.pointer(field));
         }
-        selector_of_template(object, &mut findings);
-        findings.extend(template_mistakes(object, "/spec/template", Whose::Keeper("StatefulSet")));
+        selector_of_template(object, SELECTING, &mut findings);
+        check_template(&root.pointer("/spec/template"), &mut findings);
         check_policies(&root.field("spec"), &mut findings);
         findings.into_vec()
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
-        const MAY_CHANGE: [&str; 8] = [
+        const MAY_CHANGE: [&str; 6] = [
             "replicas",
             "ordinals",
             "template",
             "updateStrategy",
-            "revisionHistoryLimit",
             "persistentVolumeClaimRetentionPolicy",
             "minReadySeconds",
-            "status",
         ];
-        const WHY: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
+        const WHY: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
         let rest = |object: &Value| {
             let mut spec = object["spec"].clone();
             if let Some(map) = spec.as_object_mut() {
@@ -90,22 +94,23 @@ impl Strategy for StatefulSet {
             }
             spec
         };
-        if rest(object) == rest(old) {
+        if same(&rest(object), &rest(old)) {
             return Vec::new();
         }
         vec![FieldError::new(FieldPath::root("spec"), Mistake::Forbidden, WHY)]
     }
 
-    fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
+    fn validate_status(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let parts = [
-            ("readyReplicas", "replicas"),
-            ("currentReplicas", "replicas"),
-            ("updatedReplicas", "replicas"),
-            ("availableReplicas", "replicas"),
-            ("availableReplicas", "readyReplicas"),
+            ("readyReplicas", "replicas", "status.replicas"),
+            ("currentReplicas", "replicas", "status.replicas"),
+            ("updatedReplicas", "replicas", "status.replicas"),
+            ("availableReplicas", "replicas", "status.replicas"),
+            ("availableReplicas", "readyReplicas", "status.readyReplicas"),
         ];
         amount::check_counts(object, &parts, &mut findings);
+        amount::check_collisions(object, old, &mut findings);
         findings.into_vec()
     }
 
@@ -122,15 +127,33 @@ impl Strategy for StatefulSet {
     }
 }
 
+/// Of what pods run only this is looked at: volumes of the claims are not among those of the template.
+fn check_template(template: &Spot<'_>, findings: &mut Findings) {
+    let metadata = template.field("metadata");
+    let of = |field: &str| (metadata.field(field).value, template.field(field).path);
+    let ((labels, labelled), (annotations, annotated)) = (of("labels"), of("annotations"));
+    findings.extend(label::labels(labels, &labelled));
+    findings.extend(label::annotations(annotations, &annotated));
+    let spec = template.field("spec");
+    let (policy, deadline) = (spec.field("restartPolicy"), spec.field("activeDeadlineSeconds"));
+    findings.one_of(&policy, &["Always"]);
+    if deadline.is_there() {
+        findings.forbidden(&deadline, "activeDeadlineSeconds in StatefulSet is not Supported");
+    }
+}
+
 fn check_policies(spec: &Spot<'_>, findings: &mut Findings) {
     let management = spec.field("podManagementPolicy");
-    if !matches!(management.text(), "" | "OrderedReady" | "Parallel") {
-        findings.invalid(&management, "must be 'OrderedReady' or 'Parallel'");
+    match management.text() {
+        "" => findings.required(&management, ""),
+        "OrderedReady" | "Parallel" => {}
+        _ => findings.invalid(&management, "must be 'OrderedReady' or 'Parallel'"),
     }
     let strategy = spec.field("updateStrategy");
     let rolling = strategy.field("rollingUpdate");
     match strategy.field("type").text() {
-        "RollingUpdate" | "" => findings.not_negative(&rolling.field("partition")),
+        "" => findings.required(&strategy, ""),
+        "RollingUpdate" => findings.not_negative(&rolling.field("partition")),
         "OnDelete" if rolling.is_there() => {
             findings.invalid(&rolling, "only allowed for updateStrategy 'RollingUpdate'");
         }
@@ -139,9 +162,10 @@ fn check_policies(spec: &Spot<'_>, findings: &mut Findings) {
     }
     let claims = spec.field("persistentVolumeClaimRetentionPolicy");
     for moment in ["whenDeleted", "whenScaled"] {
-        findings.one_of(&claims.field(moment), &["Delete", "Retain"]);
+        findings.one_of(&claims.field(moment), &["Retain", "Delete"]);
     }
-    findings.not_negative(&spec.pointer("/ordinals/start"));
+    let start = spec.field("ordinals").field("start");
+    findings.not_negative(&start);
 }
 
 #[cfg(test)]
@@ -155,7 +179,15 @@ mod tests {
             check_policies(&Spot::at(&spec, FieldPath::root("spec")), &mut findings);
             findings.into_vec().iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        assert!(told(json!({"updateStrategy": {"type": "OnDelete"}})).is_empty());
+        let on_delete = json!({"type": "OnDelete"});
+        assert!(
+            told(json!({"updateStrategy": on_delete, "podManagementPolicy": "Parallel"}))
+                .is_empty()
+        );
+        assert_eq!(
+            told(json!({})),
+            ["spec.podManagementPolicy: Required value", "spec.updateStrategy: Required value"]
+        );
         assert_eq!(
             told(json!({
                 "podManagementPolicy": "Any", "ordinals": {"start": -1},
@@ -165,7 +197,7 @@ mod tests {
             [
                 r#"spec.podManagementPolicy: Invalid value: "Any": must be 'OrderedReady' or 'Parallel'"#,
                 r#"spec.updateStrategy.rollingUpdate: Invalid value: {"partition":1}: only allowed for updateStrategy 'RollingUpdate'"#,
-                r#"spec.persistentVolumeClaimRetentionPolicy.whenDeleted: Unsupported value: "Keep": supported values: "Delete", "Retain""#,
+                r#"spec.persistentVolumeClaimRetentionPolicy.whenDeleted: Unsupported value: "Keep": supported values: "Retain", "Delete""#,
                 "spec.ordinals.start: Invalid value: -1: must be greater than or equal to 0",
             ]
         );
@@ -173,14 +205,57 @@ mod tests {
 
     #[test]
     fn what_identifies_the_pods_stays() {
-        let old = json!({"spec": {"replicas": 1, "serviceName": "db"}});
-        assert!(
-            StatefulSet
-                .validate_update(&json!({"spec": {"replicas": 2, "serviceName": "db"}}), &old)
-                .is_empty()
+        let old = json!({"spec": {"replicas": 1, "serviceName": "db", "template": {}}});
+        for (field, value, may) in [
+            ("replicas", json!(2), true),
+            ("ordinals", json!({"start": 1}), true),
+            ("template", json!({"spec": {"nodeName": "a"}}), true),
+            ("updateStrategy", json!({"type": "OnDelete"}), true),
+            ("persistentVolumeClaimRetentionPolicy", json!({"whenScaled": "Delete"}), true),
+            ("minReadySeconds", json!(1), true),
+            ("volumeClaimTemplates", json!([]), true),
+            ("volumeClaimTemplates", json!([{}]), false),
+            ("serviceName", json!("other"), false),
+            ("revisionHistoryLimit", json!(1), false),
+            ("podManagementPolicy", json!("Parallel"), false),
+        ] {
+            let mut new = old.clone();
+            new["spec"][field] = value;
+            let errors = StatefulSet.validate_update(&new, &old);
+            assert_eq!(errors.is_empty(), may, "{new}: {errors:?}");
+            assert!(errors.iter().all(|one| one.mistake == Mistake::Forbidden));
+        }
+    }
+
+    #[test]
+    fn a_stateful_set_with_claims_is_valid() {
+        let mut object = json!({"kind": "StatefulSet", "metadata": {"name": "db"}, "spec": {
+            "selector": {"matchLabels": {"app": "db"}}, "serviceName": "db",
+            "persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete"},
+            "updateStrategy": {"rollingUpdate": {"maxUnavailable": 2}},
+            "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [
+                {"name": "db", "image": "db:1", "volumeMounts": [{"name": "data", "mountPath": "/d"}]}]}},
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}]}});
+        StatefulSet.default(&mut object);
+        assert_eq!(StatefulSet.validate(&object), []);
+        let spec = &object["spec"];
+        assert_eq!(
+            spec["persistentVolumeClaimRetentionPolicy"],
+            json!({"whenDeleted": "Retain", "whenScaled": "Delete"})
         );
-        let errors = StatefulSet
-            .validate_update(&json!({"spec": {"replicas": 1, "serviceName": "other"}}), &old);
-        assert_eq!(errors[0].mistake, Mistake::Forbidden);
+        assert_eq!(spec["updateStrategy"]["rollingUpdate"], json!({"partition": 0}));
+        object["spec"]["template"]["metadata"]["labels"]["a b"] = json!("c");
+        object["spec"]["template"]["spec"]["restartPolicy"] = json!("Never");
+        object["spec"]["template"]["spec"]["activeDeadlineSeconds"] = json!(1);
+        let paths: Vec<_> =
+            StatefulSet.validate(&object).iter().map(|error| error.path.to_string()).collect();
+        assert_eq!(
+            paths,
+            [
+                "spec.template.labels",
+                "spec.template.spec.restartPolicy",
+                "spec.template.spec.activeDeadlineSeconds"
+            ]
+        );
     }
 }

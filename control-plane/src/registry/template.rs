@@ -2,30 +2,41 @@
 
 use serde_json::Value;
 
-use super::column::text;
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::selector::{self, Selector};
 
+/// What a kind says of its selector.
+#[derive(Clone, Copy, Debug)]
+pub struct Selecting {
+    /// That it is absent.
+    pub required: bool,
+    /// Of whom it may not select everything; `None`: it may.
+    pub everything: Option<&'static str>,
+    /// That it cannot be read, besides what is wrong with its parts.
+    pub broken: Option<&'static str>,
+}
+
 /// A label selector must select something, be well formed, and select the template's own labels.
-pub fn selector_of_template(object: &Value, findings: &mut Findings) {
+pub fn selector_of_template(object: &Value, selecting: Selecting, findings: &mut Findings) {
     let spec = Spot::root(object).field("spec");
-    let asked = spec.field("selector");
-    if asked.is_absent() {
+    let (asked, labels) = (spec.field("selector"), spec.pointer("/template/metadata/labels"));
+    if asked.is_absent() && selecting.required {
         findings.required(&asked, "");
-        return;
     }
-    let wrong = selector::validate(asked.value, &asked.path);
+    findings.extend(selector::validate(asked.value, &asked.path));
     let parsed = Selector::from_object(asked.value);
-    if wrong.is_empty() && parsed.as_ref().is_ok_and(Selector::is_everything) {
-        let kind = text(object, "/kind").to_lowercase();
+    if parsed.as_ref().is_ok_and(Selector::is_everything)
+        && let Some(kind) = selecting.everything
+    {
         findings.invalid(&asked, format!("empty selector is invalid for {kind}"));
-    } else if wrong.is_empty() {
-        let labels = spec.pointer("/template/metadata/labels");
-        if !parsed.is_ok_and(|selector| selector.matches_labels(labels.value)) {
+    }
+    match (parsed, selecting.broken) {
+        (Ok(selector), _) if !selector.matches_labels(labels.value) => {
             findings.invalid(&labels, "`selector` does not match template `labels`");
         }
+        (Err(_), Some(why)) => findings.invalid(&asked, why),
+        _ => {}
     }
-    findings.extend(wrong);
 }
 
 #[cfg(test)]
@@ -34,12 +45,18 @@ mod tests {
 
     use super::*;
 
+    const STRICT: Selecting = Selecting {
+        required: true,
+        everything: Some("web"),
+        broken: Some("invalid label selector"),
+    };
+
     #[test]
     fn a_selector_must_select_its_template() {
         let deployment = |selector: Value| {
             let object = json!({"spec": {"selector": selector, "template": {"metadata": {"labels": {"app": "web"}}}}});
             let mut findings = Findings::default();
-            selector_of_template(&object, &mut findings);
+            selector_of_template(&object, STRICT, &mut findings);
             findings.into_vec().iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert!(deployment(json!({"matchLabels": {"app": "web"}})).is_empty());
@@ -53,12 +70,34 @@ mod tests {
                 r#"spec.template.metadata.labels: Invalid value: {"app":"web"}: `selector` does not match template `labels`"#
             ]
         );
-        assert_eq!(deployment(Value::Null), ["spec.selector: Required value"]);
+        let not_its_own = r#"spec.template.metadata.labels: Invalid value: {"app":"web"}: `selector` does not match template `labels`"#;
+        assert_eq!(deployment(Value::Null), ["spec.selector: Required value", not_its_own]);
+        assert_eq!(
+            deployment(json!({})),
+            ["spec.selector: Invalid value: {}: empty selector is invalid for web"]
+        );
         assert_eq!(
             deployment(json!({"matchExpressions": [{"key": "app", "operator": "Like"}]})),
             [
-                r#"spec.selector.matchExpressions[0].operator: Invalid value: "Like": not a valid selector operator"#
+                r#"spec.selector.matchExpressions[0].operator: Invalid value: "Like": not a valid selector operator"#,
+                r#"spec.selector: Invalid value: {"matchExpressions":[{"key":"app","operator":"Like"}]}: invalid label selector"#,
             ]
         );
+    }
+
+    #[test]
+    fn some_kinds_ask_for_less() {
+        let lax = Selecting { required: false, everything: None, broken: None };
+        for (selector, expected) in [
+            (json!({}), 0),
+            (json!({"matchLabels": {"a b": "c"}}), 1),
+            // nothing selected is not the template, either
+            (Value::Null, 1),
+        ] {
+            let object = json!({"spec": {"selector": selector, "template": {}}});
+            let mut findings = Findings::default();
+            selector_of_template(&object, lax, &mut findings);
+            assert_eq!(findings.len(), expected, "{object}");
+        }
     }
 }

@@ -75,12 +75,14 @@ pub fn validate(selector: &Value, path: &FieldPath) -> Vec<FieldError> {
     let mut wrong = label::labels(labels, &path.field("matchLabels"));
     let expressions = selector.get("matchExpressions").and_then(Value::as_array);
     for (index, expression) in expressions.into_iter().flatten().enumerate() {
-        wrong.extend(validate_expression(expression, &path.field("matchExpressions").index(index)));
+        wrong
+            .extend(requirement_mistakes(expression, &path.field("matchExpressions").index(index)));
     }
     wrong
 }
 
-fn validate_expression(expression: &Value, path: &FieldPath) -> Vec<FieldError> {
+/// What is wrong with one requirement of a selector in an object.
+pub fn requirement_mistakes(expression: &Value, path: &FieldPath) -> Vec<FieldError> {
     let text = |field| expression.get(field).and_then(Value::as_str).unwrap_or_default();
     let values = expression.get("values").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let (at, key) = (path.field("values"), text("key"));
