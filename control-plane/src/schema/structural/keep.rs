@@ -26,6 +26,13 @@ pub(super) fn object(rules: &Keeper, object: &Value, old: Option<&Value>) -> Vec
 /// The budget is gone: nothing more is evaluated.
 struct Spent;
 
+/// A value as it is and was, and where.
+struct At<'a> {
+    value: &'a Value,
+    old: Option<&'a Value>,
+    path: &'a FieldPath,
+}
+
 struct Found {
     mistakes: Vec<FieldError>,
     left: u64,
@@ -51,9 +58,14 @@ impl Found {
         if value.is_null() {
             return Ok(());
         }
-        let old = old.filter(|old| !old.is_null());
-        for rule in &keeper.rules {
-            self.rule(keeper, rule, value, old, path)?;
+        let at = At { value, old: old.filter(|old| !old.is_null()), path };
+        let old = at.old;
+        if !keeper.rules.is_empty() {
+            // one comparison for all rules: values may be large
+            let stays = old == Some(value);
+            for rule in &keeper.rules {
+                self.rule(keeper, rule, &at, stays)?;
+            }
         }
         for narrower in &keeper.all_of {
             self.value(narrower, value, old, path)?;
@@ -102,16 +114,15 @@ impl Found {
         &mut self,
         keeper: &Keeper,
         rule: &Compiled,
-        value: &Value,
-        old: Option<&Value>,
-        path: &FieldPath,
+        &At { value, old, path }: &At<'_>,
+        stays: bool,
     ) -> Result<(), Spent> {
         let optional_old = rule.written.optional_old_self.unwrap_or_default();
         if rule.program.uses_old_self && old.is_none() && !optional_old {
             return Ok(());
         }
         // a value that stays as it is may break a rule that is newer than it
-        if !rule.program.uses_old_self && old == Some(value) {
+        if !rule.program.uses_old_self && stays {
             return Ok(());
         }
         let subject = Subject { declared: &keeper.declared, value, old, optional_old };
