@@ -26,6 +26,7 @@ pub mod impersonate;
 pub mod node;
 pub mod rbac;
 pub mod review;
+mod review_spec;
 pub mod token;
 pub mod user;
 

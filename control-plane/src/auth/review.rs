@@ -10,8 +10,9 @@ use super::User;
 use super::attributes::{Attributes, Decision, Resource};
 use super::authenticate::Unauthenticated;
 use super::rbac::Rule;
+use super::review_spec;
 use super::token::service_account::Verified;
-use crate::meta::field_error::{FieldError, FieldPath, Mistake};
+use crate::meta::field_error::FieldError;
 
 /// A review that cannot be answered.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -33,15 +34,17 @@ pub fn self_subject_access(
     user: &User,
     decide: Decide<'_>,
 ) -> Result<Value, ReviewError> {
-    finish(check_question(&review["spec"]))?;
+    let mut mistakes = review_spec::question(&review["spec"]);
+    mistakes.extend(review_spec::metadata(review, None));
+    finish(mistakes)?;
     Ok(answered(review, access_status(&review["spec"], user, decide)))
 }
 
 /// `SubjectAccessReview`: may somebody?
 pub fn subject_access(review: &Value, decide: Decide<'_>) -> Result<Value, ReviewError> {
     let spec = &review["spec"];
-    let mut mistakes = check_question(spec);
-    mistakes.extend(check_subject(spec));
+    let mut mistakes = review_spec::subject_question(spec);
+    mistakes.extend(review_spec::metadata(review, None));
     finish(mistakes)?;
     Ok(answered(review, access_status(spec, &subject(spec), decide)))
 }
@@ -53,18 +56,9 @@ pub fn local_subject_access(
     decide: Decide<'_>,
 ) -> Result<Value, ReviewError> {
     let spec = &review["spec"];
-    if text(&spec["resourceAttributes"]["namespace"]) != namespace {
-        let why = format!("spec.resourceAttributes.namespace must match namespace: {namespace}");
-        return Err(ReviewError::BadRequest(why));
-    }
-    let mut mistakes = check_question(spec);
-    mistakes.extend(check_subject(spec));
-    if !spec["nonResourceAttributes"].is_null() {
-        let path = FieldPath::root("spec").field("nonResourceAttributes");
-        let why = "disallowed on this kind of request";
-        let mistake = Mistake::Invalid(spec["nonResourceAttributes"].clone());
-        mistakes = vec![FieldError::new(path, mistake, why)];
-    }
+    let mut mistakes = review_spec::subject_question(spec);
+    mistakes.extend(review_spec::metadata(review, Some(namespace)));
+    mistakes.extend(review_spec::local(spec, namespace));
     finish(mistakes)?;
     Ok(answered(review, access_status(spec, &subject(spec), decide)))
 }
@@ -147,32 +141,6 @@ fn access_status(spec: &Value, user: &User, decide: Decide<'_>) -> Value {
         status["reason"] = json!(decision.reason());
     }
     status
-}
-
-fn check_question(spec: &Value) -> Vec<FieldError> {
-    let spec_path = FieldPath::root("spec");
-    let path = spec_path.field("resourceAttributes");
-    let wrong = |value: &Value, why: &str| {
-        vec![FieldError::new(path.clone(), Mistake::Invalid(value.clone()), why)]
-    };
-    match (spec["resourceAttributes"].is_null(), spec["nonResourceAttributes"].is_null()) {
-        (true, true) => wrong(
-            &Value::Null,
-            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-        ),
-        (false, false) => wrong(
-            &spec["resourceAttributes"],
-            "cannot be specified in combination with nonResourceAttributes",
-        ),
-        _ => Vec::new(),
-    }
-}
-
-fn check_subject(spec: &Value) -> Option<FieldError> {
-    let nobody = text(&spec["user"]).is_empty() && texts(&spec["groups"]).is_empty();
-    let path = FieldPath::root("spec").field("user");
-    let why = "at least one of user or group must be specified";
-    nobody.then(|| FieldError::new(path, Mistake::Invalid(json!("")), why))
 }
 
 fn finish(mistakes: Vec<FieldError>) -> Result<(), ReviewError> {
@@ -275,8 +243,9 @@ mod tests {
             r#"spec.user: Invalid value: "": at least one of user or group must be specified"#
         );
         let both = json!({"user": "x", "resourceAttributes": {}, "nonResourceAttributes": {}});
-        assert!(
-            refuse(both).ends_with("cannot be specified in combination with nonResourceAttributes")
+        assert_eq!(
+            refuse(both),
+            "spec.nonResourceAttributes: Invalid value: {}: cannot be specified in combination with resourceAttributes"
         );
         let local = |spec: Value| local_subject_access(&json!({"spec": spec}), "dev", &decide);
         let fine = local(json!({"user": "ada", "resourceAttributes": pods("dev")})).unwrap();
@@ -285,7 +254,7 @@ mod tests {
             local(json!({"user": "ada", "resourceAttributes": pods("prod")})).unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "spec.resourceAttributes.namespace must match namespace: dev"
+            r#"spec.resourceAttributes.namespace: Invalid value: "prod": must match metadata.namespace"#
         );
     }
 
