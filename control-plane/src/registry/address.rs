@@ -2,9 +2,12 @@
 
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
+
 use crate::meta::findings::{Findings, Spot};
 
-const NO_ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+/// What is said of what is no address.
+pub const NO_ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
 /// An address of some host: not of this one, of its link alone, or of nobody.
 pub fn check(address: &Spot<'_>, findings: &mut Findings) {
@@ -12,6 +15,13 @@ pub fn check(address: &Spot<'_>, findings: &mut Findings) {
         Ok(parsed) => check_special(address, parsed, findings),
         Err(_) => findings.invalid(address, NO_ADDRESS),
     }
+}
+
+/// A network as it is written: an address, `/` and how many bits count.
+pub fn network(text: &str) -> Option<IpNetwork> {
+    let (_, prefix) = text.split_once('/')?;
+    let digits = !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok())?
 }
 
 fn check_special(address: &Spot<'_>, parsed: IpAddr, findings: &mut Findings) {

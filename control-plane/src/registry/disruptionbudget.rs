@@ -9,7 +9,7 @@ use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
-use crate::meta::selector;
+use crate::meta::{condition, selector};
 
 /// `policy/v1 PodDisruptionBudget`.
 pub fn kind() -> Kind {
@@ -45,6 +45,16 @@ impl Strategy for Budget {
         findings.extend(selector::validate(pods.value, &pods.path));
         findings
             .one_of(&spec.field("unhealthyPodEvictionPolicy"), &["AlwaysAllow", "IfHealthyBudget"]);
+        findings.into_vec()
+    }
+
+    fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let status = Spot::root(object).field("status");
+        condition::check(&status.field("conditions"), &mut findings);
+        for field in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
+            findings.not_negative(&status.field(field));
+        }
         findings.into_vec()
     }
 
@@ -93,6 +103,22 @@ mod tests {
         assert_eq!(
             told(json!({"maxUnavailable": 1, "minAvailable": 1})),
             ["spec: minAvailable and maxUnavailable cannot be both set"]
+        );
+        assert_eq!(
+            told(json!({"unhealthyPodEvictionPolicy": "Never", "selector": {"matchLabels": {"a b": ""}}})).len(),
+            2
+        );
+        let status = json!({"status": {"expectedPods": -1, "conditions": [{"type": "a"}]}});
+        let paths: Vec<String> =
+            Budget.validate_status(&status, &status).iter().map(|e| e.path.to_string()).collect();
+        assert_eq!(
+            paths,
+            [
+                "status.conditions[0].status",
+                "status.conditions[0].lastTransitionTime",
+                "status.conditions[0].reason",
+                "status.expectedPods",
+            ]
         );
         let row = Budget.row(&json!({"spec": {"minAvailable": 2}}), Timestamp::UNIX_EPOCH);
         assert_eq!(

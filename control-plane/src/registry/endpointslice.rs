@@ -1,5 +1,7 @@
 //! Endpoint slices: a part of a service's endpoints.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -11,11 +13,12 @@ use super::kind::Kind;
 use super::strategy::Strategy;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
-use crate::meta::name as names;
+use crate::meta::{domain_path, name as names};
 
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_PORTS: usize = 20_000;
 const MAX_ADDRESSES: usize = 100;
+const MAX_ZONES: usize = 8;
 
 /// `discovery.k8s.io/v1 EndpointSlice`.
 pub fn kind() -> Kind {
@@ -33,6 +36,10 @@ impl Strategy for EndpointSlice {
             default(port, "name", "");
             default(port, "protocol", "TCP");
         }
+        for endpoint in each(object, "endpoints").filter_map(Value::as_object_mut) {
+            // only the form before `v1` says more of the topology than the zone
+            endpoint.remove("deprecatedTopology");
+        }
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
@@ -44,8 +51,9 @@ impl Strategy for EndpointSlice {
         let own = is_of_server(object, service);
         let (endpoints, ports) = (root.field("endpoints"), root.field("ports"));
         findings.at_most(&endpoints, MAX_ENDPOINTS);
-        findings.at_most(&ports, MAX_PORTS);
-        for endpoint in endpoints.items().take(MAX_ENDPOINTS) {
+        // of lists that are too long the items are not looked at
+        let few = endpoints.len() <= MAX_ENDPOINTS;
+        for endpoint in endpoints.items().filter(|_| few) {
             check_addresses(&endpoint.field("addresses"), family.text(), own, &mut findings);
             let (host, node) = (endpoint.field("hostname"), endpoint.field("nodeName"));
             if host.is_there() {
@@ -54,9 +62,12 @@ impl Strategy for EndpointSlice {
             if node.is_there() {
                 findings.sentences(&node, names::dns_subdomain(node.text()));
             }
+            check_zones(&endpoint.pointer("/hints/forZones"), &mut findings);
         }
-        ports.items().take(MAX_PORTS).for_each(|port| check_port(&port, &mut findings));
-        findings.unique(&ports, "name");
+        findings.at_most(&ports, MAX_PORTS);
+        if ports.len() <= MAX_PORTS {
+            check_ports(&ports, &mut findings);
+        }
         findings.into_vec()
     }
 
@@ -81,6 +92,32 @@ impl Strategy for EndpointSlice {
             json!(first_three(&all, "<unset>")),
             json!(age(object, now)),
         ]
+    }
+}
+
+fn check_zones(zones: &Spot<'_>, findings: &mut Findings) {
+    findings.at_most(zones, MAX_ZONES);
+    if zones.len() > MAX_ZONES {
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for zone in zones.items().map(|zone| zone.field("name")) {
+        if !seen.insert(zone.text()) {
+            findings.duplicate(&zone);
+        }
+        findings.sentences(&zone, names::label_value(zone.text()));
+    }
+}
+
+fn check_ports(ports: &Spot<'_>, findings: &mut Findings) {
+    let mut seen = BTreeSet::new();
+    for port in ports.items() {
+        // one port at most has no name
+        if !seen.insert(port.field("name").text()) {
+            let unnamed = json!(port.field("name").text());
+            findings.duplicate(&Spot::at(&unnamed, port.field("name").path));
+        }
+        check_port(&port, findings);
     }
 }
 
@@ -115,10 +152,11 @@ fn check_addresses(addresses: &Spot<'_>, family: &str, own: bool, findings: &mut
                 .parse::<std::net::Ipv6Addr>()
                 .is_err()
                 .then_some("must be a valid IPv6 address"),
-            _ => {
-                findings.sentences(&address, names::dns_subdomain(text));
+            "FQDN" => {
+                domain_path::check_host(&address, findings);
                 continue;
             }
+            _ => continue,
         };
         match wrong {
             Some(why) => findings.invalid(&address, why),
@@ -170,6 +208,81 @@ mod tests {
                 "ports[0].protocol",
                 "ports[0].port",
             ]
+        );
+    }
+
+    #[test]
+    fn slices_have_limits() {
+        let zones =
+            |names: &[&str]| -> Value { names.iter().map(|name| json!({"name": name})).collect() };
+        let hinted = |zones: Value| json!({"endpoints": [{"addresses": ["10.0.0.1"], "hints": {"forZones": zones}}]});
+        let host =
+            |name: &str| json!({"addressType": "FQDN", "endpoints": [{"addresses": [name]}]});
+        let many = |count: usize, item: &Value| Value::from(vec![item.clone(); count]);
+        for (fields, expected) in [
+            (hinted(zones(&["a", "b"])), ""),
+            (
+                hinted(zones(&["a", "a"])),
+                "endpoints[0].hints.forZones[1].name: Duplicate value: \"a\"",
+            ),
+            (
+                hinted(zones(&["a b"])),
+                "endpoints[0].hints.forZones[0].name: Invalid value: \"a b\": a valid label",
+            ),
+            (
+                hinted(zones(&["a"; 9])),
+                "endpoints[0].hints.forZones: Too many: 9: must have at most 8 items",
+            ),
+            (host("www.example.com"), ""),
+            (
+                host("www"),
+                "endpoints[0].addresses[0]: Invalid value: \"www\": should be a domain with at least two segments",
+            ),
+            (
+                json!({"addressType": "IP"}),
+                "addressType: Unsupported value: \"IP\": supported values: \"FQDN\", \"IPv4\", \"IPv6\"",
+            ),
+            (json!({"addressType": ""}), "addressType: Required value"),
+            (
+                json!({"ports": [{"port": 80}, {"port": 81}]}),
+                "ports[1].name: Duplicate value: \"\"",
+            ),
+            (
+                json!({"ports": [{"appProtocol": "a b"}]}),
+                "ports[0].appProtocol: Invalid value: \"a b\": name part",
+            ),
+            (
+                json!({"endpoints": many(1001, &json!({}))}),
+                "endpoints: Too many: 1001: must have at most 1000 items",
+            ),
+            (
+                json!({"ports": many(20_001, &json!({}))}),
+                "ports: Too many: 20001: must have at most 20000 items",
+            ),
+            (
+                json!({"endpoints": [{"addresses": many(101, &json!("10.0.0.1"))}]}),
+                "endpoints[0].addresses: Too many: 101",
+            ),
+            (
+                json!({"endpoints": [{"addresses": ["10.0.0.1"], "nodeName": "A"}]}),
+                "endpoints[0].nodeName: Invalid value: \"A\"",
+            ),
+        ] {
+            let mut slice = json!({"addressType": "IPv4"});
+            slice.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap());
+            let told: Vec<String> =
+                EndpointSlice.validate(&slice).iter().map(ToString::to_string).collect();
+            assert_eq!(told.len(), usize::from(!expected.is_empty()), "{told:?}");
+            assert!(told.iter().all(|one| one.starts_with(expected)), "{told:?}");
+        }
+        let mut slice = json!({"endpoints": [{"addresses": [], "deprecatedTopology": {"a": "b"}, "zone": "z"}]});
+        EndpointSlice.default(&mut slice);
+        assert_eq!(slice["endpoints"][0], json!({"addresses": [], "zone": "z"}));
+        let errors = EndpointSlice
+            .validate_update(&json!({"addressType": "IPv6"}), &json!({"addressType": "IPv4"}));
+        assert_eq!(
+            errors[0].to_string(),
+            r#"addressType: Invalid value: "IPv6": field is immutable"#
         );
     }
 }

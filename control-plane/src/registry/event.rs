@@ -8,6 +8,7 @@ use super::kind::{Form, Kind, Selectable};
 use super::strategy::Strategy;
 use crate::meta::field_error::{FieldError, FieldPath};
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::name::qualified;
 
 /// `v1 Event`.
 pub fn kind() -> Kind {
@@ -97,29 +98,27 @@ fn as_core(event: &Value) -> Value {
 
 /// The longest that texts of a new event may be.
 const LONGEST: [(&str, usize); 4] =
-    [("/reportingInstance", 128), ("/action", 128), ("/reason", 128), ("/note", 1024)];
+    [("reportingInstance", 128), ("action", 128), ("reason", 128), ("message", 1024)];
 /// What only old events have.
-const OLD: [&str; 4] = [
-    "/deprecatedSource",
-    "/deprecatedFirstTimestamp",
-    "/deprecatedLastTimestamp",
-    "/deprecatedCount",
-];
+const OLD: [&str; 4] = ["firstTimestamp", "lastTimestamp", "count", "source"];
 /// What stays as it was made: of an event that goes on only its series changes.
-const FIXED: [&str; 12] = [
-    "/regarding",
-    "/related",
-    "/reason",
-    "/note",
-    "/type",
-    "/action",
-    "/eventTime",
-    "/reportingController",
-    "/reportingInstance",
-    "/deprecatedFirstTimestamp",
-    "/deprecatedLastTimestamp",
-    "/deprecatedCount",
+const FIXED: [&str; 13] = [
+    "involvedObject",
+    "reason",
+    "message",
+    "source",
+    "firstTimestamp",
+    "lastTimestamp",
+    "count",
+    "type",
+    "eventTime",
+    "action",
+    "related",
+    "reportingComponent",
+    "reportingInstance",
 ];
+/// What is shown of values that are not.
+static NOTHING: Value = Value::String(String::new());
 
 struct Regarding;
 
@@ -127,13 +126,14 @@ impl Strategy for Regarding {
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let root = Spot::root(object);
-        findings.extend(misplaced(object, "/regarding/namespace"));
+        legacy(&as_core(object), "reportingController", &mut findings);
         let series = root.field("series");
         if !series.value.is_object() {
             return findings.into_vec();
         }
         if number(series.value, "/count") < 2 {
-            findings.invalid(&series.field("count"), "should be at least 2");
+            let count = Spot::at(&NOTHING, series.field("count").path);
+            findings.invalid(&count, "should be at least 2");
         }
         if series.field("lastObservedTime").text().is_empty() {
             findings.required(&series.field("lastObservedTime"), "");
@@ -143,39 +143,29 @@ impl Strategy for Regarding {
 
     fn validate_create(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
-        let root = Spot::root(object);
-        for pointer in
-            ["/eventTime", "/reportingController", "/reportingInstance", "/action", "/reason"]
-        {
-            if root.pointer(pointer).text().is_empty() {
-                findings.required(&root.pointer(pointer), "");
-            }
-        }
-        for (pointer, most) in LONGEST {
-            if root.pointer(pointer).text().len() > most {
-                let why = format!("can have at most {most} characters");
-                findings.invalid(&root.pointer(pointer), why);
-            }
+        let core = as_core(object);
+        let root = Spot::root(&core);
+        if root.field("eventTime").text().is_empty() {
+            findings.required(&root.field("eventTime"), "");
         }
         if !matches!(text(object, "/type"), "Normal" | "Warning") {
             let why = format!("has invalid value: {}", text(object, "/type"));
-            findings.add(FieldError::invalid(FieldPath::root("type"), &json!(""), why));
+            findings.invalid(&Spot::at(&NOTHING, FieldPath::root("type")), why);
         }
         let used = |value: &Value| !value.is_null() && *value != json!(0) && *value != json!({});
-        for pointer in OLD {
-            if object.pointer(pointer).is_some_and(used) {
-                let at = FieldPath::of_pointer(pointer);
-                findings.add(FieldError::invalid(at, &json!(""), "needs to be unset"));
-            }
+        for old in OLD.map(|field| root.field(field)).iter().filter(|old| used(old.value)) {
+            findings.invalid(&Spot::at(&NOTHING, old.path.clone()), "needs to be unset");
         }
         findings.into_vec()
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
-        let (root, before) = (Spot::root(object), Spot::root(old));
-        for pointer in FIXED {
-            findings.immutable(&root.pointer(pointer), &before.pointer(pointer));
+        let (new, old) = (as_core(object), as_core(old));
+        for field in FIXED {
+            let told = if field == "reportingComponent" { "reportingController" } else { field };
+            let spot = Spot { path: FieldPath::root(told), ..Spot::root(&new).field(field) };
+            findings.immutable(&spot, &Spot::root(&old).field(field));
         }
         findings.into_vec()
     }
@@ -189,7 +179,9 @@ struct Event;
 
 impl Strategy for Event {
     fn validate(&self, object: &Value) -> Vec<FieldError> {
-        misplaced(object, "/involvedObject/namespace")
+        let mut findings = Findings::default();
+        legacy(object, "reportingComponent", &mut findings);
+        findings.into_vec()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -219,14 +211,43 @@ impl Strategy for Event {
     }
 }
 
-/// An event is where that is which it is about; what is in no namespace has its events in `default`.
-fn misplaced(object: &Value, pointer: &str) -> Vec<FieldError> {
-    let (own, of) = (text(object, "/metadata/namespace"), text(object, pointer));
-    if of == own || (of.is_empty() && own == "default") {
-        return Vec::new();
+/// What is asked of an event whichever form it came in: `event` is of `v1`, and mistakes are told of in its words, but for `reporter`.
+fn legacy(event: &Value, reporter: &str, findings: &mut Findings) {
+    let root = Spot::root(event);
+    if root.field("eventTime").text().is_empty() {
+        check_place(&root, &["default"], findings);
+        return;
     }
-    let at = FieldPath::of_pointer(pointer);
-    vec![FieldError::invalid(at, &json!(of), "does not match event.namespace")]
+    // that new events are about an object elsewhere is let pass
+    if root.pointer("/involvedObject/namespace").is_empty() {
+        check_place(&root, &["default", "kube-system"], findings);
+    }
+    let found = root.field("reportingComponent");
+    let spot = Spot { path: FieldPath::root(reporter), ..found };
+    if spot.is_empty() {
+        findings.required(&spot, "");
+    }
+    findings.sentences(&Spot::at(&json!(spot.text()), spot.path.clone()), qualified(spot.text()));
+    for (field, most) in LONGEST {
+        let spot = root.field(field);
+        if spot.is_empty() && field != "message" {
+            findings.required(&spot, "");
+        }
+        if spot.text().len() > most {
+            let why = format!("can have at most {most} characters");
+            findings.invalid(&Spot::at(&NOTHING, spot.path), why);
+        }
+    }
+}
+
+/// An event is where that is which it is about; what is in no namespace has its events in one of these.
+fn check_place(event: &Spot<'_>, homes: &[&str], findings: &mut Findings) {
+    let own = event.pointer("/metadata/namespace").text();
+    let of = event.pointer("/involvedObject/namespace");
+    if of.text() != own && !(of.is_empty() && homes.contains(&own)) {
+        let shown = json!(of.text());
+        findings.invalid(&Spot::at(&shown, of.path), "does not match event.namespace");
+    }
 }
 
 fn target(object: &Value) -> String {
@@ -280,5 +301,80 @@ mod tests {
             json!({"eventTime": "2026-01-01T00:09:00.000000Z", "involvedObject": {"kind": "Node"}});
         let row = Event.row(&new, now);
         assert_eq!((&row[0], &row[3], &row[8]), (&json!("60s"), &json!("node"), &json!(1)));
+    }
+
+    #[test]
+    fn new_events_say_who_saw_what() {
+        let good = json!({"metadata": {"namespace": "default"}, "eventTime": "2026-01-01T00:09:00.000000Z", "type": "Normal",
+            "reportingController": "a.io/b", "reportingInstance": "b-1", "action": "Pull", "reason": "Pulled", "note": "n",
+            "regarding": {"kind": "Pod", "name": "web", "namespace": "default"}});
+        for (field, value, expected) in [
+            ("note", json!(""), &[][..]),
+            ("regarding", json!({"namespace": "other"}), &[]),
+            ("regarding", json!({}), &[]),
+            ("eventTime", Value::Null, &["eventTime: Required value"]),
+            ("type", json!("Bad"), &["type: Invalid value: \"\": has invalid value: Bad"]),
+            ("action", json!(""), &["action: Required value"]),
+            (
+                "reason",
+                json!("r".repeat(129)),
+                &["reason: Invalid value: \"\": can have at most 128 characters"],
+            ),
+            (
+                "note",
+                json!("n".repeat(1025)),
+                &["message: Invalid value: \"\": can have at most 1024 characters"],
+            ),
+            (
+                "reportingController",
+                json!("a b"),
+                &["reportingController: Invalid value: \"a b\": name part"],
+            ),
+            ("deprecatedCount", json!(1), &["count: Invalid value: \"\": needs to be unset"]),
+            (
+                "deprecatedSource",
+                json!({"host": "a"}),
+                &["source: Invalid value: \"\": needs to be unset"],
+            ),
+            (
+                "series",
+                json!({"count": 1}),
+                &[
+                    "series.count: Invalid value: \"\": should be at least 2",
+                    "series.lastObservedTime: Required value",
+                ],
+            ),
+        ] {
+            let mut event = good.clone();
+            event[field] = value;
+            let mut told: Vec<String> =
+                Regarding.validate(&event).iter().map(ToString::to_string).collect();
+            told.extend(Regarding.validate_create(&event).iter().map(ToString::to_string));
+            assert_eq!(told.len(), expected.len(), "{event}: {told:?}");
+            assert!(
+                told.iter().zip(expected).all(|(one, start)| one.starts_with(start)),
+                "{told:?}"
+            );
+        }
+        let mut other = good.clone();
+        other["metadata"]["namespace"] = json!("dev");
+        other["regarding"] = json!({});
+        assert_eq!(
+            Regarding.validate(&other)[0].to_string(),
+            r#"involvedObject.namespace: Invalid value: "": does not match event.namespace"#
+        );
+        for (field, told) in [
+            ("note", "message"),
+            ("deprecatedSource", "source"),
+            ("reportingController", "reportingController"),
+        ] {
+            let mut new = good.clone();
+            new[field] = json!("other");
+            let errors = Regarding.validate_update(&new, &good);
+            assert_eq!(
+                errors[0].to_string(),
+                format!("{told}: Invalid value: \"other\": field is immutable")
+            );
+        }
     }
 }

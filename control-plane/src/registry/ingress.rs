@@ -1,14 +1,18 @@
 //! Ingresses and their classes: kept for those who serve them.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::address::NO_ADDRESS;
 use super::column::{age, columns, items, name, or_none, text};
+use super::defaults::default;
 use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
-use crate::meta::name as names;
+use crate::meta::{domain_path, name as names};
 
 /// `networking.k8s.io/v1 Ingress`, `networking.k8s.io/v1 IngressClass`.
 pub fn kinds() -> [Kind; 2] {
@@ -31,6 +35,9 @@ pub fn kinds() -> [Kind; 2] {
 
 struct Ingress;
 
+const CLASS: &str = "kubernetes.io/ingress.class";
+const NO_NAME: &str = "must be a DNS name, not an IP address";
+
 impl Strategy for Ingress {
     fn first_status(&self, _: &Value) -> Option<Value> {
         Some(json!({"loadBalancer": {}}))
@@ -41,7 +48,8 @@ impl Strategy for Ingress {
         let spec = Spot::root(object).field("spec");
         let (rules, fallback) = (spec.field("rules"), spec.field("defaultBackend"));
         if rules.is_empty() && fallback.is_absent() {
-            findings.invalid(&spec, "either `defaultBackend` or `rules` must be specified");
+            let rules = Spot::at(rules.value, spec.path.clone());
+            findings.invalid(&rules, "either `defaultBackend` or `rules` must be specified");
         }
         if fallback.is_there() {
             check_backend(&fallback, &mut findings);
@@ -54,12 +62,46 @@ impl Strategy for Ingress {
             }
             paths.items().for_each(|path| check_path(&path, &mut findings));
         }
-        for host in spec.field("tls").items().flat_map(|tls| tls.field("hosts").items()) {
-            check_host(&host, &mut findings);
+        for tls in spec.field("tls").items() {
+            tls.field("hosts").items().for_each(|host| check_name(&host, &mut findings));
+            let secret = tls.field("secretName");
+            if !secret.is_empty() {
+                findings.sentences(&secret, names::dns_subdomain(secret.text()));
+            }
         }
         let class = spec.field("ingressClassName");
         if class.is_there() {
             findings.sentences(&class, names::dns_subdomain(class.text()));
+        }
+        findings.into_vec()
+    }
+
+    /// The class may also stand in the annotation that came before the field.
+    fn validate_create(&self, object: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let root = Spot::root(object);
+        let class = root.pointer("/spec/ingressClassName");
+        let old = root.pointer("/metadata/annotations").field(CLASS);
+        if old.is_there() && class.is_there() && old.text() != class.text() {
+            let place = Spot { path: root.field("annotations").field(CLASS).path, ..old };
+            findings.invalid(&place, "must match `ingressClassName` when both are specified");
+        }
+        findings.into_vec()
+    }
+
+    fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        for one in Spot::root(object).pointer("/status/loadBalancer/ingress").items() {
+            let (ip, host) = (one.field("ip"), one.field("hostname"));
+            if !ip.is_empty() && ip.text().parse::<IpAddr>().is_err() {
+                findings.invalid(&ip, NO_ADDRESS);
+            }
+            if !host.is_empty() {
+                findings.sentences(&host, names::dns_subdomain(host.text()));
+                if host.text().parse::<IpAddr>().is_ok() {
+                    findings.invalid(&host, NO_NAME);
+                }
+            }
         }
         findings.into_vec()
     }
@@ -94,58 +136,83 @@ fn hosts(rules: &[Value]) -> String {
     }
 }
 
+/// A name, or one for all below a domain.
+fn check_name(host: &Spot<'_>, findings: &mut Findings) {
+    let text = host.text();
+    let rule = if text.contains('*') { names::wildcard_subdomain } else { names::dns_subdomain };
+    findings.sentences(host, rule(text));
+}
+
 fn check_host(host: &Spot<'_>, findings: &mut Findings) {
-    match host.text() {
-        "" => {}
-        text if text.parse::<std::net::IpAddr>().is_ok() => {
-            findings.invalid(host, "must be a DNS name, not an IP address");
-        }
-        text if text.contains('*') => findings.sentences(host, names::wildcard_subdomain(text)),
-        text => findings.sentences(host, names::dns_subdomain(text)),
+    if host.is_empty() {
+        return;
     }
+    if host.text().parse::<IpAddr>().is_ok() {
+        findings.invalid(host, NO_NAME);
+    }
+    check_name(host, findings);
 }
 
 fn check_path(path: &Spot<'_>, findings: &mut Findings) {
     let (kind, place) = (path.field("pathType"), path.field("path"));
-    match kind.text() {
-        "" => findings.required(&kind, "pathType must be specified"),
-        "Exact" | "Prefix" => {
-            if !place.text().starts_with('/') {
-                findings.invalid(&place, "must be an absolute path");
-            }
-            for sequence in ["//", "/./", "/../", "%2f", "%2F"] {
-                if place.text().contains(sequence) {
-                    findings.invalid(&place, format!("must not contain '{sequence}'"));
-                }
+    let text = place.text();
+    if kind.is_absent() {
+        findings.required(&kind, "pathType must be specified");
+        return;
+    }
+    let exact = matches!(kind.text(), "Exact" | "Prefix");
+    if exact || kind.text() == "ImplementationSpecific" {
+        if !text.starts_with('/') && (exact || !text.is_empty()) {
+            findings.invalid(&place, "must be an absolute path");
+        }
+    } else {
+        findings.one_of(&kind, &["Exact", "ImplementationSpecific", "Prefix"]);
+    }
+    if exact {
+        for sequence in ["//", "/./", "/../", "%2f", "%2F"] {
+            if text.contains(sequence) {
+                findings.invalid(&place, format!("must not contain '{sequence}'"));
             }
         }
-        "ImplementationSpecific" => {
-            if !place.is_empty() && !place.text().starts_with('/') {
-                findings.invalid(&place, "must be an absolute path");
+        for end in ["/..", "/."] {
+            if text.ends_with(end) {
+                findings.invalid(&place, format!("cannot end with '{end}'"));
             }
         }
-        _ => findings.one_of(&kind, &["Exact", "ImplementationSpecific", "Prefix"]),
     }
     check_backend(&path.field("backend"), findings);
 }
 
 fn check_backend(backend: &Spot<'_>, findings: &mut Findings) {
     let (resource, service) = (backend.field("resource"), backend.field("service"));
+    let nothing = json!("");
+    let whole = Spot::at(&nothing, backend.path.clone());
     match (resource.is_there(), service.is_there()) {
-        (true, true) => findings.invalid(backend, "cannot set both resource and service backends"),
-        (false, false) => findings.required(backend, "resource or service backend is required"),
-        (true, false) => {
-            for field in ["kind", "name"] {
-                if resource.field(field).is_empty() {
-                    findings.required(&resource.field(field), format!("{field} is required"));
-                }
-            }
-        }
-        (false, true) => check_service(&service, findings),
+        (true, true) => findings.invalid(&whole, "cannot set both resource and service backends"),
+        (false, false) => findings.invalid(&whole, "resource or service backend is required"),
+        (true, false) => check_reference(&resource, findings),
+        (false, true) => check_service(&service, &whole, findings),
     }
 }
 
-fn check_service(service: &Spot<'_>, findings: &mut Findings) {
+/// An object of any kind, by its name.
+fn check_reference(object: &Spot<'_>, findings: &mut Findings) {
+    let group = object.field("apiGroup");
+    if group.is_there() {
+        findings.sentences(&group, names::dns_subdomain(group.text()));
+    }
+    for field in ["kind", "name"] {
+        let part = object.field(field);
+        if part.is_empty() {
+            findings.required(&part, format!("{field} is required"));
+        } else {
+            findings.sentences(&part, names::path_segment(part.text()));
+        }
+    }
+}
+
+/// What is said of the port as a whole is said of the backend.
+fn check_service(service: &Spot<'_>, backend: &Spot<'_>, findings: &mut Findings) {
     match service.field("name").text() {
         "" => findings.required(&service.field("name"), ""),
         text => findings.sentences(&service.field("name"), names::dns_1035_label(text)),
@@ -154,28 +221,51 @@ fn check_service(service: &Spot<'_>, findings: &mut Findings) {
     let (number, port_name) = (port.field("number"), port.field("name"));
     let has_number = number.integer().is_some_and(|number| number != 0);
     match (has_number, port_name.is_empty()) {
-        (true, false) => findings.invalid(&port, "cannot set both port name & port number"),
-        (false, true) => findings.required(&port, "port name or number is required"),
+        (true, false) => findings.invalid(backend, "cannot set both port name & port number"),
+        (false, true) => findings.required(backend, "port name or number is required"),
         (false, false) => findings.sentences(&port_name, names::port(port_name.text())),
-        (true, true) if !number.integer().is_some_and(|number| (1..=65535).contains(&number)) => {
-            findings.invalid(&number, "must be between 1 and 65535, inclusive");
-        }
-        (true, true) => {}
+        (true, true) => findings.port(&number),
     }
 }
 
 struct Class;
 
+const LONGEST_CONTROLLER: usize = 250;
+
+fn check_parameters(parameters: &Spot<'_>, findings: &mut Findings) {
+    check_reference(parameters, findings);
+    let (scope, namespace) = (parameters.field("scope"), parameters.field("namespace"));
+    findings.one_of(&scope, &["Cluster", "Namespace"]);
+    match (scope.text(), namespace.is_there()) {
+        ("Namespace", false) => {
+            findings.required(&namespace, "`parameters.scope` is set to 'Namespace'");
+        }
+        ("Namespace", true) => {
+            findings.sentences(&namespace, names::dns_label(namespace.text()));
+        }
+        ("Cluster", true) => {
+            findings.forbidden(&namespace, "`parameters.scope` is set to 'Cluster'");
+        }
+        _ => {}
+    }
+}
+
 impl Strategy for Class {
+    fn default(&self, object: &mut Value) {
+        if let Some(parameters) = object.pointer_mut("/spec/parameters") {
+            default(parameters, "scope", "Cluster");
+        }
+    }
+
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let spec = Spot::root(object).field("spec");
         let controller = spec.field("controller");
-        if controller.is_empty() {
-            findings.required(&controller, "");
-        } else if controller.text().len() > 250 || !is_domain_path(controller.text()) {
-            findings
-                .invalid(&controller, "must be a domain-prefixed path (such as \"acme.io/foo\")");
+        findings.at_most_bytes(&controller, LONGEST_CONTROLLER);
+        domain_path::check(&controller, &mut findings);
+        let parameters = spec.field("parameters");
+        if parameters.is_there() {
+            check_parameters(&parameters, &mut findings);
         }
         findings.into_vec()
     }
@@ -203,11 +293,6 @@ impl Strategy for Class {
     }
 }
 
-fn is_domain_path(text: &str) -> bool {
-    text.split_once('/')
-        .is_some_and(|(domain, path)| names::dns_subdomain(domain).is_empty() && !path.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,7 +308,7 @@ mod tests {
         assert!(Ingress.validate(&good).is_empty());
         assert_eq!(
             told(&Ingress.validate(&json!({"spec": {}}))),
-            ["spec: Invalid value: {}: either `defaultBackend` or `rules` must be specified"]
+            ["spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"]
         );
         let wrong = json!({"spec": {"rules": [{"host": "10.0.0.1", "http": {"paths": [
             {"path": "a", "pathType": "Exact", "backend": {"service": {"name": "web", "port": {}}}}, {"path": "/", "backend": {}}]}}]}});
@@ -232,11 +317,121 @@ mod tests {
             [
                 r#"spec.rules[0].host: Invalid value: "10.0.0.1": must be a DNS name, not an IP address"#,
                 r#"spec.rules[0].http.paths[0].path: Invalid value: "a": must be an absolute path"#,
-                "spec.rules[0].http.paths[0].backend.service.port: Required value: port name or number is required",
+                "spec.rules[0].http.paths[0].backend: Required value: port name or number is required",
                 "spec.rules[0].http.paths[1].pathType: Required value: pathType must be specified",
-                "spec.rules[0].http.paths[1].backend: Required value: resource or service backend is required",
             ]
         );
+    }
+
+    #[test]
+    fn where_a_path_leads() {
+        let path = |path: Value| json!({"spec": {"rules": [{"http": {"paths": [path]}}]}});
+        let to =
+            |backend: Value| path(json!({"pathType": "Exact", "path": "/", "backend": backend}));
+        let at = |kind: &str, place: &str| {
+            let backend = json!({"service": {"name": "a", "port": {"number": 80}}});
+            path(json!({"pathType": kind, "path": place, "backend": backend}))
+        };
+        let tls = |tls: Value| json!({"spec": {"defaultBackend": {"resource": {"kind": "A", "name": "b"}}, "tls": [tls]}});
+        for (object, expected) in [
+            (at("Prefix", "/a/b"), ""),
+            (at("ImplementationSpecific", ""), ""),
+            (
+                at("ImplementationSpecific", "a"),
+                ".path: Invalid value: \"a\": must be an absolute path",
+            ),
+            (at("Exact", "/a//b"), "must not contain '//'"),
+            (at("Exact", "/a/.."), "cannot end with '/..'"),
+            (at("Prefix", "/."), "cannot end with '/.'"),
+            (
+                at("Any", "a"),
+                "Unsupported value: \"Any\": supported values: \"Exact\", \"ImplementationSpecific\", \"Prefix\"",
+            ),
+            (
+                to(json!({})),
+                "backend: Invalid value: \"\": resource or service backend is required",
+            ),
+            (
+                to(json!({"resource": {}, "service": {}})),
+                "backend: Invalid value: \"\": cannot set both resource",
+            ),
+            (
+                to(json!({"resource": {"kind": "A/B", "name": "b"}})),
+                "backend.resource.kind: Invalid value: \"A/B\": may not contain '/'",
+            ),
+            (
+                to(json!({"resource": {"apiGroup": "A", "kind": "B", "name": "b"}})),
+                "backend.resource.apiGroup: Invalid value",
+            ),
+            (
+                to(json!({"service": {"name": "a", "port": {"name": "b", "number": 1}}})),
+                "backend: Invalid value: \"\": cannot set both port name & port number",
+            ),
+            (
+                to(json!({"service": {"name": "a", "port": {"number": -1}}})),
+                "service.port.number: Invalid value: -1",
+            ),
+            (tls(json!({"hosts": ["*.a.b", "a.b"], "secretName": "a"})), ""),
+            (tls(json!({"hosts": [""]})), "spec.tls[0].hosts[0]: Invalid value: \"\""),
+            (tls(json!({"secretName": "A"})), "spec.tls[0].secretName: Invalid value: \"A\""),
+        ] {
+            let told = told(&Ingress.validate(&object));
+            assert_eq!(told.len(), usize::from(!expected.is_empty()), "{object}: {told:?}");
+            assert!(told.iter().all(|one| one.contains(expected)), "{object}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_otherwise_is_told_alike() {
+        let of = |annotation: &str| json!({"metadata": {"annotations": {CLASS: annotation}}, "spec": {"ingressClassName": "a"}});
+        assert_eq!(Ingress.validate_create(&of("a")), []);
+        assert_eq!(
+            told(&Ingress.validate_create(&of("b"))),
+            [
+                r#"annotations.kubernetes.io/ingress.class: Invalid value: "b": must match `ingressClassName` when both are specified"#
+            ]
+        );
+        let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.1", "hostname": "a.b"}, {"ip": "a", "hostname": "10.0.0.1"}]}}});
+        assert_eq!(
+            told(&Ingress.validate_status(&status, &status)),
+            [
+                r#"status.loadBalancer.ingress[1].ip: Invalid value: "a": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"#,
+                r#"status.loadBalancer.ingress[1].hostname: Invalid value: "10.0.0.1": must be a DNS name, not an IP address"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn parameters_of_a_class() {
+        let class = |parameters: Value| {
+            let mut class =
+                json!({"spec": {"controller": "a.io/b", "parameters": {"kind": "P", "name": "n"}}});
+            class["spec"]["parameters"]
+                .as_object_mut()
+                .unwrap()
+                .extend(parameters.as_object().cloned().unwrap());
+            Class.default(&mut class);
+            told(&Class.validate(&class))
+        };
+        for (parameters, expected) in [
+            (json!({}), ""),
+            (json!({"scope": "Namespace", "namespace": "dev"}), ""),
+            (
+                json!({"scope": "Namespace"}),
+                "spec.parameters.namespace: Required value: `parameters.scope` is set to 'Namespace'",
+            ),
+            (
+                json!({"namespace": "dev"}),
+                "spec.parameters.namespace: Forbidden: `parameters.scope` is set to 'Cluster'",
+            ),
+            (
+                json!({"scope": "All"}),
+                "spec.parameters.scope: Unsupported value: \"All\": supported values: \"Cluster\", \"Namespace\"",
+            ),
+            (json!({"name": ""}), "spec.parameters.name: Required value: name is required"),
+        ] {
+            assert_eq!(class(parameters).join(""), expected);
+        }
     }
 
     #[test]
@@ -245,7 +440,7 @@ mod tests {
             ["a", "b", "c", "d"].iter().map(|host| json!({"host": host})).collect();
         assert_eq!(hosts(&rules), "a,b,c + 1 more...");
         assert_eq!(hosts(&[json!({})]), "*");
-        let class = json!({"spec": {"controller": "a.io/b", "parameters": {"kind": "P", "name": "n", "apiGroup": "a.io"}}});
+        let class = json!({"spec": {"controller": "a.io/b", "parameters": {"kind": "P", "name": "n", "apiGroup": "a.io", "scope": "Cluster"}}});
         assert!(Class.validate(&class).is_empty());
         assert_eq!(Class.row(&class, Timestamp::UNIX_EPOCH)[2], "P.a.io/n");
         assert_eq!(Class.validate(&json!({"spec": {"controller": "b"}})).len(), 1);

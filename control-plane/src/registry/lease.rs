@@ -22,6 +22,13 @@ pub fn kind() -> Kind {
 struct Lease;
 
 impl Strategy for Lease {
+    /// Fields of a gate that is off (`CoordinatedLeaderElection`) are dropped.
+    fn default(&self, object: &mut Value) {
+        if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.retain(|field, _| !matches!(&**field, "strategy" | "preferredHolder"));
+        }
+    }
+
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let root = Spot::root(object);
@@ -39,5 +46,32 @@ impl Strategy for Lease {
             json!(text(object, "/spec/holderIdentity")),
             json!(age(object, now)),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_lasts() {
+        for (spec, expected) in [
+            (json!({"leaseDurationSeconds": 1, "leaseTransitions": 0}), ""),
+            (
+                json!({"leaseDurationSeconds": 0}),
+                "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0",
+            ),
+            (
+                json!({"leaseTransitions": -1}),
+                "spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0",
+            ),
+        ] {
+            let errors = Lease.validate(&json!({"spec": spec}));
+            let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            assert_eq!(told.join(""), expected);
+        }
+        let mut lease = json!({"spec": {"holderIdentity": "a", "strategy": "OldestEmulationVersion", "preferredHolder": "b"}});
+        Lease.default(&mut lease);
+        assert_eq!(lease["spec"], json!({"holderIdentity": "a"}));
     }
 }

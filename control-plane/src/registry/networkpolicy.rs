@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::address;
 use super::column::{age, columns, name, selector as shown};
 use super::defaults::{child, default, each};
 use super::kind::Kind;
@@ -28,6 +29,9 @@ impl Strategy for Policy {
         let Some(spec) = child(object, "spec") else { return };
         let goes_out =
             spec.get("egress").and_then(Value::as_array).is_some_and(|rules| !rules.is_empty());
+        if spec.get("policyTypes") == Some(&json!([])) {
+            spec["policyTypes"] = Value::Null;
+        }
         default(
             spec,
             "policyTypes",
@@ -57,7 +61,7 @@ impl Strategy for Policy {
         if types.len() > 2 {
             findings.invalid(&types, "may not specify more than two policyTypes");
         } else {
-            types.items().for_each(|one| findings.one_of(&one, &["Egress", "Ingress"]));
+            types.items().for_each(|one| findings.one_of(&one, &["Ingress", "Egress"]));
         }
         findings.into_vec()
     }
@@ -72,26 +76,32 @@ impl Strategy for Policy {
 }
 
 fn check_port(port: &Spot<'_>, findings: &mut Findings) {
-    findings.one_of(&port.field("protocol"), &["SCTP", "TCP", "UDP"]);
+    const NO_PORT: &str = "must be between 1 and 65535, inclusive";
+    findings.one_of(&port.field("protocol"), &["TCP", "UDP", "SCTP"]);
     let (first, last) = (port.field("port"), port.field("endPort"));
-    match first.value {
-        Value::String(text) => findings.sentences(&first, names::port(text)),
-        Value::Null => {}
-        _ if !is_port(&first) => findings.invalid(&first, "must be between 1 and 65535, inclusive"),
-        _ => {}
-    }
-    if last.is_absent() {
-        return;
-    }
-    if first.is_absent() {
-        findings.required(&first, "must be specified when `endPort` is specified");
-    } else if first.value.is_string() {
-        findings.forbidden(&last, "may not be specified when `port` is non-numeric");
-    } else if last.integer() < first.integer() {
-        findings.invalid(&last, "must be greater than or equal to `port`");
-    }
-    if !is_port(&last) {
-        findings.invalid(&last, "must be between 1 and 65535, inclusive");
+    let why = match first.value {
+        Value::Null => "may not be specified when `port` is not specified",
+        Value::String(text) => {
+            findings.sentences(&first, names::port(text));
+            "may not be specified when `port` is non-numeric"
+        }
+        _ => {
+            if !is_port(&first) {
+                findings.invalid(&first, NO_PORT);
+            }
+            if last.is_there() && last.integer() < first.integer() {
+                // the value that is shown is that of the port in Kubernetes, too
+                let shown = Spot::at(first.value, last.path.clone());
+                findings.invalid(&shown, "must be greater than or equal to `port`");
+            }
+            if last.is_there() && !is_port(&last) {
+                findings.invalid(&last, NO_PORT);
+            }
+            return;
+        }
+    };
+    if last.is_there() {
+        findings.invalid(&last, why);
     }
 }
 
@@ -105,12 +115,13 @@ fn check_peer(peer: &Spot<'_>, findings: &mut Findings) {
     for one in selectors.iter().filter(|one| one.is_there()) {
         findings.extend(selector::validate(one.value, &one.path));
     }
-    let selects = selectors.iter().any(Spot::is_there);
-    match (selects, block.is_there()) {
+    if block.is_there() {
+        check_block(&block, findings);
+    }
+    match (selectors.iter().any(Spot::is_there), block.is_there()) {
         (false, false) => findings.required(peer, "must specify a peer"),
         (true, true) => findings.forbidden(peer, "may not specify both ipBlock and another peer"),
-        (_, true) => check_block(&block, findings),
-        (true, false) => {}
+        _ => {}
     }
 }
 
@@ -121,17 +132,17 @@ fn check_block(block: &Spot<'_>, findings: &mut Findings) {
         findings.required(&cidr, "");
         return;
     }
-    let Ok(whole) = cidr.text().parse::<ipnetwork::IpNetwork>() else {
+    let Some(whole) = address::network(cidr.text()) else {
         findings.invalid(&cidr, WRONG);
         return;
     };
     for hole in block.field("except").items() {
-        match hole.text().parse::<ipnetwork::IpNetwork>() {
-            Err(_) => findings.invalid(&hole, WRONG),
-            Ok(part) if !whole.contains(part.ip()) || part.prefix() <= whole.prefix() => {
+        match address::network(hole.text()) {
+            None => findings.invalid(&hole, WRONG),
+            Some(part) if !whole.contains(part.ip()) || part.prefix() <= whole.prefix() => {
                 findings.invalid(&hole, "must be a strict subset of `cidr`");
             }
-            Ok(_) => {}
+            Some(_) => {}
         }
     }
 }
@@ -155,12 +166,61 @@ mod tests {
         assert_eq!(
             told,
             [
-                "spec.ingress[0].ports[0].endPort: Forbidden: may not be specified when `port` is non-numeric",
-                "spec.ingress[0].ports[1].endPort: Invalid value: 80: must be greater than or equal to `port`",
+                "spec.ingress[0].ports[0].endPort: Invalid value: 90: may not be specified when `port` is non-numeric",
+                "spec.ingress[0].ports[1].endPort: Invalid value: 90: must be greater than or equal to `port`",
                 "spec.ingress[0].from[0]: Required value: must specify a peer",
                 "spec.ingress[0].from[1]: Forbidden: may not specify both ipBlock and another peer",
                 r#"spec.ingress[0].from[2].ipBlock.except[0]: Invalid value: "10.0.0.0/8": must be a strict subset of `cidr`"#,
             ]
         );
+    }
+
+    #[test]
+    fn what_a_rule_may_say() {
+        let port = |port: Value| json!({"ingress": [{"ports": [port]}]});
+        let block = |block: Value| json!({"ingress": [{"from": [{"ipBlock": block}]}]});
+        for (spec, expected) in [
+            (port(json!({"port": 80, "endPort": 80})), ""),
+            (port(json!({"port": "http"})), ""),
+            (
+                port(json!({"endPort": 80})),
+                "endPort: Invalid value: 80: may not be specified when `port` is not specified",
+            ),
+            (port(json!({"port": 0})), "port: Invalid value: 0: must be between 1 and 65535"),
+            (
+                port(json!({"port": 1, "endPort": 70_000})),
+                "endPort: Invalid value: 70000: must be between",
+            ),
+            (
+                port(json!({"protocol": "tcp"})),
+                "Unsupported value: \"tcp\": supported values: \"TCP\", \"UDP\", \"SCTP\"",
+            ),
+            (block(json!({"cidr": ""})), "cidr: Required value"),
+            (
+                block(json!({"cidr": "10.0.0.0"})),
+                "cidr: Invalid value: \"10.0.0.0\": must be a valid CIDR value",
+            ),
+            (block(json!({"cidr": "10.0.0.0/255.0.0.0"})), "must be a valid CIDR value"),
+            (
+                block(json!({"cidr": "10.0.0.0/8", "except": ["fd00::/64"]})),
+                "must be a strict subset",
+            ),
+            (
+                json!({"policyTypes": ["In"]}),
+                "Unsupported value: \"In\": supported values: \"Ingress\", \"Egress\"",
+            ),
+            (
+                json!({"policyTypes": ["Ingress", "Egress", "Ingress"]}),
+                "may not specify more than two policyTypes",
+            ),
+        ] {
+            let errors = Policy.validate(&json!({"spec": spec}));
+            let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            assert_eq!(told.len(), usize::from(!expected.is_empty()), "{spec}: {told:?}");
+            assert!(told.iter().all(|one| one.contains(expected)), "{spec}: {told:?}");
+        }
+        let mut policy = json!({"spec": {"policyTypes": []}});
+        Policy.default(&mut policy);
+        assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress"]));
     }
 }

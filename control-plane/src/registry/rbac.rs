@@ -4,12 +4,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::column::{age, columns, items, name, text};
-use super::defaults::{default, each};
+use super::defaults::{default_text, each};
 use super::kind::Kind;
 use super::strategy::Strategy;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
-use crate::meta::{name as names, selector};
+use crate::meta::name as names;
+use crate::meta::selector::{self, Selector};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -92,6 +93,9 @@ fn check_aggregation(selectors: &Spot<'_>, findings: &mut Findings) {
     }
     for one in selectors.items() {
         findings.extend(selector::validate(one.value, &one.path));
+        if Selector::from_object(one.value).is_err() {
+            findings.invalid(&one, "invalid label selector.");
+        }
     }
 }
 
@@ -102,14 +106,14 @@ struct Binding {
 impl Strategy for Binding {
     fn default(&self, object: &mut Value) {
         if let Some(role) = object.get_mut("roleRef") {
-            default(role, "apiGroup", GROUP);
+            default_text(role, "apiGroup", GROUP);
         }
         for subject in each(object, "subjects") {
             let group = match text(subject, "/kind") {
                 "User" | "Group" => GROUP,
                 _ => continue,
             };
-            default(subject, "apiGroup", group);
+            default_text(subject, "apiGroup", group);
         }
     }
 
@@ -120,17 +124,13 @@ impl Strategy for Binding {
         findings.one_of(&role.field("apiGroup"), &[GROUP]);
         let kinds: &[&str] =
             if self.namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
-        let kind = role.field("kind");
-        if kind.is_absent() {
-            findings.one_of(&Spot::at(&json!(""), kind.path.clone()), kinds);
-        }
-        findings.one_of(&kind, kinds);
+        findings.one_of_or_empty(&role.field("kind"), kinds);
         match role.field("name").text() {
             "" => findings.required(&role.field("name"), ""),
             name => findings.sentences(&role.field("name"), names::path_segment(name)),
         }
         for subject in root.field("subjects").items() {
-            check_subject(&subject, &mut findings);
+            check_subject(&subject, self.namespaced, &mut findings);
         }
         findings.into_vec()
     }
@@ -158,24 +158,25 @@ impl Strategy for Binding {
     }
 }
 
-fn check_subject(subject: &Spot<'_>, findings: &mut Findings) {
+fn check_subject(subject: &Spot<'_>, namespaced: bool, findings: &mut Findings) {
     let (kind, group) = (subject.field("kind"), subject.field("apiGroup"));
-    if subject.field("name").is_empty() {
-        findings.required(&subject.field("name"), "");
+    let own_name = subject.field("name");
+    if own_name.is_empty() {
+        findings.required(&own_name, "");
     }
     match kind.text() {
         "ServiceAccount" => {
-            findings.sentences(
-                &subject.field("name"),
-                names::dns_subdomain(subject.field("name").text()),
-            );
+            if !own_name.is_empty() {
+                findings.sentences(&own_name, names::dns_subdomain(own_name.text()));
+            }
             findings.one_of(&group, &[""]);
-            if subject.field("namespace").is_empty() {
+            // in a namespace it is that of the binding
+            if !namespaced && subject.field("namespace").is_empty() {
                 findings.required(&subject.field("namespace"), "");
             }
         }
         "User" | "Group" => findings.one_of(&group, &[GROUP]),
-        _ => findings.required_one_of(&kind, &["ServiceAccount", "User", "Group"]),
+        _ => findings.one_of_or_empty(&kind, &["ServiceAccount", "User", "Group"]),
     }
 }
 
@@ -233,6 +234,15 @@ mod tests {
             [
                 r#"roleRef.kind: Unsupported value: "Role": supported values: "ClusterRole""#,
                 "subjects[0].namespace: Required value",
+            ]
+        );
+        assert_eq!(Binding { namespaced: true }.validate(&other), []);
+        let nobody = json!({"roleRef": {"kind": "ClusterRole", "name": "view", "apiGroup": GROUP}, "subjects": [{}]});
+        assert_eq!(
+            told(&binding.validate(&nobody)),
+            [
+                "subjects[0].name: Required value",
+                r#"subjects[0].kind: Unsupported value: "": supported values: "ServiceAccount", "User", "Group""#,
             ]
         );
         assert_eq!(binding.validate_update(&other, &object).len(), 1);

@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::address;
 use super::column::{age, columns, items, name as name_of, text};
 use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
@@ -46,18 +47,16 @@ fn address_name(text: &str) -> Vec<String> {
 
 /// A network in its one canonical form.
 fn network(text: &str) -> Vec<String> {
-    let (_, prefix) = text.split_once('/').unwrap_or_default();
-    let digits = !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit());
-    match text.parse::<IpNetwork>() {
-        Ok(network) if digits && is_mapped(network.ip()) => vec![MAPPED.to_owned()],
-        Ok(network) if digits && network.network() != network.ip() => {
+    match address::network(text) {
+        Some(network) if is_mapped(network.ip()) => vec![MAPPED.to_owned()],
+        Some(network) if network.network() != network.ip() => {
             vec!["must not have bits set beyond the prefix length".to_owned()]
         }
-        Ok(network) if digits && network.to_string() != text => {
+        Some(network) if network.to_string() != text => {
             vec![format!("must be in canonical form (\"{network}\")")]
         }
-        Ok(_) if digits => Vec::new(),
-        _ => vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()],
+        Some(_) => Vec::new(),
+        None => vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()],
     }
 }
 

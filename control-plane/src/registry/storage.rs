@@ -1,5 +1,7 @@
 //! Volumes that outlive pods: kept as they are told; who provisions them is another program.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -7,8 +9,8 @@ use super::column::{age, columns, items, name, text};
 use super::defaults::{child, default};
 use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
-use crate::meta::field_error::FieldError;
-use crate::meta::findings::{Findings, Spot};
+use crate::meta::field_error::{FieldError, Mistake};
+use crate::meta::findings::{Findings, Spot, same};
 use crate::meta::name as names;
 
 const ACCESS_MODES: &[&str] =
@@ -256,6 +258,58 @@ impl Strategy for Claim {
 
 struct Class;
 
+/// How many parameters there may be, and how many bytes they may have together.
+const MOST_PARAMETERS: usize = 512;
+const LONGEST_PARAMETERS: usize = 256 * 1024;
+
+fn check_parameters(parameters: &Spot<'_>, findings: &mut Findings) {
+    let too_long = |most| FieldError::new(parameters.path.clone(), Mistake::TooLong(most), "");
+    if parameters.len() > MOST_PARAMETERS {
+        findings.add(too_long(MOST_PARAMETERS));
+        return;
+    }
+    if parameters.value.get("").is_some() {
+        findings.invalid(&Spot::at(&json!(""), parameters.path.clone()), "field can not be empty.");
+    }
+    let size: usize = parameters.entries().map(|(key, value)| key.len() + value.text().len()).sum();
+    if size > LONGEST_PARAMETERS {
+        findings.add(too_long(LONGEST_PARAMETERS));
+    }
+}
+
+/// Where volumes may be: terms, each by the labels of nodes.
+fn check_topologies(terms: &Spot<'_>, findings: &mut Findings) {
+    let mut seen = BTreeSet::new();
+    for term in terms.items() {
+        let expressions = term.field("matchLabelExpressions");
+        let mut by_key = BTreeMap::new();
+        for expression in expressions.items() {
+            let (key, values) = (expression.field("key"), expression.field("values"));
+            let known = check_values(&values, findings);
+            findings.sentences(&key, names::qualified(key.text()));
+            if by_key.insert(key.text(), known).is_some() {
+                findings.duplicate(&key);
+            }
+        }
+        if !seen.insert(by_key) {
+            findings.duplicate(&Spot::at(&json!(""), expressions.path));
+        }
+    }
+}
+
+fn check_values<'a>(values: &Spot<'a>, findings: &mut Findings) -> BTreeSet<&'a str> {
+    if values.is_empty() {
+        findings.required(values, "");
+    }
+    let mut seen = BTreeSet::new();
+    for value in values.items() {
+        if !seen.insert(value.text()) {
+            findings.duplicate(&value);
+        }
+    }
+    seen
+}
+
 impl Strategy for Class {
     fn default(&self, object: &mut Value) {
         default(object, "reclaimPolicy", "Delete");
@@ -270,11 +324,14 @@ impl Strategy for Class {
             "" => findings.required(&provisioner, ""),
             text => findings.sentences(&provisioner, names::qualified(&text.to_lowercase())),
         }
-        findings.required_one_of(&root.field("reclaimPolicy"), &["Delete", "Retain"]);
-        findings.required_one_of(
-            &root.field("volumeBindingMode"),
-            &["Immediate", "WaitForFirstConsumer"],
-        );
+        check_parameters(&root.field("parameters"), &mut findings);
+        findings.one_of_if_set(&root.field("reclaimPolicy"), &["Delete", "Retain"]);
+        let mode = root.field("volumeBindingMode");
+        if mode.is_absent() {
+            findings.required(&mode, "");
+        }
+        findings.one_of(&mode, &["Immediate", "WaitForFirstConsumer"]);
+        check_topologies(&root.field("allowedTopologies"), &mut findings);
         findings.into_vec()
     }
 
@@ -282,7 +339,8 @@ impl Strategy for Class {
         let mut findings = Findings::default();
         let root = Spot::root(object);
         for field in ["parameters", "provisioner", "reclaimPolicy"] {
-            if object.get(field) != old.get(field) {
+            let before = Spot::root(old).field(field);
+            if !same(root.field(field).value, before.value) {
                 findings
                     .forbidden(&root.field(field), format!("updates to {field} are forbidden."));
             }
@@ -352,6 +410,66 @@ mod tests {
                 "spec.accessModes: Required value: at least 1 access mode is required",
                 "spec.resources[storage]: Required value"
             ]
+        );
+    }
+
+    #[test]
+    fn a_class_says_how_volumes_are_made() {
+        let zones = |key: &str, values: Value| json!({"matchLabelExpressions": [{"key": key, "values": values}]});
+        let two = json!([{"key": "zone", "values": ["a"]}, {"key": "zone", "values": ["b"]}]);
+        let many: serde_json::Map<String, Value> =
+            (0..=512).map(|key| (key.to_string(), json!(""))).collect();
+        for (fields, expected) in [
+            (
+                json!({"parameters": {"a": "b"}, "allowedTopologies": [zones("zone", json!(["a"])), zones("zone", json!(["b"]))]}),
+                "",
+            ),
+            (
+                json!({"parameters": {"": "b"}}),
+                "parameters: Invalid value: \"\": field can not be empty.",
+            ),
+            (json!({"parameters": many}), "parameters: Too long: may not be more than 512 bytes"),
+            (
+                json!({"parameters": {"a": "b".repeat(256 * 1024)}}),
+                "parameters: Too long: may not be more than 262144 bytes",
+            ),
+            (
+                json!({"reclaimPolicy": "Recycle"}),
+                "reclaimPolicy: Unsupported value: \"Recycle\": supported values: \"Delete\", \"Retain\"",
+            ),
+            (json!({"volumeBindingMode": "Late"}), "volumeBindingMode: Unsupported value"),
+            (
+                json!({"allowedTopologies": [zones("zone", json!([]))]}),
+                "allowedTopologies[0].matchLabelExpressions[0].values: Required value",
+            ),
+            (
+                json!({"allowedTopologies": [zones("zone", json!(["a", "a"]))]}),
+                "allowedTopologies[0].matchLabelExpressions[0].values[1]: Duplicate value: \"a\"",
+            ),
+            (
+                json!({"allowedTopologies": [zones("a b", json!(["a"]))]}),
+                "allowedTopologies[0].matchLabelExpressions[0].key: Invalid value",
+            ),
+            (
+                json!({"allowedTopologies": [{"matchLabelExpressions": two}]}),
+                "allowedTopologies[0].matchLabelExpressions[1].key: Duplicate value: \"zone\"",
+            ),
+            (
+                json!({"allowedTopologies": [zones("zone", json!(["a", "b"])), zones("zone", json!(["b", "a"]))]}),
+                "allowedTopologies[1].matchLabelExpressions: Duplicate value: \"\"",
+            ),
+        ] {
+            let mut class = json!({"provisioner": "a.b/c"});
+            class.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap());
+            Class.default(&mut class);
+            let told = told(&Class.validate(&class));
+            assert_eq!(told.len(), usize::from(!expected.is_empty()), "{told:?}");
+            assert!(told.iter().all(|one| one.starts_with(expected)), "{told:?}");
+        }
+        let class = |policy: &str| json!({"provisioner": "a", "reclaimPolicy": policy});
+        assert_eq!(
+            told(&Class.validate_update(&class("Retain"), &class("Delete"))),
+            ["reclaimPolicy: Forbidden: updates to reclaimPolicy are forbidden."]
         );
     }
 
