@@ -254,8 +254,7 @@ impl Findings {
     /// More items than may be.
     pub fn at_most(&mut self, spot: &Spot<'_>, most: usize) {
         if spot.len() > most {
-            let mistake = Mistake::TooMany(spot.len(), most);
-            self.add(FieldError::new(spot.path.clone(), mistake, ""));
+            self.too_many(spot, spot.len(), most);
         }
     }
 
@@ -264,6 +263,11 @@ impl Findings {
         if spot.text().len() > most {
             self.add(FieldError::new(spot.path.clone(), Mistake::TooLong(most), ""));
         }
+    }
+
+    /// More of something than may be, where that is not the length of a list.
+    pub fn too_many(&mut self, spot: &Spot<'_>, found: usize, most: usize) {
+        self.add(FieldError::new(spot.path.clone(), Mistake::TooMany(found, most), ""));
     }
 
     /// What a check of a value alone found, one sentence per mistake.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::column::{Column, age, items, name, since, text};
+use super::definition_version::{COLUMN_FORMATS, COLUMN_TYPES};
 use super::jsonpath::JsonPath;
 use super::kind::{Kind, Selectable, Subresource, Text};
 use super::strategy::Strategy;
@@ -219,7 +220,7 @@ pub fn priority(version: &str) -> (Reverse<(u8, u64, u64)>, String) {
 
 /// A JSON pointer from a path in dots.
 fn pointer(path: &str) -> String {
-    path.replace('.', "/")
+    path.replace('~', "~0").replace('/', "~1").replace('.', "/")
 }
 
 fn scale_of(version: &Value) -> Option<Scale> {
@@ -247,13 +248,11 @@ fn lasting(word: &str, known: &[&'static str]) -> &'static str {
 
 impl Cell {
     fn of(printed: &Value) -> Option<Self> {
-        const FORMATS: [&str; 8] =
-            ["int32", "int64", "float", "double", "byte", "date", "date-time", "password"];
         let priority = printed["priority"].as_i64().unwrap_or_default();
         let column = Column {
             name: text(printed, "/name").to_owned(),
-            kind: lasting(text(printed, "/type"), &super::customresourcedefinition::COLUMN_TYPES),
-            format: lasting(text(printed, "/format"), &FORMATS),
+            kind: lasting(text(printed, "/type"), &COLUMN_TYPES),
+            format: lasting(text(printed, "/format"), &COLUMN_FORMATS),
             description: text(printed, "/description").to_owned(),
             priority: u8::try_from(priority.max(0)).unwrap_or(u8::MAX),
         };

@@ -1,15 +1,13 @@
 //! `apiextensions.k8s.io/v1 CustomResourceDefinition`; what it makes is in `custom`, who serves it in
 //! `controllers::customresources`. Sentences are those of `k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation`.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::column::{columns, items, name, text};
-use super::custom::{schema_of, storage_version};
-use super::defaults::{child, default};
-use super::jsonpath::JsonPath;
+use super::custom::storage_version;
+use super::defaults::{child, default, default_text};
+use super::definition_version;
 use super::kind::{Kind, Subresource, Text};
 use super::strategy::Strategy;
 use crate::meta::field_error::FieldError;
@@ -19,12 +17,8 @@ use crate::meta::object::{Meta, MetaMut};
 
 /// Holds a definition until its objects are gone.
 pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
-/// The types of printer columns.
-pub const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
 /// Groups that belong to Kubernetes: definitions in them say who approved them.
 const APPROVED: &str = "api-approved.kubernetes.io";
-/// The most selectable fields of a version.
-const MOST_SELECTABLE: usize = 8;
 
 /// The kind.
 pub fn kind() -> Kind {
@@ -73,8 +67,8 @@ impl Strategy for Definition {
             default(spec, "conversion", json!({"strategy": "None"}));
             if let Some(names) = child(spec, "names") {
                 let kind = text(names, "/kind").to_owned();
-                default(names, "singular", kind.to_lowercase());
-                default(names, "listKind", format!("{kind}List"));
+                default_text(names, "singular", &kind.to_lowercase());
+                default_text(names, "listKind", &format!("{kind}List"));
             }
         }
     }
@@ -107,8 +101,9 @@ impl Strategy for Definition {
             let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
             findings.invalid(&spec.field("preserveUnknownFields"), why);
         }
-        accepted_names(&spec.field("names"), &mut findings);
-        versions(&spec.field("versions"), &mut findings);
+        needed_names(&spec.field("names"), &mut findings);
+        check_names(&spec.field("names"), &mut findings);
+        definition_version::check_all(&spec.field("versions"), &mut findings);
         conversion(&spec.field("conversion"), &mut findings);
         findings.into_vec()
     }
@@ -132,7 +127,9 @@ impl Strategy for Definition {
         let mut findings = Findings::default();
         let known: Vec<&str> =
             items(object, "/spec/versions").iter().map(|version| text(version, "/name")).collect();
-        let stored = Spot::root(object).field("status").field("storedVersions");
+        let status = Spot::root(object).field("status");
+        check_names(&status.field("acceptedNames"), &mut findings);
+        let stored = status.field("storedVersions");
         if stored.is_empty() {
             findings.invalid(&stored, "must have at least one stored version");
         }
@@ -153,8 +150,10 @@ fn group(root: &Spot<'_>, group: &Spot<'_>, findings: &mut Findings) {
         findings.required(group, "");
         return;
     }
-    findings.sentences(group, names::dns_subdomain(group.text()));
-    if !group.text().contains('.') {
+    let wrong = names::dns_subdomain(group.text());
+    if !wrong.is_empty() {
+        findings.invalid(group, wrong.join(","));
+    } else if !group.text().contains('.') {
         findings.invalid(group, "should be a domain with at least one dot");
     }
     let belongs = |domain: &str| {
@@ -163,128 +162,53 @@ fn group(root: &Spot<'_>, group: &Spot<'_>, findings: &mut Findings) {
     if belongs("k8s.io") || belongs("kubernetes.io") {
         let approval = Meta::of(root.value).annotation(APPROVED).unwrap_or_default();
         let path = root.field("metadata").field("annotations").path.key(APPROVED);
+        let see = "see https://github.com/kubernetes/enhancements/pull/1111";
+        let must = format!("protected groups must have approval annotation {APPROVED:?}");
+        let is_url = || {
+            let (scheme, rest) = approval.split_once("://").unwrap_or_default();
+            !scheme.is_empty() && !rest.is_empty() && !rest.starts_with('/')
+        };
         if approval.is_empty() {
+            findings.required(&Spot::at(&Value::Null, path), format!("{must}, {see}"));
+        } else if !approval.starts_with("unapproved") && !is_url() {
             let why = format!(
-                "protected groups must have approval annotation {APPROVED:?}, see https://github.com/kubernetes/enhancements/pull/1111"
+                r#"{must} with either a URL or a reason starting with "unapproved", {see}"#
             );
-            findings.required(&Spot::at(&Value::Null, path), why);
+            findings.invalid(&Spot::at(&json!(approval), path), why);
         }
     }
 }
 
-fn accepted_names(spot: &Spot<'_>, findings: &mut Findings) {
-    let label = |spot: &Spot<'_>, findings: &mut Findings| {
-        findings.sentences(spot, names::dns_1035_label(&spot.text().to_lowercase()));
-    };
-    for field in ["plural", "singular", "kind", "listKind"] {
-        let one = spot.field(field);
+/// Names that are needed of a definition, but not of its status.
+fn needed_names(spot: &Spot<'_>, findings: &mut Findings) {
+    for one in ["plural", "singular", "kind", "listKind"].map(|field| spot.field(field)) {
         if one.is_empty() {
             findings.required(&one, "");
-        } else if matches!(field, "plural" | "singular") {
-            findings.sentences(&one, names::dns_1035_label(one.text()));
-        } else {
-            label(&one, findings);
         }
+    }
+}
+
+fn check_names(spot: &Spot<'_>, findings: &mut Findings) {
+    let mut check = |one: &Spot<'_>, text: &str, before: &str| {
+        let wrong = names::dns_1035_label(text);
+        if !wrong.is_empty() {
+            findings.invalid(one, format!("{before}{}", wrong.join(",")));
+        }
+    };
+    let named = |field: &str| Some(spot.field(field)).filter(|one| !one.is_empty());
+    for one in ["plural", "singular"].into_iter().filter_map(named) {
+        check(&one, one.text(), "");
+    }
+    for one in ["kind", "listKind"].into_iter().filter_map(named) {
+        let mixed = "may have mixed case, but should otherwise match: ";
+        check(&one, &one.text().to_lowercase(), mixed);
     }
     for one in spot.field("shortNames").items().chain(spot.field("categories").items()) {
-        findings.sentences(&one, names::dns_1035_label(one.text()));
+        check(&one, one.text(), "");
     }
     let list = spot.field("listKind");
-    if list.is_there() && list.text() == spot.field("kind").text() {
+    if !list.is_empty() && list.text() == spot.field("kind").text() {
         findings.invalid(&list, "kind and listKind may not be the same");
-    }
-}
-
-fn versions(spot: &Spot<'_>, findings: &mut Findings) {
-    let mut seen = BTreeSet::new();
-    let mut unique = true;
-    for (index, version) in spot.items().enumerate() {
-        let named = version.field("name");
-        unique &= seen.insert(named.text());
-        findings.sentences(&named, names::dns_1035_label(named.text()));
-        let schema = version.field("schema").field("openAPIV3Schema");
-        if schema.is_absent() {
-            findings.required(&schema, "schemas are required");
-        } else if let Err(errors) = schema_of(version.value, index) {
-            findings.extend(errors);
-        }
-        scale(&version.field("subresources").field("scale"), findings);
-        let printed = version.field("additionalPrinterColumns");
-        printed.items().for_each(|column| printer_column(&column, findings));
-        selectable(&version.field("selectableFields"), findings);
-    }
-    if !unique {
-        findings.invalid(spot, "must contain unique version names");
-    }
-    if spot.items().filter(|version| version.field("storage").is_true()).count() != 1 {
-        findings.invalid(spot, "must have exactly one version marked as storage version");
-    }
-}
-
-/// A path of fields: `.spec.replicas`.
-fn is_plain(path: &str) -> bool {
-    let plain = |part: &str| {
-        !part.is_empty() && part.chars().all(|sign| sign.is_alphanumeric() || "_-".contains(sign))
-    };
-    path.strip_prefix('.').is_some_and(|path| path.split('.').all(plain))
-}
-
-fn scale(spot: &Spot<'_>, findings: &mut Findings) {
-    if spot.is_absent() {
-        return;
-    }
-    for (field, below, needed, why) in [
-        ("specReplicasPath", &[".spec."][..], true, "should be a json path under .spec"),
-        ("statusReplicasPath", &[".status."], true, "should be a json path under .status"),
-        (
-            "labelSelectorPath",
-            &[".spec.", ".status."],
-            false,
-            "should be a json path under either .spec or .status",
-        ),
-    ] {
-        let path = spot.field(field);
-        if path.is_empty() {
-            if needed {
-                findings.required(&path, "");
-            }
-        } else if !is_plain(path.text()) {
-            findings.invalid(&path, "must be a json path in the dot notation");
-        } else if !below.iter().any(|below| path.text().starts_with(below)) {
-            findings.invalid(&path, why);
-        }
-    }
-}
-
-fn printer_column(column: &Spot<'_>, findings: &mut Findings) {
-    for field in ["name", "jsonPath"] {
-        if column.field(field).is_empty() {
-            findings.required(&column.field(field), "");
-        }
-    }
-    findings.required_one_of(&column.field("type"), &COLUMN_TYPES);
-    let path = column.field("jsonPath");
-    if let Err(why) = JsonPath::parse(path.text()) {
-        findings.invalid(&path, why);
-    }
-}
-
-fn selectable(fields: &Spot<'_>, findings: &mut Findings) {
-    let mut seen = BTreeSet::new();
-    for field in fields.items() {
-        let path = field.field("jsonPath");
-        if path.is_empty() {
-            findings.required(&path, "");
-        } else if !is_plain(path.text()) {
-            findings.invalid(&path, "must be a simple json path of fields, such as .spec.color");
-        } else if path.text().starts_with(".metadata.") {
-            findings.invalid(&path, "must not point to fields in metadata");
-        } else if !seen.insert(path.text()) {
-            findings.duplicate(&path);
-        }
-    }
-    if fields.len() > MOST_SELECTABLE {
-        findings.invalid(fields, format!("must have at most {MOST_SELECTABLE} items"));
     }
 }
 
@@ -296,11 +220,16 @@ fn conversion(spot: &Spot<'_>, findings: &mut Findings) {
         return;
     }
     findings.required_one_of(&strategy, &["None", "Webhook"]);
-    if spot.field("webhook").is_there() {
-        findings.forbidden(
-            &spot.field("webhook"),
-            "should not be set when strategy is not set to Webhook",
-        );
+    // the names are those that these fields had before `v1`
+    let webhook = spot.field("webhook");
+    for (now, before) in [
+        ("clientConfig", "webhookClientConfig"),
+        ("conversionReviewVersions", "conversionReviewVersions"),
+    ] {
+        if !webhook.field(now).is_empty() {
+            let why = "should not be set when strategy is not set to Webhook";
+            findings.forbidden(&spot.field(before), why);
+        }
     }
 }
 
@@ -400,12 +329,37 @@ mod tests {
             (
                 "/spec/versions/0/additionalPrinterColumns",
                 json!([{"name": "A", "type": "text", "jsonPath": ".a"}]),
-                r#"Unsupported value: "text""#,
+                r#"type: Invalid value: "text": must be one of boolean,date,integer,number,string"#,
             ),
             (
-                "/spec/versions/0/selectableFields",
-                json!([{"jsonPath": ".spec.a"}, {"jsonPath": ".spec.a"}]),
-                "selectableFields[1].jsonPath: Duplicate value",
+                "/spec/group",
+                json!("a_.b"),
+                "spec.group: Invalid value: \"a_.b\": a lowercase RFC 1123 subdomain",
+            ),
+            (
+                "/spec/names/kind",
+                json!("Cron Tab"),
+                "may have mixed case, but should otherwise match: a DNS-1035 label",
+            ),
+            (
+                "/spec/names/shortNames",
+                json!(["C"]),
+                "spec.names.shortNames[0]: Invalid value: \"C\"",
+            ),
+            (
+                "/spec/conversion",
+                json!({"strategy": "None", "webhook": {"conversionReviewVersions": ["v1"]}}),
+                "spec.conversion.conversionReviewVersions: Forbidden: should not be set when strategy",
+            ),
+            (
+                "/spec/conversion",
+                json!({"strategy": "None", "webhook": {"clientConfig": {"url": "https://a"}}}),
+                "spec.conversion.webhookClientConfig: Forbidden: should not be set when strategy",
+            ),
+            (
+                "/spec/versions",
+                json!([]),
+                "must have exactly one version marked as storage version",
             ),
         ] {
             let found = told(|object| {
@@ -413,6 +367,24 @@ mod tests {
                 object.pointer_mut(parent).unwrap()[field] = value;
             });
             assert!(found.iter().any(|one| one.contains(expected)), "{pointer}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn who_defines_kinds_of_kubernetes_says_so() {
+        for (annotation, expected) in [
+            (Value::Null, "Required value: protected groups must have approval annotation"),
+            (json!("yes"), "with either a URL or a reason starting with \"unapproved\""),
+            (json!("unapproved, experimental"), ""),
+            (json!("https://github.com/kubernetes/kubernetes/pull/78458"), ""),
+        ] {
+            let found = told(|object| {
+                object["metadata"] =
+                    json!({"name": "crontabs.a.k8s.io", "annotations": {APPROVED: annotation}});
+                object["spec"]["group"] = json!("a.k8s.io");
+            });
+            assert_eq!(found.is_empty(), expected.is_empty(), "{found:?}");
+            assert!(found.iter().all(|one| one.contains(expected)), "{found:?}");
         }
     }
 

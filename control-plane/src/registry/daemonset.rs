@@ -9,8 +9,8 @@ use super::defaults::{child, default, default_text};
 use super::kind::{Kind, Subresource};
 use super::podspec::{Whose, default_template, template_mistakes};
 use super::strategy::Strategy;
-use super::template::{Selecting, selector_of_template};
-use crate::meta::field_error::{FieldError, Mistake};
+use super::template::{Selecting, check_strategy_type, selector_of_template, selector_stays};
+use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 
 /// `apps/v1 DaemonSet`.
@@ -86,10 +86,7 @@ impl Strategy for DaemonSet {
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
-        let mut findings = Findings::default();
-        let (root, before) = (Spot::root(object), Spot::root(old));
-        findings.immutable(&root.pointer("/spec/selector"), &before.pointer("/spec/selector"));
-        findings.into_vec()
+        selector_stays(object, old)
     }
 
     fn validate_status(&self, object: &Value, old: &Value) -> Vec<FieldError> {
@@ -126,11 +123,7 @@ impl Strategy for DaemonSet {
 
 fn check_strategy(strategy: &Spot<'_>, findings: &mut Findings) {
     let kind = strategy.field("type");
-    if !matches!(kind.text(), "OnDelete" | "RollingUpdate") {
-        let kinds = ["RollingUpdate", "OnDelete"].map(str::to_owned).to_vec();
-        let mistake = Mistake::NotSupported(strategy.value.clone(), kinds);
-        findings.add(FieldError::new(strategy.path.clone(), mistake, ""));
-    }
+    check_strategy_type(strategy, ["RollingUpdate", "OnDelete"], findings);
     if kind.text() != "RollingUpdate" {
         return;
     }

@@ -9,8 +9,8 @@ use super::defaults::{child, default, default_text};
 use super::kind::{Kind, Subresource};
 use super::podspec::{Whose, default_template, template_mistakes};
 use super::strategy::Strategy;
-use super::template::{Selecting, selector_of_template};
-use crate::meta::field_error::{FieldError, Mistake};
+use super::template::{Selecting, check_strategy_type, selector_of_template, selector_stays};
+use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 
 /// `apps/v1 Deployment`.
@@ -67,10 +67,7 @@ impl Strategy for Deployment {
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
-        let mut findings = Findings::default();
-        let (root, before) = (Spot::root(object), Spot::root(old));
-        findings.immutable(&root.pointer("/spec/selector"), &before.pointer("/spec/selector"));
-        findings.into_vec()
+        selector_stays(object, old)
     }
 
     fn validate_status(&self, object: &Value, old: &Value) -> Vec<FieldError> {
@@ -105,11 +102,7 @@ impl Strategy for Deployment {
 
 fn check_strategy(strategy: &Spot<'_>, findings: &mut Findings) {
     let (kind, rolling) = (strategy.field("type"), strategy.field("rollingUpdate"));
-    if !matches!(kind.text(), "Recreate" | "RollingUpdate") {
-        let kinds = ["Recreate", "RollingUpdate"].map(str::to_owned).to_vec();
-        let mistake = Mistake::NotSupported(strategy.value.clone(), kinds);
-        findings.add(FieldError::new(strategy.path.clone(), mistake, ""));
-    }
+    check_strategy_type(strategy, ["Recreate", "RollingUpdate"], findings);
     if kind.text() == "Recreate" && rolling.is_there() {
         let why = "may not be specified when strategy `type` is 'Recreate'";
         findings.forbidden(&rolling, why);

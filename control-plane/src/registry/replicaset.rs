@@ -9,20 +9,30 @@ use super::defaults::{child, default};
 use super::kind::{Kind, Subresource};
 use super::podspec::{Whose, default_template, template_mistakes};
 use super::strategy::Strategy;
-use super::template::{Selecting, selector_of_template};
+use super::template::{Selecting, selector_of_template, selector_stays};
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 
 /// `apps/v1 ReplicaSet`.
 pub fn kind() -> Kind {
-    Kind::new("apps", "v1", "ReplicaSet", "replicasets")
-        .short(&["rs"])
-        .in_all()
+    let kind = Kind::new("apps", "v1", "ReplicaSet", "replicasets").short(&["rs"]);
+    of_replicas(kind).behaves(ReplicaSet)
+}
+
+/// A kind that keeps replicas of pods.
+pub(super) fn of_replicas(kind: Kind) -> Kind {
+    kind.in_all()
         .with(&[Subresource::Scale, Subresource::Status])
         .with_generation()
         .select_by(&["status.replicas"])
         .columns(columns("Name #Desired #Current #Ready Age +Containers +Images +Selector"))
-        .behaves(ReplicaSet)
+}
+
+/// What is wrong with what is counted of replicas.
+pub(super) fn status_mistakes(object: &Value) -> Vec<FieldError> {
+    let mut findings = Findings::default();
+    amount::check_counts(object, &amount::OF_REPLICAS, &mut findings);
+    findings.into_vec()
 }
 
 struct ReplicaSet;
@@ -57,16 +67,11 @@ impl Strategy for ReplicaSet {
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
-        let mut findings = Findings::default();
-        let (root, before) = (Spot::root(object), Spot::root(old));
-        findings.immutable(&root.pointer("/spec/selector"), &before.pointer("/spec/selector"));
-        findings.into_vec()
+        selector_stays(object, old)
     }
 
     fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
-        let mut findings = Findings::default();
-        amount::check_counts(object, &amount::OF_REPLICAS, &mut findings);
-        findings.into_vec()
+        status_mistakes(object)
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

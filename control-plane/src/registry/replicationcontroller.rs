@@ -4,10 +4,9 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::amount;
-use super::column::{columns, labels, map};
+use super::column::{labels, map};
 use super::defaults::{child, default};
-use super::kind::{Kind, Subresource};
+use super::kind::Kind;
 use super::podspec::{Whose, default_template, template_mistakes};
 use super::replicaset;
 use super::strategy::Strategy;
@@ -16,15 +15,10 @@ use crate::meta::findings::{Findings, Spot};
 
 /// `v1 ReplicationController`.
 pub fn kind() -> Kind {
-    Kind::new("", "v1", "ReplicationController", "replicationcontrollers")
+    let kind = Kind::new("", "v1", "ReplicationController", "replicationcontrollers")
         .stored_as("controllers")
-        .short(&["rc"])
-        .in_all()
-        .with(&[Subresource::Scale, Subresource::Status])
-        .with_generation()
-        .select_by(&["status.replicas"])
-        .columns(columns("Name #Desired #Current #Ready Age +Containers +Images +Selector"))
-        .behaves(ReplicationController)
+        .short(&["rc"]);
+    replicaset::of_replicas(kind).behaves(ReplicationController)
 }
 
 struct ReplicationController;
@@ -74,9 +68,7 @@ impl Strategy for ReplicationController {
     }
 
     fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
-        let mut findings = Findings::default();
-        amount::check_counts(object, &amount::OF_REPLICAS, &mut findings);
-        findings.into_vec()
+        replicaset::status_mistakes(object)
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

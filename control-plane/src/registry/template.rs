@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::meta::field_error::{FieldError, Mistake};
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::selector::{self, Selector};
 
@@ -36,6 +37,23 @@ pub fn selector_of_template(object: &Value, selecting: Selecting, findings: &mut
         }
         (Err(_), Some(why)) => findings.invalid(&asked, why),
         _ => {}
+    }
+}
+
+/// Which pods belong to an object is for good.
+pub fn selector_stays(object: &Value, old: &Value) -> Vec<FieldError> {
+    let mut findings = Findings::default();
+    let of = |object| Spot::root(object).field("spec").field("selector");
+    findings.immutable(&of(object), &of(old));
+    findings.into_vec()
+}
+
+/// How pods are replaced is one of a few ways; of another one all that is said of it is told.
+pub fn check_strategy_type(strategy: &Spot<'_>, known: [&str; 2], findings: &mut Findings) {
+    if !known.contains(&strategy.field("type").text()) {
+        let known = known.map(str::to_owned).to_vec();
+        let mistake = Mistake::NotSupported(strategy.value.clone(), known);
+        findings.add(FieldError::new(strategy.path.clone(), mistake, ""));
     }
 }
 

@@ -7,6 +7,9 @@ use super::super::definitions::Definitions;
 use super::{Schema, SchemaOrBool, SchemaOrMany, default, shape, validate};
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
 
+mod lists;
+mod resource;
+
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 
 /// All that keeps a schema from being structural.
@@ -22,7 +25,11 @@ pub(super) fn structural(schema: &Schema, path: &FieldPath) -> Vec<FieldError> {
     if schema.nullable {
         found.forbidden(path.field("nullable"), "nullable cannot be true at the root");
     }
+    if schema.additional_properties.is_some() {
+        found.forbidden(path.field("additionalProperties"), "must not be used at the root");
+    }
     found.part(schema, path);
+    found.resource(schema, path);
     found.metadata(schema, path);
     found.mistakes
 }
@@ -47,6 +54,7 @@ impl Found {
     /// A schema that says what a value is, and what stands within it.
     fn part(&mut self, schema: &Schema, path: &FieldPath) {
         self.known(schema, path);
+        self.extensions(schema, path);
         self.maps(schema, path);
         self.lists(schema, path);
         self.default(schema, path);
@@ -78,7 +86,7 @@ impl Found {
     }
 
     fn typed(&mut self, schema: &Schema, path: &FieldPath, detail: &str) {
-        let free = schema.int_or_string || schema.preserve_unknown;
+        let free = schema.int_or_string || schema.keeps_unknown();
         match schema.kind.as_deref() {
             None | Some("") if !free => self.required(path.field("type"), detail),
             Some(_) if schema.int_or_string => {
@@ -139,27 +147,19 @@ impl Found {
             Some(SchemaOrBool::Bool(false)) => {
                 self.forbidden(others, "additionalProperties cannot be set to false");
             }
-            Some(_) if !schema.properties.is_empty() => {
+            Some(SchemaOrBool::Schema(_)) if !schema.properties.is_empty() => {
                 self.forbidden(others, "additionalProperties and properties are mutual exclusive");
             }
             _ => {}
         }
         let is_object = schema.kind.as_deref() == Some("object");
-        if schema.embedded_resource && !is_object {
-            self.invalid(
-                path.field("type"),
-                json!(schema.kind),
-                "must be object if x-kubernetes-embedded-resource is true",
-            );
-        }
-        if schema.embedded_resource && schema.properties.is_empty() && !schema.preserve_unknown {
-            let detail = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
-            self.required(path.field("properties"), detail);
-        }
         let Some(map_type) = schema.map_type.as_deref() else { return };
         if !is_object {
-            let detail = "must be object if x-kubernetes-map-type is specified";
-            self.invalid(path.field("type"), json!(schema.kind), detail);
+            self.typed_otherwise(
+                schema,
+                path,
+                "must be object if x-kubernetes-map-type is specified",
+            );
         }
         if !matches!(map_type, "atomic" | "granular") {
             self.not_supported(
@@ -170,6 +170,14 @@ impl Found {
         }
     }
 
+    /// Of another type than an extension asks for, or of none.
+    fn typed_otherwise(&mut self, schema: &Schema, path: &FieldPath, detail: &str) {
+        match schema.kind.as_deref() {
+            None | Some("") => self.required(path.field("type"), detail),
+            Some(kind) => self.invalid(path.field("type"), json!(kind), detail),
+        }
+    }
+
     fn not_supported(&mut self, path: FieldPath, found: &str, supported: &[&str]) {
         let supported = supported.iter().map(ToString::to_string).collect();
         self.mistakes.push(FieldError::new(
@@ -177,93 +185,6 @@ impl Found {
             Mistake::NotSupported(json!(found), supported),
             "",
         ));
-    }
-
-    fn lists(&mut self, schema: &Schema, path: &FieldPath) {
-        let is_array = schema.kind.as_deref() == Some("array");
-        match &schema.items {
-            Some(SchemaOrMany::Many(_)) => {
-                self.forbidden(
-                    path.field("items"),
-                    "items must be a schema object and not an array",
-                );
-            }
-            None if is_array => self.required(path.field("items"), "must be specified"),
-            _ => {}
-        }
-        let keys = path.field("x-kubernetes-list-map-keys");
-        match schema.list_type.as_deref() {
-            Some(_) if !is_array => {
-                self.invalid(
-                    path.field("type"),
-                    json!(schema.kind),
-                    "must be array if x-kubernetes-list-type is specified",
-                );
-            }
-            Some("map") if schema.list_keys.is_empty() => {
-                self.required(keys, "must not be empty if x-kubernetes-list-type is map");
-            }
-            Some("map") => self.keys(schema, path),
-            Some("set") => self.set(schema, path),
-            None | Some("atomic") => {}
-            Some(other) => self.not_supported(
-                path.field("x-kubernetes-list-type"),
-                other,
-                &["atomic", "map", "set"],
-            ),
-        }
-        if schema.list_type.as_deref() != Some("map") && !schema.list_keys.is_empty() {
-            self.forbidden(
-                path.field("x-kubernetes-list-map-keys"),
-                "must be empty unless x-kubernetes-list-type is map",
-            );
-        }
-    }
-
-    /// Items are the same when their keys are: each must be there, and be a scalar.
-    fn keys(&mut self, schema: &Schema, path: &FieldPath) {
-        let Some(item) = schema.item() else { return };
-        let items = path.field("items");
-        for (index, key) in schema.list_keys.iter().enumerate() {
-            let at = path.field("x-kubernetes-list-map-keys").index(index);
-            if schema.list_keys[..index].contains(key) {
-                self.mistakes.push(FieldError::new(at, Mistake::Duplicate(json!(key)), ""));
-                continue;
-            }
-            let Some(field) = item.properties.get(key) else {
-                self.invalid(at, json!(key), "entries must all be names of item properties");
-                continue;
-            };
-            let property = items.field("properties").key(key);
-            if matches!(field.kind.as_deref(), Some("array" | "object")) {
-                let detail =
-                    "must be a scalar type if parent array's x-kubernetes-list-type is map";
-                self.invalid(property.field("type"), json!(field.kind), detail);
-            }
-            if field.default.is_none() && !item.required.contains(key) {
-                let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
-                self.required(property.field("default"), detail);
-            }
-        }
-    }
-
-    fn set(&mut self, schema: &Schema, path: &FieldPath) {
-        let Some(item) = schema.item() else { return };
-        let atomic = match item.kind.as_deref() {
-            Some("object") => item.map_type.as_deref() == Some("atomic"),
-            Some("array") => item.list_type.as_deref().is_none_or(|kind| kind == "atomic"),
-            _ => true,
-        };
-        if item.nullable {
-            self.forbidden(
-                path.field("items").field("nullable"),
-                "cannot be nullable when x-kubernetes-list-type is set",
-            );
-        }
-        if !atomic {
-            let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
-            self.invalid(path.field("items"), json!(item.kind), detail);
-        }
     }
 
     /// A default must be a value of its schema, and nothing of it may be pruned.
@@ -301,7 +222,7 @@ impl Found {
             ("default", schema.default.is_some(), "undefined"),
             ("additionalProperties", schema.additional_properties.is_some(), "undefined"),
             ("nullable", schema.nullable, "false"),
-            ("x-kubernetes-preserve-unknown-fields", schema.preserve_unknown, "false"),
+            ("x-kubernetes-preserve-unknown-fields", schema.keeps_unknown(), "false"),
             ("x-kubernetes-embedded-resource", schema.embedded_resource, "false"),
             ("x-kubernetes-int-or-string", schema.int_or_string, "false"),
             ("x-kubernetes-list-type", schema.list_type.is_some(), "undefined"),
@@ -314,6 +235,10 @@ impl Found {
         }
         for (name, field) in &schema.properties {
             self.narrowing(field, &path.field("properties").key(name), false);
+        }
+        if schema.properties.contains_key("metadata") {
+            let metadata = path.field("properties").key("metadata");
+            self.forbidden(metadata, "must not be specified in a nested context");
         }
         match &schema.items {
             Some(SchemaOrMany::One(item)) => self.narrowing(item, &path.field("items"), false),
@@ -389,21 +314,6 @@ impl Found {
             let from =
                 index.map_or_else(|| from.field(name), |index| from.field(name).index(index));
             self.covered(outer, path, junct, &from);
-        }
-    }
-
-    /// Of the metadata only the name may be narrowed: the rest is the server's.
-    fn metadata(&mut self, schema: &Schema, path: &FieldPath) {
-        let Some(metadata) = schema.properties.get("metadata") else { return };
-        let path = path.field("properties").key("metadata");
-        if metadata.kind.as_deref() != Some("object") {
-            self.invalid(path.field("type"), json!(metadata.kind), "must be object");
-        }
-        for name in
-            metadata.properties.keys().filter(|name| !matches!(&***name, "name" | "generateName"))
-        {
-            let detail = "must not specify anything other than name and generateName, but metadata is implicitly specified";
-            self.forbidden(path.field("properties").key(name), detail);
         }
     }
 }

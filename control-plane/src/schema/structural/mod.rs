@@ -114,7 +114,7 @@ struct Schema {
     nullable: bool,
     default: Option<Value>,
     #[serde(rename = "x-kubernetes-preserve-unknown-fields")]
-    preserve_unknown: bool,
+    preserve_unknown: Option<bool>,
     #[serde(rename = "x-kubernetes-embedded-resource")]
     embedded_resource: bool,
     #[serde(rename = "x-kubernetes-int-or-string")]
@@ -182,6 +182,11 @@ enum SchemaOrMany {
 }
 
 impl Schema {
+    /// Fields that nobody knows stay.
+    fn keeps_unknown(&self) -> bool {
+        self.preserve_unknown == Some(true)
+    }
+
     /// What lists hold.
     fn item(&self) -> Option<&Self> {
         match &self.items {

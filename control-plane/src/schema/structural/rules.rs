@@ -164,7 +164,7 @@ impl Found {
             let detail = format!(
                 "rule declared on schema that does not support validation rules type: '{}' x-kubernetes-preserve-unknown-fields: '{}'",
                 schema.kind.as_deref().unwrap_or_default(),
-                schema.preserve_unknown
+                schema.keeps_unknown()
             );
             self.push(place.path.field("x-kubernetes-validations"), Mistake::Forbidden, detail);
         }
@@ -224,7 +224,7 @@ impl Found {
 
     /// What is asked of the words around a rule.
     fn written(&mut self, rule: &Rule, path: &FieldPath) {
-        let breaks = |text: &str| text.contains('\n');
+        let breaks = |text: &str| text.contains(['\n', '\r']);
         let (trimmed, message) = (rule.rule.trim(), rule.message.trim());
         if trimmed.is_empty() {
             self.push(path.field("rule"), Mistake::Required, "rule is not specified");
@@ -316,7 +316,7 @@ impl Found {
         }
         let wrong = if written.trim().is_empty() {
             "fieldPath must be non-empty if specified".to_owned()
-        } else if written.contains('\n') {
+        } else if written.contains(['\n', '\r']) {
             "fieldPath must not contain line breaks".to_owned()
         } else {
             match follow(written, node) {

@@ -42,7 +42,7 @@ fn object(schema: &Schema) -> Object {
             Some(SchemaOrBool::Bool(true)) => Some(Shape::Any),
             _ => None,
         },
-        keep_unknown: schema.preserve_unknown,
+        keep_unknown: schema.keeps_unknown(),
         atomic: schema.map_type.as_deref() == Some("atomic"),
     }
 }

@@ -98,6 +98,85 @@ fn what_is_not_structural_is_refused() {
             ),
         ),
         (
+            json!({"type": "array", "items": {"type": "object", "properties": {"k": {"type": "string", "nullable": true}}, "required": ["k"]},
+                "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"]}),
+            format!(
+                "{a}.items.properties[k].nullable: Forbidden: this property is in x-kubernetes-list-map-keys, so it cannot be nullable"
+            ),
+        ),
+        (
+            json!({"type": "array", "items": {"type": "object", "properties": {"k": {"type": "string"}}, "required": ["k"], "nullable": true},
+                "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"]}),
+            format!(
+                "{a}.items.nullable: Forbidden: cannot be nullable when x-kubernetes-list-type is map"
+            ),
+        ),
+        (
+            json!({"type": "array", "items": {"type": "object", "properties": {"k": {"type": "string"}}, "required": ["k"]},
+                "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k", "k"]}),
+            format!(
+                r#"{a}.x-kubernetes-list-map-keys: Invalid value: ["k","k"]: must not contain duplicate entries"#
+            ),
+        ),
+        (
+            json!({"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"]}),
+            format!(
+                r#"{a}.items.type: Invalid value: "string": must be object if parent array's x-kubernetes-list-type is map"#
+            ),
+        ),
+        (
+            json!({"type": "array", "items": {"type": "string"}, "x-kubernetes-list-map-keys": ["k"]}),
+            format!(
+                "{a}.x-kubernetes-list-type: Required value: must be map if x-kubernetes-list-map-keys is non-empty"
+            ),
+        ),
+        (
+            json!({"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "bag"}),
+            format!(
+                r#"{a}.x-kubernetes-list-type: Unsupported value: "bag": supported values: "atomic", "set", "map""#
+            ),
+        ),
+        (
+            json!({"type": "string", "x-kubernetes-list-type": "set"}),
+            format!(
+                r#"{a}.type: Invalid value: "string": must be array if x-kubernetes-list-type is specified"#
+            ),
+        ),
+        (
+            json!({"type": "array", "items": {"type": "object"}, "x-kubernetes-list-type": "set"}),
+            format!(
+                "{a}.items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set"
+            ),
+        ),
+        (
+            json!({"x-kubernetes-int-or-string": true, "x-kubernetes-preserve-unknown-fields": true}),
+            format!(
+                "{a}.x-kubernetes-preserve-unknown-fields: Invalid value: true: must be false if x-kubernetes-int-or-string is true"
+            ),
+        ),
+        (
+            json!({"type": "object", "x-kubernetes-preserve-unknown-fields": false}),
+            format!(
+                "{a}.x-kubernetes-preserve-unknown-fields: Invalid value: false: must be true or undefined"
+            ),
+        ),
+        (
+            json!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true, "additionalProperties": {"type": "string"}}),
+            format!(
+                "{a}.additionalProperties: Forbidden: must not be used if x-kubernetes-embedded-resource is set"
+            ),
+        ),
+        (
+            json!({"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"kind": {"type": "integer"}}}),
+            format!(r#"{a}.properties[kind].type: Invalid value: "integer": must be string"#),
+        ),
+        (
+            json!({"type": "object", "properties": {"metadata": {"type": "object"}}, "allOf": [{"properties": {"metadata": {}}}]}),
+            format!(
+                "{a}.allOf[0].properties[metadata]: Forbidden: must not be specified in a nested context"
+            ),
+        ),
+        (
             json!({"type": "integer", "default": "one"}),
             format!(
                 r#"{a}.default: Invalid value: "string": default in body must be of type integer: "string""#
@@ -120,6 +199,54 @@ fn what_is_not_structural_is_refused() {
         root[0].to_string(),
         r#"schema.type: Invalid value: "array": must be object at the root"#
     );
+}
+
+#[test]
+fn what_every_object_has_is_not_to_be_described() {
+    let refused = |schema: Value| {
+        let mut schema = schema;
+        schema["type"] = json!("object");
+        let found = Structural::read(&schema, &path());
+        found.err().into_iter().flatten().map(|one| one.to_string()).collect::<Vec<_>>()
+    };
+    for (schema, expected) in [
+        (
+            json!({"properties": {"metadata": {"type": "object", "properties": {"name": {"type": "string"}}}}}),
+            "",
+        ),
+        (
+            json!({"properties": {"metadata": {"type": "object", "properties": {"labels": {"type": "object"}}}}}),
+            "schema.properties[metadata]: Forbidden: must not specify anything other",
+        ),
+        (
+            json!({"properties": {"metadata": {"type": "object", "description": "a"}}}),
+            "schema.properties[metadata]: Forbidden: must not specify anything other",
+        ),
+        (
+            json!({"properties": {"metadata": {"type": "string"}}}),
+            "schema.properties[metadata].type: Invalid value: \"string\": must be object",
+        ),
+        (
+            json!({"properties": {"apiVersion": {"type": "integer"}}}),
+            "schema.properties[apiVersion].type: Invalid value: \"integer\": must be string",
+        ),
+        (
+            json!({"properties": {"kind": {"type": "string", "default": "A"}}}),
+            "schema.properties[kind].default: Forbidden: must not be set in top-level kind",
+        ),
+        (
+            json!({"additionalProperties": {"type": "string"}}),
+            "schema.additionalProperties: Forbidden: must not be used at the root",
+        ),
+        (
+            json!({"additionalProperties": true, "properties": {"a": {"type": "object", "additionalProperties": true, "properties": {}}}}),
+            "schema.additionalProperties: Forbidden",
+        ),
+    ] {
+        let told = refused(schema);
+        assert_eq!(told.len(), usize::from(!expected.is_empty()), "{told:?}");
+        assert!(told.iter().all(|one| one.starts_with(expected)), "{told:?}");
+    }
 }
 
 #[test]
