@@ -64,7 +64,7 @@ fn check_question(spec: &Value, findings: &mut Findings) {
     let (resource, path) = (of.field("resourceAttributes"), of.field("nonResourceAttributes"));
     match (resource.is_there(), path.is_there()) {
         (true, true) => {
-            findings.invalid(&path, "cannot be specified in combination with resourceAttributes")
+            findings.invalid(&path, "cannot be specified in combination with resourceAttributes");
         }
         (false, false) => findings.invalid(
             &resource,

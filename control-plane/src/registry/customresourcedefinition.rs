@@ -279,6 +279,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn mistakes_are_told_as_kubernetes_tells_them() {
         for (pointer, value, expected) in [
             (

@@ -228,6 +228,7 @@ mod tests {
     use crate::meta::field_error::FieldPath;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn what_a_version_may_say() {
         let text = json!({"type": "string"});
         let mut many: Vec<Value> = Vec::new();

@@ -31,6 +31,7 @@ pub fn validate(object: &Value, old: &Value, findings: &mut Findings) {
 }
 
 /// The conditions that are true.
+#[expect(clippy::struct_excessive_bools, reason = "each is a condition of its own")]
 struct Conditions {
     complete: bool,
     failed: bool,

@@ -77,7 +77,7 @@ fn take_node_affinity(template: &mut Value, from: &Value) {
     let mut kept = spec.get("affinity").and_then(Value::as_object).cloned().unwrap_or_default();
     put(&mut kept, "nodeAffinity", new.and_then(|new| new.get("nodeAffinity")));
     let gone = new.is_none() && kept.is_empty();
-    put(spec, "affinity", (!gone).then(|| Value::Object(kept)).as_ref());
+    put(spec, "affinity", (!gone).then_some(Value::Object(kept)).as_ref());
 }
 
 #[cfg(test)]
