@@ -62,6 +62,7 @@ impl Api {
             self.admit(&mut write).await?;
             let mut operations = write.operations;
             validate(&place.kind, &object)?;
+            options.warnings.add(place.kind.strategy.warnings(&object, None));
             let key = place.key();
             if options.dry_run {
                 return match self.store.get(&key).await? {

@@ -26,6 +26,7 @@ pub mod subresource;
 pub mod token;
 pub mod typed;
 pub mod update;
+pub mod warnings;
 pub mod watch;
 
 use status::Status;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::status::{Status, bad_option};
 use super::token::Token;
+use super::warnings::Warnings;
 use crate::auth::User;
 use crate::meta::field_selector::FieldSelector;
 use crate::meta::selector::Selector;
@@ -70,6 +71,8 @@ pub struct WriteOptions {
     pub applied: bool,
     /// Who writes; `None`: the server itself.
     pub user: Option<Arc<User>>,
+    /// Where what the caller should hear is noted.
+    pub warnings: Warnings,
 }
 
 impl WriteOptions {
@@ -104,6 +107,7 @@ impl WriteOptions {
             force,
             applied: false,
             user: None,
+            warnings: Warnings::default(),
         })
     }
 }

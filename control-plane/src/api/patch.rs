@@ -91,20 +91,19 @@ fn refused(error: &PatchError) -> Status {
 }
 
 impl Api {
-    /// Patches an object or a part of it; answers with the object and warnings.
+    /// Patches an object or a part of it; answers with what it became.
     pub async fn patch(
         &self,
         place: &Place,
         part: Part,
         patch: &Patch,
         options: &WriteOptions,
-    ) -> Result<(Value, Vec<String>), Status> {
-        let mut warnings = Vec::new();
+    ) -> Result<Value, Status> {
         let change = |old: &Value| {
             let patched = patch.apply(&place.kind, old.clone())?;
             let (mut new, told) = typed(&place.kind, patched, options.validation)
                 .map_err(|status| patch.no_object(&place.kind, old, status))?;
-            warnings = told;
+            options.warnings.add(told);
             // a patch that does not speak of the version expects none
             let said = new.pointer("/metadata/resourceVersion")
                 != old.pointer("/metadata/resourceVersion");
@@ -114,7 +113,6 @@ impl Api {
             }
             Ok(new)
         };
-        let object = self.modify(place, part, None, options, change).await?;
-        Ok((object, warnings))
+        self.modify(place, part, None, options, change).await
     }
 }

@@ -114,6 +114,9 @@ impl Api {
             self.admit(&mut write).await?;
             let operations = write.operations;
             validate(&place.kind, part, &new, &old)?;
+            if matches!(part, Part::Main | Part::Scale) {
+                options.warnings.add(place.kind.strategy.warnings(&new, Some(&old)));
+            }
             if options.dry_run || (new == old && !is_released(&place.kind, &new)) {
                 return Ok(new);
             }

@@ -22,9 +22,9 @@ pub type Answer = Response<Body>;
 pub const WORTH_PACKING: usize = 128 * 1024;
 /// As much as a connection takes at once.
 const SLICE: usize = 64 * 1024;
-/// Clients cut longer warnings, and headers have limits.
+/// Signs of all warnings of an answer, because headers have limits, and of each of them where all together have more.
+const ALL_WARNINGS: usize = 4096;
 const LONGEST_WARNING: usize = 256;
-const MOST_WARNINGS: usize = 16;
 
 /// Bytes of a type.
 pub fn bytes(code: u16, content_type: &str, body: impl Into<Bytes>) -> Answer {
@@ -86,14 +86,19 @@ pub fn status(status: &Status) -> Answer {
     answer
 }
 
-/// Adds warnings that clients show to their users.
+/// Adds warnings that clients show to their users. As in kube-apiserver they are cut only where all of them are too many.
 pub fn warn(answer: &mut Answer, warnings: &[String]) {
-    for warning in warnings.iter().take(MOST_WARNINGS) {
-        let plain: String = warning
-            .chars()
-            .map(|sign| if sign.is_control() { ' ' } else { sign })
-            .take(LONGEST_WARNING)
-            .collect();
+    let length = |warning: &String| warning.chars().count();
+    let cut = warnings.iter().map(length).sum::<usize>() > ALL_WARNINGS;
+    let mut written = 0;
+    for warning in warnings {
+        if written >= ALL_WARNINGS {
+            break;
+        }
+        let most = if cut { LONGEST_WARNING } else { usize::MAX };
+        written += length(warning).min(most);
+        let plain = warning.chars().map(|sign| if sign.is_control() { ' ' } else { sign });
+        let plain: String = plain.take(most).collect();
         let quoted = plain.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             answer.headers_mut().append(header::WARNING, value);

@@ -18,6 +18,7 @@ use crate::api::Place;
 use crate::api::options::{DeleteOptions, ListOptions, Query, WatchOptions, WriteOptions};
 use crate::api::status::Status;
 use crate::api::update::Part;
+use crate::api::warnings::Warnings;
 use crate::auth::User;
 use crate::registry::{Kind, Subresource};
 
@@ -33,6 +34,8 @@ pub struct Request<'a> {
     pub headers: &'a HeaderMap,
     /// The body; empty for none.
     pub body: Bytes,
+    /// What the caller is told besides the answer, also when that is a refusal.
+    pub warnings: Warnings,
 }
 
 /// Kubernetes' verb of a request.
@@ -59,17 +62,16 @@ pub fn verb(method: &Method, path: &Path, query: &Query) -> Result<&'static str,
 struct Sent {
     code: u16,
     value: Value,
-    warnings: Vec<String>,
 }
 
 impl From<Value> for Sent {
     fn from(value: Value) -> Self {
-        Self { code: 200, value, warnings: Vec::new() }
+        Self { code: 200, value }
     }
 }
 
-fn created(value: Value, warnings: Vec<String>) -> Sent {
-    Sent { code: 201, value, warnings }
+fn created(value: Value) -> Sent {
+    Sent { code: 201, value }
 }
 
 impl Server {
@@ -89,6 +91,21 @@ impl Server {
 
     /// Answers a request for objects that the caller may make.
     pub async fn resource(
+        &self,
+        kind: &Arc<Kind>,
+        verb: &str,
+        request: Request<'_>,
+    ) -> Result<Answer, Status> {
+        let warnings = request.warnings.clone();
+        let mut answer = match self.objects(kind, verb, request).await {
+            Err(status) if status.code() < 500 => answer::status(&status),
+            answered => answered?,
+        };
+        answer::warn(&mut answer, &warnings.take());
+        Ok(answer)
+    }
+
+    async fn objects(
         &self,
         kind: &Arc<Kind>,
         verb: &str,
@@ -120,10 +137,8 @@ impl Server {
             (None, _) => self.whole(&place, verb, &request).await?,
         };
         let value = object_in(form, kind, sent.value, include);
-        let mut answer =
-            answer::bytes(sent.code, negotiate::content_type(encoding), encode(encoding, &value)?);
-        answer::warn(&mut answer, &sent.warnings);
-        Ok(answer)
+        let bytes = encode(encoding, &value)?;
+        Ok(answer::bytes(sent.code, negotiate::content_type(encoding), bytes))
     }
 
     /// Verbs on objects themselves.
@@ -140,17 +155,17 @@ impl Server {
                 if place.kind.namespaced && place.namespace.is_empty() {
                     return Err(Status::method_not_allowed(&place.kind, verb));
                 }
-                let (options, value, warnings) = written(&place.kind, request)?;
+                let (options, value) = written(&place.kind, request)?;
                 if review::is_question(&place.kind) {
                     let answer = self.answers.review(place, &value, request.user).await?;
-                    return Ok(created(answer, warnings));
+                    return Ok(created(answer));
                 }
-                Ok(created(api.create(place, value, &options).await?, warnings))
+                Ok(created(api.create(place, value, &options).await?))
             }
             "update" => {
-                let (options, value, warnings) = written(&place.kind, request)?;
+                let (options, value) = written(&place.kind, request)?;
                 let (value, made) = api.update(place, Part::Main, value, &options).await?;
-                Ok(Sent { code: if made { 201 } else { 200 }, value, warnings })
+                Ok(Sent { code: if made { 201 } else { 200 }, value })
             }
             "patch" => self.patched(place, Part::Main, request).await,
             "delete" => {
@@ -180,10 +195,10 @@ impl Server {
             (Subresource::Scale, "get") => Ok(api.scale(place).await?.into()),
             (_, "get") => Ok(api.get(place).await?.into()),
             (Subresource::Status | Subresource::Finalize, "update") => {
-                let (_, value, warnings) = written(&place.kind, request)?;
+                let (_, value) = written(&place.kind, request)?;
                 let part = if part == Subresource::Status { Part::Status } else { Part::Finalize };
                 let (value, _) = api.update(place, part, value, &options).await?;
-                Ok(Sent { warnings, ..value.into() })
+                Ok(value.into())
             }
             (Subresource::Scale, "patch") => {
                 let patch = body::patch(request.headers, &request.body)?;
@@ -194,21 +209,16 @@ impl Server {
                 let own =
                     part.kind().map(|(group, version, kind)| Kind::new(group, version, kind, ""));
                 let of = own.as_ref().unwrap_or(&*place.kind);
-                let (value, warnings) =
+                let (value, told) =
                     body::object(request.headers, &request.body, of, options.validation)?;
+                options.warnings.add(told);
                 match part {
-                    Subresource::Scale => {
-                        Ok(Sent { warnings, ..api.set_scale(place, value, &options).await?.into() })
-                    }
-                    Subresource::Binding => {
-                        Ok(created(api.bind(place, value, &options).await?, warnings))
-                    }
-                    Subresource::Eviction => {
-                        Ok(created(api.evict(place, value, &options).await?, warnings))
-                    }
+                    Subresource::Scale => Ok(api.set_scale(place, value, &options).await?.into()),
+                    Subresource::Binding => Ok(created(api.bind(place, value, &options).await?)),
+                    Subresource::Eviction => Ok(created(api.evict(place, value, &options).await?)),
                     Subresource::Token => {
                         let answer = self.answers.token(api, place, value, request.user).await?;
-                        Ok(created(answer, warnings))
+                        Ok(created(answer))
                     }
                     _ => Err(Status::method_not_allowed(&place.kind, verb)),
                 }
@@ -225,13 +235,13 @@ impl Server {
     ) -> Result<Sent, Status> {
         let options = options(request)?;
         if body::is_apply(request.headers) {
-            let (config, warnings) = body::applied(&request.body, &place.kind, options.validation)?;
+            let (config, told) = body::applied(&request.body, &place.kind, options.validation)?;
+            options.warnings.add(told);
             let (value, made) = self.api.apply(place, part, config, &options).await?;
-            return Ok(Sent { code: if made { 201 } else { 200 }, value, warnings });
+            return Ok(Sent { code: if made { 201 } else { 200 }, value });
         }
         let patch = body::patch(request.headers, &request.body)?;
-        let (value, warnings) = self.api.patch(place, part, &patch, &options).await?;
-        Ok(Sent { warnings, ..value.into() })
+        Ok(self.api.patch(place, part, &patch, &options).await?.into())
     }
 
     async fn watch(
@@ -266,16 +276,15 @@ fn options(request: &Request<'_>) -> Result<WriteOptions, Status> {
         options.manager = program.chars().filter(|sign| !sign.is_control()).take(128).collect();
     }
     options.user = Some(Arc::new(request.user.clone()));
+    options.warnings = request.warnings.clone();
     Ok(options)
 }
 
-fn written(
-    kind: &Kind,
-    request: &Request<'_>,
-) -> Result<(WriteOptions, Value, Vec<String>), Status> {
+fn written(kind: &Kind, request: &Request<'_>) -> Result<(WriteOptions, Value), Status> {
     let options = options(request)?;
-    let (value, warnings) = body::object(request.headers, &request.body, kind, options.validation)?;
-    Ok((options, value, warnings))
+    let (value, told) = body::object(request.headers, &request.body, kind, options.validation)?;
+    options.warnings.add(told);
+    Ok((options, value))
 }
 
 fn deletion(request: &Request<'_>) -> Result<DeleteOptions, Status> {

@@ -15,6 +15,7 @@ use super::route::{self, Path, Route};
 use super::{Caller, Server, body, discovery, health, openapi, snapshot};
 use crate::api::options::Query;
 use crate::api::status::Status;
+use crate::api::warnings::Warnings;
 use crate::auth::attributes::{Attributes, Decision, Resource};
 use crate::auth::token::discovery as keys;
 use crate::meta::field_selector::FieldSelector;
@@ -117,7 +118,14 @@ impl Server {
         let kind = self.kind(path)?;
         let body = body::read(body).await?;
         trail.sent(&parts.headers, &body);
-        let request = resource::Request { user, path, query, headers: &parts.headers, body };
+        let request = resource::Request {
+            user,
+            path,
+            query,
+            headers: &parts.headers,
+            body,
+            warnings: Warnings::default(),
+        };
         let answer = self.resource(&kind, verb, request).await?;
         let lasts = answer.extensions().get::<Streamed>().is_some();
         Ok(if lasts { answer::holding(answer, held) } else { answer })

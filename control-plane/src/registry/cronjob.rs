@@ -7,6 +7,7 @@ use super::column::{age, columns, containers, items, name, or_none, since, text}
 use super::defaults::{child, default, default_text};
 use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
+use super::template::{is_news, name_warning};
 use super::{job, job_spec, schedule};
 use crate::meta::field_error::{FieldError, Mistake};
 use crate::meta::findings::{Findings, Spot};
@@ -70,6 +71,19 @@ impl Strategy for CronJob {
         check_template(&root.pointer("/spec/jobTemplate/spec"), &mut findings);
         job_spec::validate(object, "/spec/jobTemplate/spec", &mut findings);
         findings.into_vec()
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let root = Spot::root(object);
+        let mut told: Vec<String> =
+            old.is_none().then(|| name_warning(object)).flatten().into_iter().collect();
+        if is_news(object, old) {
+            told.extend(job_spec::warnings(&root.pointer("/spec/jobTemplate/spec")));
+        }
+        if old.is_some() && root.pointer("/spec/schedule").text().contains("TZ") {
+            told.push("cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details".to_owned());
+        }
+        told
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

@@ -15,6 +15,7 @@ use super::jsonpath::JsonPath;
 use super::kind::{Kind, Selectable, Subresource, Text};
 use super::strategy::Strategy;
 use crate::meta::field_error::{FieldError, FieldPath};
+use crate::meta::object::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN, Meta};
 use crate::schema::Shape;
 use crate::schema::decode::Target;
 use crate::schema::definitions::Definitions;
@@ -305,6 +306,16 @@ impl Described {
     }
 }
 
+/// A finalizer that others may have taken as well.
+fn finalizer_warning(finalizer: &str) -> Option<String> {
+    const KNOWN: [&str; 3] = [FINALIZER_ORPHAN, FINALIZER_FOREGROUND, "kubernetes"];
+    (!finalizer.contains('/') && !KNOWN.contains(&finalizer)).then(|| {
+        format!(
+            "metadata.finalizers: {finalizer:?}: prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with other finalizer writers"
+        )
+    })
+}
+
 /// Does what may take a second of computing without being in the way of other requests.
 fn aside<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
@@ -328,6 +339,16 @@ impl Strategy for Described {
 
     fn validate_status(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         self.mistakes(object, Some(old))
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let empty = Value::Null;
+        let before = Meta::of(old.unwrap_or(&empty)).finalizers();
+        let mut added = Meta::of(object).finalizers();
+        added.retain(|one| !before.contains(one));
+        added.sort_unstable();
+        added.dedup();
+        added.into_iter().filter_map(finalizer_warning).collect()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

@@ -7,7 +7,7 @@ use super::amount;
 use super::column::{age, columns, containers, labels, map, name, number, selector, text};
 use super::defaults::{child, default, default_text};
 use super::kind::{Kind, Subresource};
-use super::podspec::{Whose, default_template, template_mistakes};
+use super::podspec::{Whose, default_template, template_mistakes, template_warnings};
 use super::strategy::Strategy;
 use super::template::{Selecting, check_strategy_type, selector_of_template, selector_stays};
 use crate::meta::field_error::FieldError;
@@ -97,6 +97,14 @@ impl Strategy for DaemonSet {
         }
         amount::check_collisions(object, old, &mut findings);
         findings.into_vec()
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let template = |object: &Value| object.pointer("/spec/template").cloned();
+        if old.is_some_and(|old| template(old) == template(object)) {
+            return Vec::new();
+        }
+        template_warnings(object, "/spec/template")
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

@@ -9,7 +9,9 @@ use super::defaults::{child, default, default_text};
 use super::kind::{Kind, Subresource};
 use super::podspec::{Whose, default_template, template_mistakes};
 use super::strategy::Strategy;
-use super::template::{Selecting, check_strategy_type, selector_of_template, selector_stays};
+use super::template::{
+    Selecting, check_strategy_type, selector_of_template, selector_stays, workload_warnings,
+};
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 
@@ -82,6 +84,10 @@ impl Strategy for Deployment {
         findings.not_negative(&Spot::root(object).pointer("/status/unavailableReplicas"));
         amount::check_collisions(object, old, &mut findings);
         findings.into_vec()
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        workload_warnings(object, old)
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

@@ -13,6 +13,7 @@ use super::strategy::Strategy;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::name as names;
+use crate::meta::object::Meta;
 
 /// `networking.k8s.io/v1 Ingress`, `networking.k8s.io/v1 IngressClass`.
 pub fn kinds() -> [Kind; 2] {
@@ -100,6 +101,14 @@ impl Strategy for Ingress {
             }
         }
         findings.into_vec()
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let class = Meta::of(object).annotation("kubernetes.io/ingress.class");
+        if old.is_some() || class.is_none() {
+            return Vec::new();
+        }
+        vec![r#"annotation "kubernetes.io/ingress.class" is deprecated, please use 'spec.ingressClassName' instead"#.to_owned()]
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

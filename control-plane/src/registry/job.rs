@@ -10,7 +10,7 @@ use super::defaults::{child, default, default_text, each};
 use super::kind::{Kind, Subresource};
 use super::podspec::default_template;
 use super::strategy::Strategy;
-use super::template::{Selecting, selector_of_template};
+use super::template::{Selecting, is_news, name_warning, selector_of_template};
 use super::{job_spec, job_status, job_update};
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
@@ -98,6 +98,15 @@ impl Strategy for Job {
         let mut findings = Findings::default();
         job_status::validate(object, old, &mut findings);
         findings.into_vec()
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut told: Vec<String> =
+            old.is_none().then(|| name_warning(object)).flatten().into_iter().collect();
+        if is_news(object, old) {
+            told.extend(job_spec::warnings(&Spot::root(object).field("spec")));
+        }
+        told
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

@@ -245,6 +245,20 @@ fn check_named(indexes: &Spot<'_>, spec: &Spot<'_>, findings: &mut Findings) -> 
     })
 }
 
+/// As much as the status of a job with indexes can tell of reliably.
+const RELIABLE: (i64, i64) = (100_000, 10_000);
+
+/// What there is to tell of the spec of a job that is new.
+pub fn warnings(spec: &Spot<'_>) -> Vec<String> {
+    let count = |field: &str| spec.field(field).integer().unwrap_or_default();
+    let indexed = spec.field("completionMode").text() == "Indexed";
+    let many = indexed && count("completions") > RELIABLE.0 && count("parallelism") > RELIABLE.1;
+    let told = many.then(|| {
+        format!("{}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail", spec.path)
+    });
+    told.into_iter().chain(super::podspec::warnings(&spec.field("template"))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -34,6 +34,7 @@ pub mod lease;
 pub mod namespace;
 pub mod networkpolicy;
 pub mod node;
+pub mod node_label;
 pub mod pod;
 pub mod pod_row;
 pub mod podspec;

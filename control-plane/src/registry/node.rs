@@ -84,6 +84,12 @@ impl Strategy for Node {
         findings.into_vec()
     }
 
+    fn warnings(&self, object: &Value, _: Option<&Value>) -> Vec<String> {
+        let id = Spot::root(object).pointer("/spec/externalID");
+        let told = "spec.externalID: this field is deprecated, and is unused by Kubernetes";
+        (!id.is_empty()).then(|| told.to_owned()).into_iter().collect()
+    }
+
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let info = |field: &str| text(object, &format!("/status/nodeInfo/{field}"));
         let known =

@@ -9,8 +9,10 @@ use super::kind::{Kind, Subresource};
 use super::pod_row;
 use super::podspec::{
     Whose, creation_mistakes, mistakes, quality_of_service, set_pod_defaults, update_mistakes,
+    warnings,
 };
 use super::strategy::Strategy;
+use super::template::label_warning;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 
@@ -78,6 +80,15 @@ impl Strategy for Pod {
             _ if ended || text(object, "/spec/nodeName").is_empty() => None,
             seconds => Some(seconds),
         }
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        // people write pods once; who changes them later is a program
+        if old.is_some() {
+            return Vec::new();
+        }
+        let name = label_warning(object, "the Pod's hostname");
+        name.into_iter().chain(warnings(&Spot::root(object))).collect()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

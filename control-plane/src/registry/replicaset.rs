@@ -9,7 +9,7 @@ use super::defaults::{child, default};
 use super::kind::{Kind, Subresource};
 use super::podspec::{Whose, default_template, template_mistakes};
 use super::strategy::Strategy;
-use super::template::{Selecting, selector_of_template, selector_stays};
+use super::template::{Selecting, selector_of_template, selector_stays, workload_warnings};
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 
@@ -72,6 +72,10 @@ impl Strategy for ReplicaSet {
 
     fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
         status_mistakes(object)
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        workload_warnings(object, old)
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

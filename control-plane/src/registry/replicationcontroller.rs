@@ -10,6 +10,7 @@ use super::kind::Kind;
 use super::podspec::{Whose, default_template, template_mistakes};
 use super::replicaset;
 use super::strategy::Strategy;
+use super::template::workload_warnings;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 
@@ -69,6 +70,10 @@ impl Strategy for ReplicationController {
 
     fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
         replicaset::status_mistakes(object)
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        workload_warnings(object, old)
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

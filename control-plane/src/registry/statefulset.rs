@@ -7,9 +7,9 @@ use super::amount;
 use super::column::{age, columns, containers, name, number, text};
 use super::defaults::{child, default, default_text, each};
 use super::kind::{Kind, Subresource};
-use super::podspec::default_template;
+use super::podspec::{claim_warnings, default_template, template_warnings};
 use super::strategy::Strategy;
-use super::template::{Selecting, selector_of_template};
+use super::template::{Selecting, is_news, selector_of_template};
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
 use crate::meta::findings::{Findings, Spot, same};
 use crate::meta::{label, name as names};
@@ -112,6 +112,20 @@ impl Strategy for StatefulSet {
         amount::check_counts(object, &parts, &mut findings);
         amount::check_collisions(object, old, &mut findings);
         findings.into_vec()
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        if !is_news(object, old) {
+            return Vec::new();
+        }
+        let mut told = template_warnings(object, "/spec/template");
+        let spec = Spot::root(object).field("spec");
+        for claim in spec.field("volumeClaimTemplates").items() {
+            // Kubernetes tells the place of an update otherwise than that of a new object, and neither quite right
+            let place = if old.is_some() { claim.path.field("Spec") } else { claim.path.clone() };
+            told.extend(claim_warnings(&Spot::at(claim.field("spec").value, place)));
+        }
+        told
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

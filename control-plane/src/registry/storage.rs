@@ -6,11 +6,13 @@ use serde_json::{Value, json};
 use super::column::{age, columns, items, name, text};
 use super::defaults::{child, default};
 use super::kind::{Kind, Subresource};
-use super::storage_class;
+use super::podspec::{OLD_VOLUMES, claim_warnings};
 use super::strategy::Strategy;
+use super::{node_label, storage_class};
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::name as names;
+use crate::meta::object::Meta;
 
 const ACCESS_MODES: &[&str] =
     &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -79,6 +81,21 @@ fn check_modes(spec: &Spot<'_>, missing: &str, findings: &mut Findings) {
     }
 }
 
+/// Annotations that became fields, and what is told of them.
+const CLASS: (&str, &str) = (
+    "volume.beta.kubernetes.io/storage-class",
+    r#"deprecated since v1.8; use "storageClassName" attribute instead"#,
+);
+const MOUNTS: (&str, &str) = (
+    "volume.beta.kubernetes.io/mount-options",
+    r#"deprecated since v1.31; use "mountOptions" attribute instead"#,
+);
+
+fn old_annotations(object: &Value, old: &[(&str, &str)]) -> Vec<String> {
+    let there = old.iter().filter(|(key, _)| Meta::of(object).annotation(key).is_some());
+    there.map(|(key, why)| format!("metadata.annotations[{key}]: {why}")).collect()
+}
+
 struct Volume;
 
 impl Strategy for Volume {
@@ -133,6 +150,24 @@ impl Strategy for Volume {
             );
         }
         findings.into_vec()
+    }
+
+    fn warnings(&self, object: &Value, _: Option<&Value>) -> Vec<String> {
+        let root = Spot::root(object);
+        let mut told: Vec<String> = old_annotations(object, &[CLASS, MOUNTS]);
+        let spec = root.field("spec");
+        let terms = spec.pointer("/nodeAffinity/required/nodeSelectorTerms");
+        told.extend(terms.items().flat_map(|term| node_label::term_warnings(&term)));
+        let policy = spec.field("persistentVolumeReclaimPolicy");
+        if policy.text() == "Recycle" {
+            told.push(format!("{}: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.", policy.path));
+        }
+        for (field, shown, why) in OLD_VOLUMES {
+            if spec.field(field).is_there() {
+                told.push(format!("{}: {why}", spec.path.field(shown)));
+            }
+        }
+        told
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -233,6 +268,12 @@ impl Strategy for Claim {
         findings.into_vec()
     }
 
+    fn warnings(&self, object: &Value, _: Option<&Value>) -> Vec<String> {
+        let mut told = old_annotations(object, &[CLASS]);
+        told.extend(claim_warnings(&Spot::root(object).field("spec")));
+        told
+    }
+
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let bound = !text(object, "/spec/volumeName").is_empty();
         let of_status = |cell: String| if bound { cell } else { String::new() };
@@ -303,5 +344,29 @@ mod tests {
                 "{kind:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_has_another_name_by_now_is_told() {
+        let class = r#"metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use "storageClassName" attribute instead"#;
+        let volume = json!({
+            "metadata": {"annotations": {CLASS.0: "a", MOUNTS.0: "b"}},
+            "spec": {"persistentVolumeReclaimPolicy": "Recycle", "cephfs": {}, "nodeAffinity": {"required": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "a"}, {"key": "beta.kubernetes.io/os"}]}]}}},
+        });
+        assert_eq!(
+            Volume.warnings(&volume, None),
+            [
+                class,
+                r#"metadata.annotations[volume.beta.kubernetes.io/mount-options]: deprecated since v1.31; use "mountOptions" attribute instead"#,
+                r#"spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[1].key: beta.kubernetes.io/os is deprecated since v1.14; use "kubernetes.io/os" instead"#,
+                "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.",
+                "spec.cephfs: deprecated in v1.28, non-functional in v1.31+",
+            ]
+        );
+        let claim = json!({"metadata": {"annotations": {CLASS.0: "a"}},
+            "spec": {"resources": {"requests": {"storage": "1500m"}, "limits": {"storage": "1Gi"}}}});
+        let fraction = r#"spec.resources.requests[storage]: fractional byte value "1500m" is invalid, must be an integer"#;
+        assert_eq!(Claim.warnings(&claim, Some(&claim)), [class, fraction]);
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::column::{age, columns, name, text};
 use super::defaults::default;
 use super::kind::Kind;
+use super::node_label;
 use super::strategy::Strategy;
 use crate::meta::field_error::{FieldError, Mistake};
 use crate::meta::findings::{Findings, Spot, same};
@@ -120,6 +121,17 @@ impl Strategy for Class {
         findings.into_vec()
     }
 
+    fn warnings(&self, object: &Value, _: Option<&Value>) -> Vec<String> {
+        let mut told = Vec::new();
+        for topology in Spot::root(object).field("allowedTopologies").items() {
+            for asked in topology.field("matchLabelExpressions").items() {
+                let old = node_label::deprecation(asked.field("key").text());
+                told.extend(old.map(|why| format!("{}.key: {why}", asked.path)));
+            }
+        }
+        told
+    }
+
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let is_default =
             object.pointer("/metadata/annotations").and_then(|all| all.get(DEFAULT_CLASS));
@@ -211,5 +223,16 @@ mod tests {
     fn the_default_class_is_marked() {
         let class = json!({"metadata": {"name": "fast", "annotations": {DEFAULT_CLASS: "true"}}, "provisioner": "a.b/c"});
         assert_eq!(Class.row(&class, Timestamp::UNIX_EPOCH)[0], "fast (default)");
+    }
+
+    #[test]
+    fn what_has_another_name_by_now_is_told() {
+        let topologies = json!({"allowedTopologies": [{"matchLabelExpressions": [{"key": "beta.kubernetes.io/arch"}]}]});
+        assert_eq!(
+            Class.warnings(&topologies, None),
+            [
+                r#"allowedTopologies[0].matchLabelExpressions[0].key: deprecated since v1.14; use "kubernetes.io/arch" instead"#
+            ]
+        );
     }
 }

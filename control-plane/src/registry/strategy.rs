@@ -48,6 +48,12 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What the caller should hear of a write that is let in; `old` is `None` when the object is made. Writes of the status have none.
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let _ = (object, old);
+        Vec::new()
+    }
+
     /// How many seconds an object stays after a deletion, given what the caller asks for; `None`: it goes at once, as most do.
     fn grace(&self, object: &Value, asked: Option<u64>) -> Option<u64> {
         let _ = (object, asked);

@@ -2,8 +2,12 @@
 
 use serde_json::Value;
 
+use super::column::name;
+use super::podspec::template_warnings;
 use crate::meta::field_error::{FieldError, Mistake};
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::name::dns_label;
+use crate::meta::object::Meta;
 use crate::meta::selector::{self, Selector};
 
 /// What a kind says of its selector.
@@ -55,6 +59,37 @@ pub fn check_strategy_type(strategy: &Spot<'_>, known: [&str; 2], findings: &mut
         let mistake = Mistake::NotSupported(strategy.value.clone(), known);
         findings.add(FieldError::new(strategy.path.clone(), mistake, ""));
     }
+}
+
+/// What there is to tell of the name of a new object after which pods are called.
+pub fn name_warning(object: &Value) -> Option<String> {
+    label_warning(object, "Pod names and hostnames")
+}
+
+/// What there is to tell of a new object whose name should be a label because it is used in these.
+pub fn label_warning(object: &Value, used_in: &str) -> Option<String> {
+    let why = dns_label(name(object));
+    (!why.is_empty()).then(|| {
+        format!(
+            "metadata.name: this is used in {used_in}, which can result in surprising behavior; a DNS label is recommended: [{}]",
+            why.join(" ")
+        )
+    })
+}
+
+/// The object is new, or its spec is: what was told of before is not told with every change of a label.
+pub fn is_news(object: &Value, old: Option<&Value>) -> bool {
+    old.is_none_or(|old| Meta::of(old).generation() != Meta::of(object).generation())
+}
+
+/// What there is to tell of a workload: of its name when it is made, of its template when its spec is new.
+pub fn workload_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut told: Vec<String> =
+        old.is_none().then(|| name_warning(object)).flatten().into_iter().collect();
+    if is_news(object, old) {
+        told.extend(template_warnings(object, "/spec/template"));
+    }
+    told
 }
 
 #[cfg(test)]
@@ -117,5 +152,18 @@ mod tests {
             selector_of_template(&object, lax, &mut findings);
             assert_eq!(findings.len(), expected, "{object}");
         }
+    }
+
+    #[test]
+    fn a_workload_is_told_of_when_its_spec_is_new() {
+        let object = |generation: i64| {
+            json!({"metadata": {"name": "a.b", "generation": generation},
+                "spec": {"template": {"spec": {"imagePullSecrets": [{}]}}}})
+        };
+        let name = "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [must not contain dots]";
+        let template = r#"spec.template.spec.imagePullSecrets[0].name: invalid empty name """#;
+        assert_eq!(workload_warnings(&object(1), None), [name, template]);
+        assert_eq!(workload_warnings(&object(2), Some(&object(1))), [template]);
+        assert!(workload_warnings(&object(1), Some(&object(1))).is_empty());
     }
 }

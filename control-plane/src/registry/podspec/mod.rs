@@ -13,8 +13,11 @@ mod security;
 mod spec;
 mod update;
 mod volume;
+mod warnings;
 
 pub use defaults::{default_template, set_pod_defaults};
 pub use resources::{quality_of_service, requests_and_limits};
 pub use spec::{Whose, creation_mistakes, mistakes, template_mistakes};
 pub use update::update_mistakes;
+pub(super) use warnings::OLD_VOLUMES;
+pub use warnings::{claim_warnings, fraction, template_warnings, warnings};
