@@ -68,7 +68,9 @@ impl Wishes {
         let mut mistakes = Vec::new();
         let texts = cluster_ips(spec);
         let headless = texts.first().is_some_and(|text| text == "None");
+        check_first(spec, &mut mistakes);
         let families = read_families(spec, &mut mistakes);
+        check_policy(spec, &mut mistakes);
         let addresses = read_addresses(&texts, &families, &mut mistakes);
         let selector = spec["selector"].as_object().is_some_and(|selector| !selector.is_empty());
         let policy = spec["ipFamilyPolicy"].as_str().map(ToOwned::to_owned);
@@ -162,6 +164,27 @@ pub(super) fn cluster_ips(spec: &Value) -> Vec<String> {
         texts.extend(single.map(ToOwned::to_owned));
     }
     texts
+}
+
+/// The one address is the first of the list of all.
+fn check_first(spec: &Value, mistakes: &mut Vec<FieldError>) {
+    let (first, all) = (spec["clusterIP"].as_str().unwrap_or_default(), &spec["clusterIPs"]);
+    let why = match all.as_array().and_then(|all| all.first()) {
+        Some(_) if first.is_empty() => "must be empty when `clusterIP` is not specified",
+        Some(listed) if listed != first => "first value must match `clusterIP`",
+        _ => return,
+    };
+    mistakes.push(FieldError::new(field("clusterIPs"), Mistake::Invalid(all.clone()), why));
+}
+
+fn check_policy(spec: &Value, mistakes: &mut Vec<FieldError>) {
+    const ALL: [&str; 3] = ["PreferDualStack", REQUIRE, SINGLE];
+    let policy = &spec["ipFamilyPolicy"];
+    if policy.as_str().is_some_and(|policy| !ALL.contains(&policy)) {
+        let allowed = ALL.map(str::to_owned).to_vec();
+        let mistake = Mistake::NotSupported(policy.clone(), allowed);
+        mistakes.push(FieldError::new(field("ipFamilyPolicy"), mistake, ""));
+    }
 }
 
 fn read_families(spec: &Value, mistakes: &mut Vec<FieldError>) -> Vec<Family> {
@@ -273,7 +296,11 @@ mod tests {
                 BOTH,
                 "IPv6,IPv4 RequireDualStack",
             ),
-            (json!({"clusterIPs": ["10.0.0.1", "fd00::1"]}), BOTH, "IPv4,IPv6 RequireDualStack"),
+            (
+                json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1", "fd00::1"]}),
+                BOTH,
+                "IPv4,IPv6 RequireDualStack",
+            ),
             (json!({"ipFamilies": ["IPv6", "IPv4"]}), BOTH, "IPv6,IPv4 RequireDualStack"),
             (json!({"clusterIP": "None", "selector": {"a": "b"}}), BOTH, "IPv4 SingleStack"),
             (json!({"clusterIP": "None"}), V4, "IPv4,IPv6 RequireDualStack"),
@@ -297,6 +324,21 @@ mod tests {
     fn what_cannot_be_is_refused_in_kubernetes_words() {
         let cases = [
             (
+                json!({"clusterIPs": ["10.0.0.1"]}),
+                V4,
+                r#"spec.clusterIPs: Invalid value: ["10.0.0.1"]: must be empty when `clusterIP` is not specified"#,
+            ),
+            (
+                json!({"clusterIP": "10.0.0.2", "clusterIPs": ["10.0.0.1"]}),
+                V4,
+                r#"spec.clusterIPs: Invalid value: ["10.0.0.1"]: first value must match `clusterIP`"#,
+            ),
+            (
+                json!({"ipFamilyPolicy": "Both"}),
+                V4,
+                r#"spec.ipFamilyPolicy: Unsupported value: "Both": supported values: "PreferDualStack", "RequireDualStack", "SingleStack""#,
+            ),
+            (
                 json!({"ipFamilyPolicy": "RequireDualStack"}),
                 V4,
                 r#"spec.ipFamilyPolicy: Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services"#,
@@ -317,7 +359,7 @@ mod tests {
                 r#"spec.ipFamilyPolicy: Invalid value: "SingleStack": must be RequireDualStack or PreferDualStack when multiple IP families are specified"#,
             ),
             (
-                json!({"ipFamilyPolicy": "SingleStack", "clusterIPs": ["10.0.0.1", "fd00::1"]}),
+                json!({"ipFamilyPolicy": "SingleStack", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1", "fd00::1"]}),
                 BOTH,
                 r#"spec.ipFamilyPolicy: Invalid value: "SingleStack": must be RequireDualStack or PreferDualStack when multiple cluster IPs are specified"#,
             ),
@@ -332,12 +374,12 @@ mod tests {
                 r#"spec.ipFamilies[0]: Unsupported value: "ipv4": supported values: "IPv4", "IPv6""#,
             ),
             (
-                json!({"clusterIPs": ["10.0.0.1", "10.0.0.2"]}),
+                json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1", "10.0.0.2"]}),
                 BOTH,
                 r#"spec.clusterIPs: Invalid value: ["10.0.0.1","10.0.0.2"]: may specify no more than one IP for each IP family"#,
             ),
             (
-                json!({"clusterIPs": ["None", "10.0.0.2"]}),
+                json!({"clusterIP": "None", "clusterIPs": ["None", "10.0.0.2"]}),
                 BOTH,
                 r#"spec.clusterIPs: Invalid value: ["None","10.0.0.2"]: 'None' must be the first and only value"#,
             ),

@@ -20,6 +20,7 @@
 //! do what [`repair::plan`] says. With several servers on one store also every few minutes: a server whose ledger is behind may
 //! leave a key behind, which is a loss of one address and never a double use.
 
+pub mod change;
 mod families;
 mod ledger;
 pub mod plan;

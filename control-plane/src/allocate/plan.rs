@@ -43,7 +43,12 @@ pub fn update(
     now: Timestamp,
 ) -> Result<Plan, AllocateError> {
     check_shape(service)?;
-    change(ranges, ledger, &carried_over(service, old), old, dice, now)
+    let service = carried_over(service, old);
+    let mistakes = super::change::mistakes(&service["spec"], &old["spec"]);
+    if !mistakes.is_empty() {
+        return Err(AllocateError::Invalid(mistakes));
+    }
+    change(ranges, ledger, &service, old, dice, now)
 }
 
 /// A Service is gone: what it had is given back.
@@ -283,12 +288,13 @@ pub(super) fn owner_of(service: &Value) -> String {
     format!("{}/{}", text("namespace"), text("name"))
 }
 
-/// A changed Service with what it leaves out and the old one has. What its type does not have any more is taken out.
+/// A changed Service with what it leaves out and the old one has. What its type does not have any more is taken out, unless the caller
+/// asks for something else than there was, which is a mistake to be told of.
 fn carried_over(service: &Value, old: &Value) -> Value {
     let mut service = service.clone();
     let (spec, before) = (&mut service["spec"], &old["spec"]);
     if spec["type"] == "ExternalName" || before["type"] == "ExternalName" {
-        return without_unneeded(service);
+        return without_unneeded(service, before);
     }
     let (single, listed) = (spec["clusterIP"].as_str(), super::families::cluster_ips(spec));
     if single.is_none_or(str::is_empty) && listed.is_empty() {
@@ -311,7 +317,7 @@ fn carried_over(service: &Value, old: &Value) -> Value {
         }
     }
     carry_ports(spec, before);
-    without_unneeded(service)
+    without_unneeded(service, before)
 }
 
 fn carry_ports(spec: &mut Value, before: &Value) {
@@ -336,27 +342,36 @@ fn carry_ports(spec: &mut Value, before: &Value) {
 }
 
 /// Takes out what a Service of this type does not have: a client that changes the type sends the rest as it was.
-fn without_unneeded(mut service: Value) -> Value {
+fn without_unneeded(mut service: Value, before: &Value) -> Value {
     let spec = &mut service["spec"];
     let (ports, health) = (may_have_node_ports(spec), needs_health_check(spec));
-    if !ports {
+    if !ports && may_have_node_ports(before) && same_node_ports(spec, before) {
         for port in spec["ports"].as_array_mut().into_iter().flatten() {
             port.as_object_mut().map(|fields| fields.remove("nodePort"));
         }
     }
     let external = spec["type"] == "ExternalName";
     if let Some(fields) = spec.as_object_mut() {
-        if !health {
-            fields.remove("healthCheckNodePort");
-        }
-        if external {
-            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+        let mut drop = |field: &str| {
+            if fields.get(field).is_some_and(|value| *value == before[field]) {
                 fields.remove(field);
             }
+        };
+        if !health {
+            drop("healthCheckNodePort");
+        }
+        if external {
+            ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"].into_iter().for_each(drop);
         }
         fields.retain(|_, value| !value.is_null());
     }
     service
+}
+
+/// All node ports that a spec asks for are those that there were.
+fn same_node_ports(spec: &Value, before: &Value) -> bool {
+    let had = numbers(before);
+    numbers(spec).into_iter().all(|number| number == 0 || had.contains(&number))
 }
 
 fn numbers(spec: &Value) -> Vec<i64> {

@@ -1,6 +1,6 @@
 //! Addresses that traffic is sent to. Sentences are those of `k8s.io/kubernetes/pkg/apis/core/validation`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
@@ -43,6 +43,27 @@ fn check_special(address: &Spot<'_>, parsed: IpAddr, findings: &mut Findings) {
     }
 }
 
+/// What there is to tell of an IPv6 address, or of a network, that is not written as RFC 5952 has it: who compares texts takes it for
+/// another one.
+pub fn form_warning(spot: &Spot<'_>) -> Option<String> {
+    let (address, length) = spot
+        .text()
+        .split_once('/')
+        .map_or((spot.text(), None), |(text, length)| (text, Some(length)));
+    let parsed: Ipv6Addr = address.parse().ok()?;
+    let (what, canonical) = match length {
+        None => ("address", parsed.to_string()),
+        Some(length) => ("prefix", format!("{parsed}/{length}")),
+    };
+    (canonical != spot.text()).then(|| {
+        format!(
+            "{}: IPv6 {what} {:?} is not in RFC 5952 canonical format ({canonical:?}), which may cause controller apply-loops",
+            spot.path,
+            spot.text()
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -69,5 +90,20 @@ mod tests {
         ] {
             assert!(told(text).len() == 1 && told(text)[0].contains(range), "{text}");
         }
+    }
+
+    #[test]
+    fn addresses_have_one_form() {
+        let told = |text: &str| form_warning(&Spot::root(&json!(text)));
+        for good in ["10.0.0.1", "2001:db8::1", "2001:db8::/64", "10.0.0.0/8", "", "None"] {
+            assert_eq!(told(good), None, "{good}");
+        }
+        assert_eq!(
+            told("2001:DB8:0::1").unwrap(),
+            r#"<nil>: IPv6 address "2001:DB8:0::1" is not in RFC 5952 canonical format ("2001:db8::1"), which may cause controller apply-loops"#
+        );
+        assert!(
+            told("2001:db8:0::/64").unwrap().contains(r#"IPv6 prefix "2001:db8:0::/64" is not"#)
+        );
     }
 }

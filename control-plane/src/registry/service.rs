@@ -7,7 +7,9 @@ use super::column::{age, columns, items, labels, map, name, number, or_none, tex
 use super::defaults::{child, default, each};
 use super::kind::{Kind, Subresource};
 use super::service_spec;
+use super::service_warnings;
 use super::strategy::Strategy;
+use crate::allocate::change;
 use crate::meta::field_error::{FieldError, FieldPath};
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::name::dns_1035_label;
@@ -68,25 +70,26 @@ impl Strategy for Service {
     /// Addresses stay when an update leaves them out, and what only the former type had goes with it.
     fn keep(&self, object: &mut Value, old: &Value) {
         leave_type(object, old);
-        if text(object, "/spec/type") == "ExternalName" {
+        if [&*object, old].iter().any(|one| text(one, "/spec/type") == "ExternalName") {
             return;
         }
-        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            let unset = matches!(object["spec"].get(field), None | Some(Value::Null))
-                || object["spec"][field] == json!("");
-            if unset
-                && let Some(value) = old["spec"].get(field)
-                && object["spec"].is_object()
+        let Some(spec) = object.get_mut("spec").filter(|spec| spec.is_object()) else { return };
+        settle_addresses(spec, &old["spec"]);
+        for field in ["ipFamilies", "ipFamilyPolicy"] {
+            if let Some(value) = old["spec"].get(field)
+                && spec.get(field).is_none_or(Value::is_null)
             {
-                object["spec"][field] = value.clone();
+                spec[field] = value.clone();
             }
         }
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
+        let root = Spot::root(object);
         let headless = text(object, "/spec/clusterIP") == "None";
-        service_spec::validate(&Spot::root(object).field("spec"), &mut findings);
+        service_spec::check_annotations(&root, &mut findings);
+        service_spec::validate(&root.field("spec"), &mut findings);
         let address = text(object, "/spec/clusterIP");
         if !address.is_empty() && !headless && address.parse::<std::net::IpAddr>().is_err() {
             let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
@@ -96,21 +99,33 @@ impl Strategy for Service {
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
-        const WHY: &str = "may not change once set";
         let mut findings = Findings::default();
-        let (now, before) = (text(object, "/spec/clusterIP"), text(old, "/spec/clusterIP"));
-        let both = |of: &str| [object, old].iter().all(|one| text(one, "/spec/type") == of);
-        let external = |object| text(object, "/spec/type") == "ExternalName";
-        if !(before.is_empty() || now == before || external(object) || external(old)) {
-            findings.add(FieldError::invalid(first_address(), &json!(now), WHY));
-        }
-        let class = Spot::root(object).pointer("/spec/loadBalancerClass");
-        if both("LoadBalancer")
-            && class.value != Spot::root(old).pointer("/spec/loadBalancerClass").value
+        let (spec, before) = (Spot::root(object).field("spec"), Spot::root(old).field("spec"));
+        findings.extend(change::mistakes(spec.value, before.value));
+        let both = |is: fn(&Value) -> bool| is(spec.value) && is(before.value);
+        let class = spec.field("loadBalancerClass");
+        if both(|spec| spec["type"] == "LoadBalancer")
+            && class.value != before.field("loadBalancerClass").value
         {
-            findings.invalid(&class, WHY);
+            findings.invalid(&class, "may not change once set");
+        }
+        let health = spec.field("healthCheckNodePort");
+        if both(service_spec::is_asked_for_health)
+            && health.value != before.field("healthCheckNodePort").value
+        {
+            findings.forbidden(&health, "field is immutable");
         }
         findings.into_vec()
+    }
+
+    fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        service_spec::check_balancer_status(&Spot::root(object), &mut findings);
+        findings.into_vec()
+    }
+
+    fn warnings(&self, object: &Value, _: Option<&Value>) -> Vec<String> {
+        service_warnings::warnings(object)
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -143,6 +158,24 @@ fn leave_type(object: &mut Value, old: &Value) {
         if map.get(*field) == old["spec"].get(*field) {
             map.remove(*field);
         }
+    }
+}
+
+/// `clusterIP` is the first of `clusterIPs`: who leaves one of them out, or changes only the first, means both.
+fn settle_addresses(spec: &mut Value, before: &Value) {
+    let first = |spec: &Value| text(spec, "/clusterIP").to_owned();
+    let all = |spec: &Value| spec.get("clusterIPs").filter(|all| *all != &json!([])).cloned();
+    if first(spec).is_empty()
+        && let Some(address) = before.get("clusterIP")
+    {
+        spec["clusterIP"] = address.clone();
+    }
+    let (now, had) = (all(spec).filter(Value::is_array), all(before));
+    let (address, same) = (first(spec), first(spec) == first(before));
+    match had {
+        Some(had) if now.is_none() && same => spec["clusterIPs"] = had,
+        Some(had) if now.as_ref() == Some(&had) && !same => spec["clusterIPs"] = json!([address]),
+        _ => {}
     }
 }
 
@@ -230,9 +263,10 @@ mod tests {
         assert_eq!(new["spec"]["clusterIPs"], json!(["10.0.0.1"]));
         assert!(Service.validate_update(&new, &old).is_empty());
         new["spec"]["clusterIP"] = json!("10.0.0.2");
+        Service.keep(&mut new, &old);
         assert_eq!(
             Service.validate_update(&new, &old)[0].to_string(),
-            r#"spec.clusterIPs[0]: Invalid value: "10.0.0.2": may not change once set"#
+            r#"spec.clusterIPs[0]: Invalid value: ["10.0.0.2"]: may not change once set"#
         );
         let of =
             |class: &str| json!({"spec": {"type": "LoadBalancer", "loadBalancerClass": class}});

@@ -56,10 +56,20 @@ fn check_type(spec: &Spot<'_>, findings: &mut Findings) {
             findings.invalid(&first, format!("may not be set to 'None' for {of} services"));
         }
         "ExternalName" => {
+            for field in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+                let alone = field == "clusterIPs" && !spec.field("clusterIP").is_empty();
+                if alone || !spec.field(field).is_empty() {
+                    findings
+                        .forbidden(&spec.field(field), "may not be set for ExternalName services");
+                }
+            }
             let name = spec.field("externalName");
             match name.text() {
                 "" => findings.required(&name, ""),
-                text => findings.sentences(&name, dns_subdomain(text.trim_end_matches('.'))),
+                // a dot at the end says that the name is whole
+                text => {
+                    findings.sentences(&name, dns_subdomain(text.strip_suffix('.').unwrap_or(text)))
+                }
             }
         }
         _ => {}
@@ -77,7 +87,7 @@ fn check_ports(spec: &Spot<'_>, findings: &mut Findings) {
         if kind.text() == "LoadBalancer" && port.integer() == Some(KUBELET) {
             let why =
                 format!("may not expose port {KUBELET} externally since it is used by kubelet");
-            findings.invalid(&one, why);
+            findings.invalid(&Spot::at(port.value, one.path.clone()), why);
         }
         if let Some(number) = of_node.integer().filter(|number| *number != 0) {
             if kind.text() == "ClusterIP" {
@@ -137,24 +147,81 @@ fn check_affinity(spec: &Spot<'_>, findings: &mut Findings) {
 fn check_balancer(spec: &Spot<'_>, findings: &mut Findings) {
     const ONLY: &str = "may only be used when `type` is 'LoadBalancer'";
     let balanced = spec.field("type").text() == "LoadBalancer";
-    for field in ["loadBalancerSourceRanges", "allocateLoadBalancerNodePorts", "loadBalancerClass"]
-    {
-        let spot = spec.field(field);
+    let ranges = Spot::at(
+        spec.field("loadBalancerSourceRanges").value,
+        // so is it spelled in these sentences
+        spec.path.field("LoadBalancerSourceRanges"),
+    );
+    let others = ["allocateLoadBalancerNodePorts", "loadBalancerClass"];
+    for spot in std::iter::once(ranges.clone()).chain(others.map(|field| spec.field(field))) {
         if !balanced && !spot.is_empty() {
             findings.forbidden(&spot, ONLY);
         }
     }
-    for range in spec.field("loadBalancerSourceRanges").items() {
-        if range.text().trim().parse::<ipnetwork::IpNetwork>().is_err()
-            || !range.text().contains('/')
-        {
-            findings
-                .invalid(&range, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
-        }
-    }
+    ranges.items().for_each(|range| check_range(&range, range.text(), findings));
     let class = spec.field("loadBalancerClass");
     if balanced && class.is_there() {
         findings.sentences(&class, qualified(class.text()));
+    }
+}
+
+fn check_range(place: &Spot<'_>, range: &str, findings: &mut Findings) {
+    const NO_RANGE: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+    let range = range.trim();
+    if range.parse::<ipnetwork::IpNetwork>().is_err() || !range.contains('/') {
+        let value = json!(range);
+        findings.invalid(&Spot::at(&value, place.path.clone()), NO_RANGE);
+    }
+}
+
+/// What annotations say that came before fields, or have another name by now.
+pub fn check_annotations(root: &Spot<'_>, findings: &mut Findings) {
+    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+    const MODE: &str = "service.kubernetes.io/topology-mode";
+    const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+    let all = root.field("metadata").field("annotations");
+    let at = |key: &str| Spot { path: all.path.key(key), ..all.field(key) };
+    let (hints, mode) = (at(HINTS), at(MODE));
+    if hints.is_there() && mode.is_there() && hints.value != mode.value {
+        let why = format!("must match annotations[{HINTS}] when both are specified");
+        findings.invalid(&mode, why);
+    }
+    let (ranges, spec) = (at(RANGES), root.field("spec"));
+    if ranges.is_absent() || !spec.field("loadBalancerSourceRanges").is_empty() {
+        return;
+    }
+    if spec.field("type").text() != "LoadBalancer" {
+        findings.forbidden(&ranges, "may only be used when `type` is 'LoadBalancer'");
+    }
+    if !ranges.text().trim().is_empty() {
+        ranges.text().split(',').for_each(|range| check_range(&ranges, range, findings));
+    }
+}
+
+/// Where a balancer takes connections.
+pub fn check_balancer_status(root: &Spot<'_>, findings: &mut Findings) {
+    let ingress = root.pointer("/status/loadBalancer/ingress");
+    if root.pointer("/spec/type").text() != "LoadBalancer" && !ingress.is_empty() {
+        findings.forbidden(&ingress, "may only be used when `spec.type` is 'LoadBalancer'");
+        return;
+    }
+    for one in ingress.items() {
+        let [ip, mode, host] = ["ip", "ipMode", "hostname"].map(|field| one.field(field));
+        let is_address = |spot: &Spot<'_>| spot.text().parse::<std::net::IpAddr>().is_ok();
+        if !ip.is_empty() && !is_address(&ip) {
+            findings.invalid(&ip, address::NO_ADDRESS);
+        }
+        if mode.is_there() && ip.is_empty() {
+            findings.forbidden(&mode, "may not be specified when `ip` is not set");
+        } else {
+            findings.one_of(&mode, &["Proxy", "VIP"]);
+        }
+        if !host.is_empty() {
+            findings.sentences(&host, dns_subdomain(host.text()));
+            if is_address(&host) {
+                findings.invalid(&host, "must be a DNS name, not an IP address");
+            }
+        }
     }
 }
 
@@ -220,7 +287,7 @@ mod tests {
             [
                 "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
                 "spec.sessionAffinityConfig: Forbidden: must not be set when session affinity is None",
-                "spec.loadBalancerSourceRanges: Forbidden: may only be used when `type` is 'LoadBalancer'",
+                "spec.LoadBalancerSourceRanges: Forbidden: may only be used when `type` is 'LoadBalancer'",
                 "spec.allocateLoadBalancerNodePorts: Forbidden: may only be used when `type` is 'LoadBalancer'",
                 r#"spec.externalTrafficPolicy: Invalid value: "Local": may only be set for externally-accessible services"#,
                 "spec.healthCheckNodePort: Invalid value: 30001: may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
@@ -255,9 +322,69 @@ mod tests {
                 "spec.selector",
                 "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
                 "spec.externalIPs[0]",
-                "spec.loadBalancerSourceRanges[1]",
+                "spec.LoadBalancerSourceRanges[1]",
                 "spec.loadBalancerClass",
                 "spec.trafficDistribution",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_name_outside_of_the_cluster_has_no_address() {
+        let spec = json!({"type": "ExternalName", "externalName": "a.b.", "clusterIP": "None"});
+        assert_eq!(
+            told(spec),
+            ["spec.clusterIPs: Forbidden: may not be set for ExternalName services"]
+        );
+        let spec = json!({"type": "ExternalName", "externalName": "a..", "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"});
+        let found = told(spec);
+        assert_eq!(
+            found[..2],
+            [
+                "spec.ipFamilies: Forbidden: may not be set for ExternalName services",
+                "spec.ipFamilyPolicy: Forbidden: may not be set for ExternalName services",
+            ]
+        );
+        assert!(
+            found[2].starts_with(
+                r#"spec.externalName: Invalid value: "a..": a lowercase RFC 1123 subdomain"#
+            ),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn annotations_and_the_status_are_looked_at() {
+        let found = |object: Value| {
+            let mut findings = Findings::default();
+            check_annotations(&Spot::root(&object), &mut findings);
+            check_balancer_status(&Spot::root(&object), &mut findings);
+            findings.into_vec().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let ranges = "service.beta.kubernetes.io/load-balancer-source-ranges";
+        assert_eq!(
+            found(
+                json!({"metadata": {"annotations": {ranges: "10.0.0.0/8, x", "service.kubernetes.io/topology-mode": "Auto",
+                "service.kubernetes.io/topology-aware-hints": "auto"}}, "spec": {"type": "ClusterIP"},
+                "status": {"loadBalancer": {"ingress": [{}]}}})
+            ),
+            [
+                r#"metadata.annotations[service.kubernetes.io/topology-mode]: Invalid value: "Auto": must match annotations[service.kubernetes.io/topology-aware-hints] when both are specified"#,
+                "metadata.annotations[service.beta.kubernetes.io/load-balancer-source-ranges]: Forbidden: may only be used when `type` is 'LoadBalancer'",
+                r#"metadata.annotations[service.beta.kubernetes.io/load-balancer-source-ranges]: Invalid value: "x": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"#,
+                "status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is 'LoadBalancer'",
+            ]
+        );
+        let ingress = json!([{"ip": "10.0.0.1", "ipMode": "Proxy"}, {"ip": "x"}, {"hostname": "10.0.0.1", "ipMode": "VIP"}, {"ip": "10.0.0.1", "ipMode": "Some"}]);
+        assert_eq!(
+            found(
+                json!({"spec": {"type": "LoadBalancer"}, "status": {"loadBalancer": {"ingress": ingress}}})
+            ),
+            [
+                r#"status.loadBalancer.ingress[1].ip: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"#,
+                "status.loadBalancer.ingress[2].ipMode: Forbidden: may not be specified when `ip` is not set",
+                r#"status.loadBalancer.ingress[2].hostname: Invalid value: "10.0.0.1": must be a DNS name, not an IP address"#,
+                r#"status.loadBalancer.ingress[3].ipMode: Unsupported value: "Some": supported values: "Proxy", "VIP""#,
             ]
         );
     }
