@@ -113,6 +113,7 @@ fn begin(kind: &Kind, object: &mut Value) {
     if Meta::of(object).name().is_empty() && !generate.is_empty() {
         MetaMut::of(object).set("name", name::generated(&generate));
     }
+    kind.strategy.drop_disabled(object, None);
     kind.strategy.default(object);
     if kind.subresources.contains(&Subresource::Status) {
         match kind.strategy.first_status(object) {
@@ -128,6 +129,9 @@ fn begin(kind: &Kind, object: &mut Value) {
 fn validate(kind: &Kind, object: &Value) -> Result<(), Status> {
     let scope = if kind.namespaced { Scope::Namespaced } else { Scope::Cluster };
     let mut errors = object::validate(object, scope, kind.names);
+    if !kind.names_finalizers_freely() {
+        errors.extend(object::validate_finalizer_names(object));
+    }
     errors.extend(kind.strategy.validate_create(object));
     errors.extend(kind.strategy.validate(object));
     if errors.is_empty() {

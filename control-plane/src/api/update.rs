@@ -195,6 +195,7 @@ fn merge_main(kind: &Kind, new: &mut Value, old: &Value) {
     }
     keep_metadata(new, old);
     kind.strategy.keep(new, old);
+    kind.strategy.drop_disabled(new, Some(old));
     kind.strategy.default(new);
 }
 
@@ -247,6 +248,9 @@ fn spec_of<'a>(kind: &Kind, object: &'a Value) -> Vec<(&'a String, &'a Value)> {
 
 fn validate(kind: &Kind, part: Part, new: &Value, old: &Value) -> Result<(), Status> {
     let mut errors = object::validate_update(new, old);
+    if !kind.names_finalizers_freely() && Meta::of(new).finalizers() != Meta::of(old).finalizers() {
+        errors.extend(object::validate_finalizer_names(new));
+    }
     match part {
         Part::Main | Part::Scale => {
             errors.extend(new_mistakes(kind, new, old));

@@ -338,6 +338,17 @@ fn validate_finalizers(meta: Meta<'_>, path: &FieldPath) -> Vec<FieldError> {
     wrong
 }
 
+/// Finalizers of kinds that are built in have a domain, or are Kubernetes' own (`validateKubeFinalizerName`).
+pub fn validate_finalizer_names(object: &Value) -> Vec<FieldError> {
+    const KNOWN: [&str; 3] = [FINALIZER_ORPHAN, FINALIZER_FOREGROUND, "kubernetes"];
+    const WHY: &str = "name is neither a standard finalizer name nor is it fully qualified";
+    let path = FieldPath::root("metadata").field("finalizers");
+    let all = Meta::of(object).finalizers().into_iter().enumerate();
+    all.filter(|(_, name)| !name.contains('/') && !KNOWN.contains(name))
+        .flat_map(|(index, name)| label::invalid(&path.index(index), name, vec![WHY.to_owned()]))
+        .collect()
+}
+
 /// What is wrong with changed metadata (`ValidateObjectMetaUpdate`). Fields that the server sets itself must have been carried
 /// over from the old object before.
 pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {

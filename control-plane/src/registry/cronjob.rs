@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::column::{age, columns, containers, items, name, or_none, since, text};
 use super::defaults::{child, default, default_text};
 use super::kind::{Kind, Subresource};
+use super::podspec::drop_disabled_of;
 use super::strategy::Strategy;
 use super::template::{is_news, name_warning};
 use super::{job, job_spec, schedule};
@@ -49,6 +50,10 @@ impl Strategy for CronJob {
             findings.invalid(&own_name, format!("must be no more than {LONGEST_NAME} characters"));
         }
         findings.into_vec()
+    }
+
+    fn drop_disabled(&self, object: &mut Value, old: Option<&Value>) {
+        drop_disabled_of(object, old, "/spec/jobTemplate/spec/template/spec");
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

@@ -7,7 +7,9 @@ use super::amount;
 use super::column::{age, columns, containers, labels, map, name, number, selector, text};
 use super::defaults::{child, default, default_text};
 use super::kind::{Kind, Subresource};
-use super::podspec::{Whose, default_template, template_mistakes, template_warnings};
+use super::podspec::{
+    Whose, default_template, drop_disabled_of, template_mistakes, template_warnings,
+};
 use super::strategy::Strategy;
 use super::template::{Selecting, check_strategy_type, selector_of_template, selector_stays};
 use crate::meta::field_error::FieldError;
@@ -56,6 +58,10 @@ impl Strategy for DaemonSet {
             default(rolling, "maxUnavailable", 1);
             default(rolling, "maxSurge", 0);
         }
+    }
+
+    fn drop_disabled(&self, object: &mut Value, old: Option<&Value>) {
+        drop_disabled_of(object, old, "/spec/template/spec");
     }
 
     fn first_status(&self, _: &Value) -> Option<Value> {

@@ -7,7 +7,7 @@ use super::amount;
 use super::column::{age, columns, containers, name, number, selector, text};
 use super::defaults::{child, default, default_text};
 use super::kind::{Kind, Subresource};
-use super::podspec::{Whose, default_template, template_mistakes};
+use super::podspec::{Whose, default_template, drop_disabled_of, template_mistakes};
 use super::strategy::Strategy;
 use super::template::{
     Selecting, check_strategy_type, selector_of_template, selector_stays, workload_warnings,
@@ -49,6 +49,10 @@ impl Strategy for Deployment {
             default(rolling, "maxUnavailable", "25%");
             default(rolling, "maxSurge", "25%");
         }
+    }
+
+    fn drop_disabled(&self, object: &mut Value, old: Option<&Value>) {
+        drop_disabled_of(object, old, "/spec/template/spec");
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

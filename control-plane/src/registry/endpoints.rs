@@ -79,6 +79,10 @@ fn check_subset(subset: &Spot<'_>, own: bool, findings: &mut Findings) {
         }
         findings.port(&port.field("port"));
         findings.required_one_of(&port.field("protocol"), &["SCTP", "TCP", "UDP"]);
+        let protocol = port.field("appProtocol");
+        if protocol.is_there() {
+            findings.sentences(&protocol, names::qualified(protocol.text()));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::column::{
 };
 use super::defaults::{child, default, default_text, each};
 use super::kind::{Kind, Subresource};
-use super::podspec::default_template;
+use super::podspec::{default_template, drop_disabled_of};
 use super::strategy::Strategy;
 use super::template::{Selecting, is_news, name_warning, selector_of_template};
 use super::{job_spec, job_status, job_update};
@@ -77,6 +77,10 @@ impl Strategy for Job {
             generate_selector(spec, &own_name, &uid);
         }
         label_as_template(object);
+    }
+
+    fn drop_disabled(&self, object: &mut Value, old: Option<&Value>) {
+        drop_disabled_of(object, old, "/spec/template/spec");
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

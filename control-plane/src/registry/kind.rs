@@ -352,6 +352,11 @@ impl Kind {
         format!("{}{name}", self.prefix(namespace))
     }
 
+    /// Its objects may have finalizers without a domain, which are only warned of: custom ones, and definitions of their kinds.
+    pub fn names_finalizers_freely(&self) -> bool {
+        self.custom.is_some() || self.group == "apiextensions.k8s.io"
+    }
+
     /// A verb is served.
     pub fn allows(&self, verb: &str) -> bool {
         self.verbs.iter().any(|known| known == verb)

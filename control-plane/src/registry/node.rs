@@ -9,9 +9,10 @@ use super::column::{age, columns, items, map, name, or_none, text};
 use super::defaults::{child, default};
 use super::kind::{Kind, Selectable, Subresource};
 use super::strategy::Strategy;
-use crate::meta::field_error::FieldError;
+use crate::meta::field_error::{FieldError, Mistake};
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::name as names;
+use crate::meta::quantity::Quantity;
 
 /// `v1 Node`.
 pub fn kind() -> Kind {
@@ -57,9 +58,14 @@ impl Strategy for Node {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
-        let spec = Spot::root(object).field("spec");
-        check_taints(&spec.field("taints"), &mut findings);
+        let root = Spot::root(object);
+        let spec = root.field("spec");
+        // Kubernetes tells of taints as if they stood in the metadata
+        let taints = root.field("metadata").path.field("taints");
+        check_taints(&Spot::at(spec.field("taints").value, taints), &mut findings);
+        check_resources(&root.field("status"), &mut findings);
         let networks = spec.field("podCIDRs");
+        check_families(&networks, &mut findings);
         for network in networks.items() {
             if network.text().parse::<ipnetwork::IpNetwork>().is_err() {
                 findings.invalid(
@@ -81,6 +87,18 @@ impl Strategy for Node {
                 findings.forbidden(&spec.field(field), why);
             }
         }
+        let id = spec.field("externalID");
+        if id.text() != before.field("externalID").text() {
+            findings.forbidden(&id, "may not be updated");
+        }
+        check_addresses(object, &mut findings);
+        findings.into_vec()
+    }
+
+    fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        check_resources(&Spot::root(object).field("status"), &mut findings);
+        check_addresses(object, &mut findings);
         findings.into_vec()
     }
 
@@ -114,11 +132,62 @@ fn check_taints(taints: &Spot<'_>, findings: &mut Findings) {
     for taint in taints.items() {
         let [key, value, effect] = ["key", "value", "effect"].map(|field| taint.field(field));
         findings.sentences(&key, names::qualified(key.text()));
-        findings.sentences(&value, names::label_value(value.text()));
+        let why = names::label_value(value.text());
+        if !why.is_empty() {
+            findings.invalid(&value, why.join(";"));
+        }
         findings.required_one_of(&effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
         if !seen.insert((key.text(), effect.text())) {
-            findings.duplicate(&taint);
+            let mistake = Mistake::Duplicate(taint.value.clone());
+            let why = "taints must be unique by key and effect pair";
+            findings.add(FieldError::new(taint.path, mistake, why));
         }
+    }
+}
+
+/// How much there is of a resource is not negative, and of what is counted a whole number.
+fn check_resources(status: &Spot<'_>, findings: &mut Findings) {
+    for list in ["capacity", "allocatable"] {
+        let list = status.field(list);
+        for (resource, amount) in list.entries() {
+            let Ok(quantity) = Quantity::from_json(amount.value) else { continue };
+            let told = json!(quantity.to_string());
+            let spot = Spot::at(&told, list.path.field(resource));
+            if quantity.is_negative() {
+                findings.invalid(&spot, "must be greater than or equal to 0");
+            }
+            let counted = resource == "pods" || resource.contains('/');
+            if counted && quantity.milli_value() % 1000 != 0 {
+                findings.invalid(&spot, "must be an integer");
+            }
+        }
+    }
+}
+
+/// A node has one network of each family.
+fn check_families(networks: &Spot<'_>, findings: &mut Findings) {
+    if networks.len() < 2 {
+        return;
+    }
+    let families: Vec<bool> = networks.items().map(|one| one.text().contains(':')).collect();
+    if families.len() > 2 || families[0] == families[1] {
+        findings.invalid(networks, "may specify no more than one CIDR for each IP family");
+    }
+    let mut seen = BTreeSet::new();
+    for network in networks.items() {
+        if !seen.insert(network.text()) {
+            findings.duplicate(&network);
+        }
+    }
+}
+
+fn check_addresses(object: &Value, findings: &mut Findings) {
+    let mut seen: Vec<&Value> = Vec::new();
+    for address in Spot::root(object).pointer("/status/addresses").items() {
+        if seen.contains(&address.value) {
+            findings.duplicate(&address);
+        }
+        seen.push(address.value);
     }
 }
 
@@ -174,8 +243,8 @@ mod tests {
                 taint("NoExecute")
             ])))),
             [
-                r#"spec.taints[0].effect: Unsupported value: "NoSchedul": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute""#,
-                r#"spec.taints[2]: Duplicate value: {"effect":"NoExecute","key":"a"}"#,
+                r#"metadata.taints[0].effect: Unsupported value: "NoSchedul": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute""#,
+                r#"metadata.taints[2]: Duplicate value: {"effect":"NoExecute","key":"a"}: taints must be unique by key and effect pair"#,
             ]
         );
     }
@@ -199,6 +268,33 @@ mod tests {
             ]
         );
         assert_eq!(Node.validate(&node(json!("x"))).len(), 1);
+    }
+
+    #[test]
+    fn networks_and_amounts_are_looked_at() {
+        let node = json!({
+            "spec": {"podCIDRs": ["10.0.0.0/24", "10.0.1.0/24"], "externalID": "x"},
+            "status": {"capacity": {"cpu": "-1", "pods": "1500m"}, "addresses": [{"type": "A", "address": "b"}, {"type": "A", "address": "b"}]},
+        });
+        assert_eq!(
+            told(&Node.validate(&node)),
+            [
+                r#"status.capacity.cpu: Invalid value: "-1": must be greater than or equal to 0"#,
+                r#"status.capacity.pods: Invalid value: "1500m": must be an integer"#,
+                r#"spec.podCIDRs: Invalid value: ["10.0.0.0/24","10.0.1.0/24"]: may specify no more than one CIDR for each IP family"#,
+            ]
+        );
+        assert_eq!(
+            told(&Node.validate_update(&node, &json!({}))),
+            [
+                "spec.externalID: Forbidden: may not be updated",
+                r#"status.addresses[1]: Duplicate value: {"address":"b","type":"A"}"#,
+            ]
+        );
+        assert_eq!(
+            Node.warnings(&node, None),
+            ["spec.externalID: this field is deprecated, and is unused by Kubernetes"]
+        );
     }
 
     #[test]

@@ -30,6 +30,12 @@ pub fn deprecation(label: &str) -> Option<&'static str> {
     OLD.iter().find(|(old, _)| *old == label).map(|(_, what)| *what)
 }
 
+/// The label that came in an old one's place, where it means the same.
+pub fn successor(label: &str) -> Option<&'static str> {
+    let what = deprecation(label).filter(|what| what.starts_with("deprecated since v1.1"))?;
+    what.split('"').nth(1)
+}
+
 /// The same of a field that names a label.
 pub fn warning(label: &Spot<'_>) -> Option<String> {
     let name = label.text();

@@ -8,8 +8,8 @@ use super::defaults::child;
 use super::kind::{Kind, Subresource};
 use super::pod_row;
 use super::podspec::{
-    Whose, creation_mistakes, mistakes, quality_of_service, set_pod_defaults, update_mistakes,
-    warnings,
+    Whose, creation_mistakes, drop_disabled_of, mistakes, quality_of_service, set_pod_defaults,
+    update_mistakes, warnings,
 };
 use super::strategy::Strategy;
 use super::template::label_warning;
@@ -44,6 +44,10 @@ impl Strategy for Pod {
     fn default(&self, object: &mut Value) {
         let Some(spec) = child(object, "spec") else { return };
         set_pod_defaults(spec);
+    }
+
+    fn drop_disabled(&self, object: &mut Value, old: Option<&Value>) {
+        drop_disabled_of(object, old, "/spec");
     }
 
     fn first_status(&self, object: &Value) -> Option<Value> {

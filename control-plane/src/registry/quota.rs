@@ -1,15 +1,17 @@
 //! Quotas and limit ranges: kept and shown; nothing enforces them yet.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::column::{age, columns, map, name, text};
+use super::column::{age, columns, items, map, name, text};
 use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
+use super::{limit_spec, quota_spec};
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::name as names;
-use crate::meta::quantity::Quantity;
 
 /// `v1 ResourceQuota`, `v1 LimitRange`.
 pub fn kinds() -> [Kind; 2] {
@@ -26,30 +28,7 @@ pub fn kinds() -> [Kind; 2] {
     ]
 }
 
-fn check_amounts(list: &Spot<'_>, findings: &mut Findings) {
-    for (resource, amount) in list.entries() {
-        let key = json!(resource);
-        findings.sentences(&Spot::at(&key, amount.path.clone()), names::qualified(resource));
-        match Quantity::from_json(amount.value) {
-            Err(error) => findings.invalid(&amount, error.to_string()),
-            Ok(quantity) if quantity.is_negative() => {
-                findings.invalid(&amount, "must be greater than or equal to 0");
-            }
-            Ok(_) => {}
-        }
-    }
-}
-
 struct Quota;
-
-const SCOPES: &[&str] = &[
-    "BestEffort",
-    "CrossNamespacePodAffinity",
-    "NotBestEffort",
-    "NotTerminating",
-    "PriorityClass",
-    "Terminating",
-];
 
 impl Strategy for Quota {
     fn first_status(&self, _: &Value) -> Option<Value> {
@@ -59,27 +38,26 @@ impl Strategy for Quota {
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let spec = Spot::root(object).field("spec");
-        check_amounts(&spec.field("hard"), &mut findings);
-        for scope in spec.field("scopes").items() {
-            if !SCOPES.contains(&scope.text()) {
-                findings.invalid(&scope, "unsupported scope");
-            }
-        }
-        let given: Vec<_> = spec.field("scopes").items().collect();
-        for (one, other) in [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")] {
-            if [one, other].iter().all(|scope| given.iter().any(|spot| spot.text() == *scope)) {
-                findings.invalid(&spec.field("scopes"), "conflicting scopes");
-            }
-        }
+        quota_spec::check_amounts(&spec.field("hard"), &mut findings);
+        quota_spec::check_scopes(&spec, &mut findings);
         findings.into_vec()
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
-        let (new, before) = (object.pointer("/spec/scopes"), old.pointer("/spec/scopes"));
-        if new != before {
-            findings
-                .invalid(&Spot::root(object).field("spec").field("scopes"), "field is immutable");
+        let scopes = |object| -> BTreeSet<&str> {
+            items(object, "/spec/scopes").iter().filter_map(Value::as_str).collect()
+        };
+        if scopes(object) != scopes(old) {
+            findings.invalid(&Spot::root(object).pointer("/spec/scopes"), "field is immutable");
+        }
+        findings.into_vec()
+    }
+
+    fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        for list in ["/status/hard", "/status/used"] {
+            quota_spec::check_amounts(&Spot::root(object).pointer(list), &mut findings);
         }
         findings.into_vec()
     }
@@ -127,12 +105,17 @@ impl Strategy for Limits {
         let mut kinds = Vec::new();
         for limit in Spot::root(object).field("spec").field("limits").items() {
             let kind = limit.field("type");
-            findings.sentences(&kind, names::qualified(kind.text()));
+            let sentences = names::qualified(kind.text());
+            let known = ["Container", "PersistentVolumeClaim", "Pod"].contains(&kind.text());
+            if sentences.is_empty() && !kind.text().contains('/') && !known {
+                findings.invalid(&kind, "must be a standard limit type or fully qualified");
+            }
+            findings.sentences(&kind, sentences);
             if kinds.contains(&kind.text()) {
                 findings.duplicate(&kind);
             }
             kinds.push(kind.text());
-            check_limit(&limit, &mut findings);
+            limit_spec::check(&limit, &mut findings);
         }
         findings.into_vec()
     }
@@ -149,51 +132,6 @@ fn fill(limit: &mut Value, field: &str, from: &str) {
     if let Some(target) = map.entry(field).or_insert_with(|| json!({})).as_object_mut() {
         for (resource, amount) in source {
             target.entry(resource).or_insert(amount);
-        }
-    }
-}
-
-fn check_limit(limit: &Spot<'_>, findings: &mut Findings) {
-    for field in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
-        let list = limit.field(field);
-        if limit.field("type").text() == "Pod" && field.starts_with("default") && !list.is_empty() {
-            findings.forbidden(&list, "may not be specified when `type` is 'Pod'");
-        }
-        check_amounts(&list, findings);
-    }
-    for (low, high) in [
-        ("min", "max"),
-        ("min", "defaultRequest"),
-        ("defaultRequest", "max"),
-        ("defaultRequest", "default"),
-        ("default", "max"),
-    ] {
-        check_order(limit, low, high, findings);
-    }
-}
-
-fn check_order(limit: &Spot<'_>, low: &str, high: &str, findings: &mut Findings) {
-    for (resource, least) in limit.field(low).entries() {
-        let most = limit.field(high).field(resource);
-        if let (Ok(least_amount), Ok(most_amount)) =
-            (Quantity::from_json(least.value), Quantity::from_json(most.value))
-            && least_amount > most_amount
-        {
-            let words = |field: &str| {
-                if field == "defaultRequest" {
-                    "default request".to_owned()
-                } else {
-                    field.to_owned()
-                }
-            };
-            findings.invalid(
-                &least,
-                format!(
-                    "{} value {least_amount} is greater than {} value {most_amount}",
-                    words(low),
-                    words(high)
-                ),
-            );
         }
     }
 }
@@ -221,7 +159,7 @@ mod tests {
             [
                 r#"spec.hard[cpu]: Invalid value: "x": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"#,
                 r#"spec.hard[pods]: Invalid value: "-1": must be greater than or equal to 0"#,
-                r#"spec.scopes[2]: Invalid value: "Sometimes": unsupported scope"#,
+                r#"spec.scopes: Invalid value: ["Terminating","NotTerminating","Sometimes"]: unsupported scope"#,
                 r#"spec.scopes: Invalid value: ["Terminating","NotTerminating","Sometimes"]: conflicting scopes"#,
             ]
         );

@@ -7,7 +7,7 @@ use super::amount;
 use super::column::{age, columns, containers, name, number, selector};
 use super::defaults::{child, default};
 use super::kind::{Kind, Subresource};
-use super::podspec::{Whose, default_template, template_mistakes};
+use super::podspec::{Whose, default_template, drop_disabled_of, template_mistakes};
 use super::strategy::Strategy;
 use super::template::{Selecting, selector_of_template, selector_stays, workload_warnings};
 use crate::meta::field_error::FieldError;
@@ -49,6 +49,10 @@ impl Strategy for ReplicaSet {
         let Some(spec) = child(object, "spec") else { return };
         default(spec, "replicas", 1);
         default_template(spec.get_mut("template"));
+    }
+
+    fn drop_disabled(&self, object: &mut Value, old: Option<&Value>) {
+        drop_disabled_of(object, old, "/spec/template/spec");
     }
 
     fn first_status(&self, _: &Value) -> Option<Value> {

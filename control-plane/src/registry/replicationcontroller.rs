@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::column::{labels, map};
 use super::defaults::{child, default};
 use super::kind::Kind;
-use super::podspec::{Whose, default_template, template_mistakes};
+use super::podspec::{Whose, default_template, drop_disabled_of, template_mistakes};
 use super::replicaset;
 use super::strategy::Strategy;
 use super::template::workload_warnings;
@@ -39,6 +39,10 @@ impl Strategy for ReplicationController {
         let Some(spec) = child(object, "spec") else { return };
         default(spec, "replicas", 1);
         default_template(spec.get_mut("template"));
+    }
+
+    fn drop_disabled(&self, object: &mut Value, old: Option<&Value>) {
+        drop_disabled_of(object, old, "/spec/template/spec");
     }
 
     fn first_status(&self, _: &Value) -> Option<Value> {

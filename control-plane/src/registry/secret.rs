@@ -53,7 +53,7 @@ impl Strategy for Secret {
         }
         check_type(object, &mut findings);
         if text(object, "/type") == "kubernetes.io/service-account-token"
-            && object.pointer("/metadata/annotations/kubernetes.io~1service-account.name").is_none()
+            && text(object, "/metadata/annotations/kubernetes.io~1service-account.name").is_empty()
         {
             let at = FieldPath::of_pointer("/metadata/annotations")
                 .key("kubernetes.io/service-account.name");
@@ -104,6 +104,10 @@ fn check_type(object: &Value, findings: &mut Findings) {
                 let why = format!("it is no JSON: line {} column {}", error.line(), error.column());
                 findings.invalid(&Spot::at(&hidden, spot.path), why);
             }
+        }
+        // a key without anything in it opens nothing
+        "kubernetes.io/ssh-auth" if at("ssh-privatekey").value == "" => {
+            findings.required(&at("ssh-privatekey"), "");
         }
         _ => {}
     }

@@ -7,7 +7,7 @@ use super::amount;
 use super::column::{age, columns, containers, name, number, text};
 use super::defaults::{child, default, default_text, each};
 use super::kind::{Kind, Subresource};
-use super::podspec::{claim_warnings, default_template, template_warnings};
+use super::podspec::{claim_warnings, default_template, drop_disabled_of, template_warnings};
 use super::strategy::Strategy;
 use super::template::{Selecting, is_news, selector_of_template};
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
@@ -56,8 +56,18 @@ impl Strategy for StatefulSet {
             && let Some(rolling) = child(strategy, "rollingUpdate")
         {
             default(rolling, "partition", 0);
-            // of a gate that is off (MaxUnavailableStatefulSet)
-            drop(rolling.as_object_mut().map(|rolling| rolling.remove("maxUnavailable")));
+        }
+    }
+
+    fn drop_disabled(&self, object: &mut Value, old: Option<&Value>) {
+        const ROLLING: &str = "/spec/updateStrategy/rollingUpdate";
+        drop_disabled_of(object, old, "/spec/template/spec");
+        // of a gate that is off (MaxUnavailableStatefulSet)
+        let used = |object: &Value| object.pointer(ROLLING)?.get("maxUnavailable").map(drop);
+        if old.and_then(used).is_none()
+            && let Some(rolling) = object.pointer_mut(ROLLING).and_then(Value::as_object_mut)
+        {
+            rolling.remove("maxUnavailable");
         }
     }
 
@@ -251,6 +261,11 @@ mod tests {
                 {"name": "db", "image": "db:1", "volumeMounts": [{"name": "data", "mountPath": "/d"}]}]}},
             "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}]}});
         StatefulSet.default(&mut object);
+        let rolling = "/spec/updateStrategy/rollingUpdate";
+        StatefulSet.drop_disabled(&mut object, Some(&object.clone()));
+        assert_eq!(object.pointer(rolling), Some(&json!({"partition": 0, "maxUnavailable": 2})));
+        StatefulSet.drop_disabled(&mut object, None);
+        assert_eq!(object.pointer(rolling), Some(&json!({"partition": 0})));
         assert_eq!(StatefulSet.validate(&object), []);
         let spec = &object["spec"];
         assert_eq!(

@@ -3,19 +3,17 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::claim_spec::{self, check_class, check_modes};
 use super::column::{age, columns, items, name, text};
 use super::defaults::{child, default};
 use super::kind::{Kind, Subresource};
-use super::podspec::{OLD_VOLUMES, claim_warnings};
+use super::podspec::{OLD_VOLUMES, check_node_terms, claim_warnings};
 use super::strategy::Strategy;
-use super::{node_label, storage_class};
-use crate::meta::field_error::FieldError;
+use super::{node_label, storage_class, volume_source};
+use crate::meta::field_error::{FieldError, FieldPath, Mistake};
 use crate::meta::findings::{Findings, Spot};
-use crate::meta::name as names;
 use crate::meta::object::Meta;
-
-const ACCESS_MODES: &[&str] =
-    &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+use crate::meta::quantity::Quantity;
 
 /// `v1 PersistentVolume`, `v1 PersistentVolumeClaim`, `storage.k8s.io/v1 StorageClass`.
 pub fn kinds() -> [Kind; 3] {
@@ -63,24 +61,6 @@ fn class_of(object: &Value) -> &str {
     }
 }
 
-fn check_modes(spec: &Spot<'_>, missing: &str, findings: &mut Findings) {
-    let modes = spec.field("accessModes");
-    if modes.is_empty() {
-        findings.required(&modes, missing);
-    }
-    for mode in modes.items() {
-        findings.one_of(&mode, ACCESS_MODES);
-    }
-    if modes.len() > 1 && modes.items().any(|mode| mode.text() == "ReadWriteOncePod") {
-        findings.forbidden(&modes, "may not use ReadWriteOncePod with other access modes");
-    }
-    findings.one_of(&spec.field("volumeMode"), &["Block", "Filesystem"]);
-    let class = spec.field("storageClassName");
-    if !class.is_empty() {
-        findings.sentences(&class, names::dns_subdomain(class.text()));
-    }
-}
-
 /// Annotations that became fields, and what is told of them.
 const CLASS: (&str, &str) = (
     "volume.beta.kubernetes.io/storage-class",
@@ -96,6 +76,44 @@ fn old_annotations(object: &Value, old: &[(&str, &str)]) -> Vec<String> {
     there.map(|(key, why)| format!("metadata.annotations[{key}]: {why}")).collect()
 }
 
+/// Classes of attributes are off by default in Kubernetes 1.32; so are sources in other namespaces.
+fn drop_classes(object: &mut Value, old: Option<&Value>) {
+    let there = |pointer: &str| {
+        old.and_then(|old| old.pointer(pointer)).is_some_and(|value| !value.is_null())
+    };
+    let (class, source) = (there("/spec/volumeAttributesClassName"), there("/spec/dataSourceRef"));
+    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    if !class {
+        spec.remove("volumeAttributesClassName");
+    }
+    let elsewhere =
+        spec.get("dataSourceRef").is_some_and(|from| !text(from, "/namespace").is_empty());
+    if !source && elsewhere {
+        spec.remove("dataSourceRef");
+    }
+}
+
+/// `dataSource` and `dataSourceRef` say the same; what the former never could say it does not.
+fn settle_sources(spec: &mut Value) {
+    let from = spec.get("dataSource").filter(|from| from.is_object()).cloned();
+    let reference = spec.get("dataSourceRef").filter(|from| from.is_object()).cloned();
+    match (from, reference) {
+        (Some(from), None) => {
+            let known =
+                [("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")];
+            if known.contains(&(text(&from, "/apiGroup"), text(&from, "/kind"))) {
+                spec["dataSourceRef"] = from;
+            } else if let Some(map) = spec.as_object_mut() {
+                map.remove("dataSource");
+            }
+        }
+        (None, Some(reference)) if text(&reference, "/namespace").is_empty() => {
+            spec["dataSource"] = reference;
+        }
+        _ => {}
+    }
+}
+
 struct Volume;
 
 impl Strategy for Volume {
@@ -106,6 +124,10 @@ impl Strategy for Volume {
         }
     }
 
+    fn drop_disabled(&self, object: &mut Value, old: Option<&Value>) {
+        drop_classes(object, old);
+    }
+
     fn first_status(&self, _: &Value) -> Option<Value> {
         Some(json!({"phase": "Pending"}))
     }
@@ -114,40 +136,52 @@ impl Strategy for Volume {
         let mut findings = Findings::default();
         let spec = Spot::root(object).field("spec");
         check_modes(&spec, "", &mut findings);
-        if spec.field("capacity").is_empty() {
-            findings.required(&spec.field("capacity"), "");
-        } else if spec.field("capacity").field("storage").is_absent() {
-            findings.one_of(
-                &Spot::at(&json!(first_key(&spec.field("capacity"))), spec.field("capacity").path),
-                &["storage"],
-            );
-        }
+        check_capacity(&spec.field("capacity"), &mut findings);
         findings
             .one_of(&spec.field("persistentVolumeReclaimPolicy"), &["Delete", "Recycle", "Retain"]);
-        let sources = source_fields(&spec);
-        if sources.is_empty() {
-            findings.required(&spec, "must specify a volume type");
+        let affinity = spec.field("nodeAffinity");
+        match affinity.field("required") {
+            _ if affinity.is_absent() => {}
+            required if required.is_absent() => {
+                findings.required(&required, "must specify required node constraints");
+            }
+            required => check_node_terms(&required, &mut findings),
         }
-        for more in sources.iter().skip(1) {
-            findings.forbidden(&spec.field(more), "may not specify more than 1 volume type");
-        }
+        volume_source::check_sources(object, &source_fields(&spec), &mut findings);
+        check_class(&spec.field("storageClassName"), &mut findings);
+        findings.one_of(&spec.field("volumeMode"), &["Block", "Filesystem"]);
         findings.into_vec()
     }
 
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
-        let mode = "/spec/volumeMode";
-        findings.immutable(&Spot::root(object).pointer(mode), &Spot::root(old).pointer(mode));
+        check_mode_stays(object, old, &mut findings);
         let (spec, before) =
             (Spot::root(object).field("spec"), old.get("spec").unwrap_or(&Value::Null));
         let sources = source_fields(&Spot::root(before));
-        if sources.iter().any(|field| before.get(field) != spec.value.get(field))
-            || sources != source_fields(&spec)
-        {
+        let changed = |field: &String| {
+            let (mut new, old) = (spec.value[field].clone(), &before[field]);
+            // with which secret a volume is made larger may be said later
+            if field == "csi"
+                && old.get("controllerExpandSecretRef").is_none()
+                && let Some(map) = new.as_object_mut()
+            {
+                map.remove("controllerExpandSecretRef");
+            }
+            new != *old
+        };
+        if sources.iter().any(changed) || sources != source_fields(&spec) {
             findings.forbidden(
                 &spec.field("persistentvolumesource"),
                 "spec.persistentvolumesource is immutable after creation",
             );
+        }
+        let affinity = spec.field("nodeAffinity");
+        let was = before.get("nodeAffinity").filter(|was| !was.is_null());
+        if was.is_some_and(|was| renamed(was, affinity.value) != *was) {
+            let told = Spot::at(affinity.value, FieldPath::root("nodeAffinity"));
+            findings
+                .invalid(&told, "field is immutable, except for updating from beta label to GA");
         }
         findings.into_vec()
     }
@@ -191,8 +225,54 @@ impl Strategy for Volume {
     }
 }
 
-fn first_key<'a>(map: &Spot<'a>) -> &'a str {
-    map.entries().next().map(|(key, _)| key).unwrap_or_default()
+fn check_capacity(capacity: &Spot<'_>, findings: &mut Findings) {
+    if capacity.is_empty() {
+        findings.required(capacity, "");
+    }
+    if capacity.field("storage").is_absent() || capacity.len() > 1 {
+        let mistake = Mistake::NotSupported(capacity.value.clone(), vec!["storage".to_owned()]);
+        findings.add(FieldError::new(capacity.path.clone(), mistake, ""));
+    }
+    for (_, amount) in capacity.entries() {
+        let Ok(size) = Quantity::from_json(amount.value) else { continue };
+        let told = |value: Value, why: &str, findings: &mut Findings| {
+            findings.invalid(&Spot::at(&value, amount.path.clone()), why);
+        };
+        if size.value() < 0 {
+            told(json!(size.value()), "must be a valid resource quantity", findings);
+        }
+        if size <= Quantity::ZERO {
+            told(json!(size.to_string()), "must be greater than zero", findings);
+        }
+    }
+}
+
+/// The mode of a volume stays, of which Kubernetes tells without its spec.
+fn check_mode_stays(object: &Value, old: &Value, findings: &mut Findings) {
+    let mode = "/spec/volumeMode";
+    let (root, before) = (Spot::root(object), Spot::root(old));
+    let told = Spot::at(root.pointer(mode).value, FieldPath::root("volumeMode"));
+    findings.immutable(&told, &before.pointer(mode));
+}
+
+/// An affinity in which labels of nodes have their old names wherever the old one has them.
+fn renamed(old: &Value, new: &Value) -> Value {
+    match (old, new) {
+        (Value::Object(was), Value::Object(is)) => {
+            let pair = |(field, value): (&String, &Value)| {
+                let value = was.get(field).map_or_else(|| value.clone(), |was| renamed(was, value));
+                (field.clone(), value)
+            };
+            Value::Object(is.iter().map(pair).collect())
+        }
+        (Value::Array(was), Value::Array(is)) if was.len() == is.len() => {
+            was.iter().zip(is).map(|(was, is)| renamed(was, is)).collect()
+        }
+        (Value::String(was), Value::String(is)) if node_label::successor(was) == Some(is) => {
+            old.clone()
+        }
+        _ => new.clone(),
+    }
 }
 
 /// The fields of a volume's spec that say what it is made of: all that are not the volume's own.
@@ -224,8 +304,13 @@ struct Claim;
 impl Strategy for Claim {
     fn default(&self, object: &mut Value) {
         if let Some(spec) = child(object, "spec") {
+            settle_sources(spec);
             default(spec, "volumeMode", "Filesystem");
         }
+    }
+
+    fn drop_disabled(&self, object: &mut Value, old: Option<&Value>) {
+        drop_classes(object, old);
     }
 
     fn first_status(&self, _: &Value) -> Option<Value> {
@@ -234,13 +319,7 @@ impl Strategy for Claim {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
-        let spec = Spot::root(object).field("spec");
-        check_modes(&spec, "at least 1 access mode is required", &mut findings);
-        let storage = spec.field("resources").field("requests").field("storage");
-        if storage.is_absent() {
-            let place = Spot { path: spec.field("resources").path.key("storage"), ..storage };
-            findings.required(&place, "");
-        }
+        claim_spec::check(&Spot::root(object).field("spec"), &mut findings);
         findings.into_vec()
     }
 
@@ -248,10 +327,13 @@ impl Strategy for Claim {
         let mut findings = Findings::default();
         let mut rest = object.get("spec").cloned().unwrap_or_default();
         let before = old.get("spec").cloned().unwrap_or_default();
-        let bound = !text(old, "/spec/volumeName").is_empty();
-        for (field, may) in
-            [("resources", bound), ("volumeName", !bound), ("volumeAttributesClassName", true)]
-        {
+        let unnamed = text(old, "/spec/volumeName").is_empty();
+        let class = before.get("storageClassName").is_none_or(Value::is_null);
+        for (field, may) in [
+            ("volumeName", unnamed),
+            ("volumeAttributesClassName", true),
+            ("storageClassName", class),
+        ] {
             if let (true, Some(map)) = (may, rest.as_object_mut()) {
                 match before.get(field) {
                     Some(value) => drop(map.insert(field.to_owned(), value.clone())),
@@ -259,12 +341,32 @@ impl Strategy for Claim {
                 }
             }
         }
+        let size = "/resources/requests/storage";
+        if text(object, "/status/phase") == "Bound"
+            && let (Some(new), Some(old)) = (rest.pointer_mut(size), before.pointer(size))
+        {
+            *new = old.clone();
+        }
         if rest != before {
             findings.forbidden(
                 &Spot::root(object).field("spec"),
                 "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
             );
         }
+        let amount = |object: &Value, pointer: &str| {
+            object.pointer(pointer).and_then(|value| Quantity::from_json(value).ok())
+        };
+        let asked = Spot::root(object).pointer("/spec/resources/requests/storage");
+        if amount(object, "/spec/resources/requests/storage")
+            < amount(old, "/spec/resources/requests/storage")
+        {
+            let has = amount(old, "/status/capacity/storage").unwrap_or(Quantity::ZERO);
+            // who asked for more than there is may ask for less again
+            if amount(object, "/spec/resources/requests/storage").is_none_or(|size| size <= has) {
+                findings.forbidden(&asked, "field can not be less than status.capacity");
+            }
+        }
+        check_mode_stays(object, old, &mut findings);
         findings.into_vec()
     }
 
@@ -309,8 +411,9 @@ mod tests {
         assert_eq!(
             told(&Volume.validate(&two)),
             [
-                r#"spec.accessModes[0]: Unsupported value: "Often": supported values: "ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod""#,
+                r#"spec.accessModes: Unsupported value: "Often": supported values: "ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod""#,
                 "spec.capacity: Required value",
+                r#"spec.capacity: Unsupported value: null: supported values: "storage""#,
                 "spec.nfs: Forbidden: may not specify more than 1 volume type",
             ]
         );
@@ -320,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_claim_grows_only_when_it_is_bound() {
-        let claim = |size: &str, volume: &str| json!({"spec": {"accessModes": ["ReadWriteOnce"], "volumeName": volume, "resources": {"requests": {"storage": size}}}});
+        let claim = |size: &str, volume: &str| json!({"status": {"phase": if volume.is_empty() { "Pending" } else { "Bound" }}, "spec": {"accessModes": ["ReadWriteOnce"], "volumeName": volume, "resources": {"requests": {"storage": size}}}});
         assert!(Claim.validate(&claim("1Gi", "")).is_empty());
         assert!(Claim.validate_update(&claim("2Gi", "v"), &claim("1Gi", "v")).is_empty());
         assert_eq!(Claim.validate_update(&claim("2Gi", ""), &claim("1Gi", "")).len(), 1);

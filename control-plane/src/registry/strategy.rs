@@ -13,6 +13,12 @@ pub trait Strategy: Send + Sync + 'static {
         let _ = object;
     }
 
+    /// Takes out of an object that is written what this server does not do, as Kubernetes does with fields of features that are off;
+    /// `old` is `None` when the object is made. It is asked before [`default`](Self::default).
+    fn drop_disabled(&self, object: &mut Value, old: Option<&Value>) {
+        let _ = (object, old);
+    }
+
     /// The status of a new object, for kinds with one of their own; `None` removes what the caller sent.
     fn first_status(&self, object: &Value) -> Option<Value> {
         let _ = object;

@@ -125,6 +125,40 @@ async fn unknown_fields_are_told_or_refused() {
 }
 
 #[tokio::test]
+async fn every_way_to_write_warns() {
+    let server = Fixture::new().await;
+    let old = json!({"nodeSelector": {"beta.kubernetes.io/os": "linux"}});
+    let told = r#"299 - "spec.template.spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use \"kubernetes.io/os\" instead""#;
+    let mut web = deployment("web");
+    web["spec"]["template"]["spec"]["nodeSelector"] = old["nodeSelector"].clone();
+    let path = format!("{DEPLOYMENTS}/web");
+    let tried = server.post(&format!("{DEPLOYMENTS}?dryRun=All"), web.clone()).await;
+    let made = server.post(DEPLOYMENTS, web.clone()).await;
+    let mut body = made.json();
+    body["spec"]["replicas"] = json!(2);
+    let put = server.put(&path, body).await;
+    let patched = server.patch(&path, "merge", json!({"spec": {"replicas": 3}})).await;
+    web["apiVersion"] = json!("apps/v1");
+    web["kind"] = json!("Deployment");
+    web["spec"]["replicas"] = json!(4);
+    let applied =
+        server.patch(&format!("{path}?fieldManager=me&force=true"), "apply", web.clone()).await;
+    for answer in [&tried, &made, &put, &patched, &applied] {
+        assert!(answer.code < 300, "{}", answer.text);
+        assert_eq!(answer.headers["warning"], told, "{}", answer.text);
+    }
+    // nothing of the spec is new
+    let labelled = server.patch(&path, "merge", json!({"metadata": {"labels": {"a": "b"}}})).await;
+    assert_eq!((labelled.code, labelled.headers.get("warning")), (200, None));
+    // a refusal tells what the decoder had to tell
+    web["spec"]["replicas"] = json!(-1);
+    web["spec"]["replica"] = json!(1);
+    let refused = server.put(&path, web).await;
+    assert_eq!(refused.code, 422);
+    assert_eq!(refused.headers["warning"], r#"299 - "unknown field \"spec.replica\"""#);
+}
+
+#[tokio::test]
 async fn spec_and_status_do_not_touch_each_other() {
     let server = Fixture::new().await;
     let mut made = server.post(DEPLOYMENTS, deployment("web")).await.json();

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 
 use super::environment::{check_variable_lists, check_variables};
 use super::handler::{ProbeKind, check_lifecycle, check_port_number, check_probe};
-use super::resources::check_resources;
+use super::mount::check_mounts;
+use super::resources::{check_claims, check_resources};
 use super::security::check_container_security;
+use super::spec::Whose;
+use super::volume::Volumes;
 use crate::meta::field_error::{FieldError, Mistake};
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::name;
@@ -26,12 +29,18 @@ enum Role {
 /// What a container's mistakes depend on beside itself.
 struct Surroundings<'a> {
     spec: &'a Spot<'a>,
-    volumes: &'a BTreeSet<&'a str>,
+    volumes: &'a Volumes<'a>,
+    whose: Whose,
 }
 
 /// Looks at all containers of a pod. `volumes` are the names that mounts may use.
-pub(super) fn check_containers(spec: &Spot<'_>, volumes: &BTreeSet<&str>, findings: &mut Findings) {
-    let around = Surroundings { spec, volumes };
+pub(super) fn check_containers(
+    spec: &Spot<'_>,
+    volumes: &Volumes<'_>,
+    whose: Whose,
+    findings: &mut Findings,
+) {
+    let around = Surroundings { spec, volumes, whose };
     let containers = spec.field("containers");
     if containers.items().next().is_none() {
         findings.required(&containers, "");
@@ -41,8 +50,10 @@ pub(super) fn check_containers(spec: &Spot<'_>, volumes: &BTreeSet<&str>, findin
         check_container(Role::Regular, &container, &around, findings);
         check_unique(&container, &mut names, findings);
     }
-    check_host_ports(&containers, findings);
+    check_host_ports(containers.items(), findings);
     for container in spec.field("initContainers").items() {
+        // those run one after the other
+        check_host_ports(std::iter::once(container.clone()), findings);
         let role = if container.field("restartPolicy").text() == "Always" {
             Role::Sidecar
         } else {
@@ -51,9 +62,22 @@ pub(super) fn check_containers(spec: &Spot<'_>, volumes: &BTreeSet<&str>, findin
         check_container(role, &container, &around, findings);
         check_unique(&container, &mut names, findings);
     }
+    let others = names.clone();
     for container in spec.field("ephemeralContainers").items() {
         check_container(Role::Ephemeral, &container, &around, findings);
         check_unique(&container, &mut names, findings);
+        let target = container.field("targetContainerName");
+        if !target.is_empty() && !others.contains(target.text()) {
+            findings.not_found(&target);
+        }
+        for mount in container.field("volumeMounts").items() {
+            for field in ["subPath", "subPathExpr"] {
+                if !mount.field(field).is_empty() {
+                    let why = "cannot be set for an Ephemeral Container";
+                    findings.forbidden(&mount.field(field), why);
+                }
+            }
+        }
     }
 }
 
@@ -78,27 +102,30 @@ fn check_container(
     let image = container.field("image");
     if image.is_empty() {
         findings.required(&image, "");
-    } else if image.text().trim() != image.text() {
+    } else if image.text().trim() != image.text()
+        && (around.whose == Whose::Pod || role == Role::Ephemeral)
+    {
         findings.invalid(&image, "must not have leading or trailing whitespace");
     }
     findings
         .required_one_of(&container.field("imagePullPolicy"), &["Always", "IfNotPresent", "Never"]);
     findings.required_one_of(
         &container.field("terminationMessagePolicy"),
-        &["FallbackToLogsOnError", "File"],
+        &["File", "FallbackToLogsOnError"],
     );
     check_ports(&container.field("ports"), around.spec.field("hostNetwork").is_true(), findings);
     check_variables(&container.field("env"), findings);
     check_variable_lists(&container.field("envFrom"), findings);
     check_mounts(container, around.volumes, findings);
-    check_devices(container, around.volumes, findings);
     check_resources(&container.field("resources"), findings);
+    check_claims(&container.field("resources").field("claims"), around.spec, findings);
     check_container_security(container, around.spec, findings);
-    check_running(role, container, findings);
+    check_running(role, container, around.spec, findings);
 }
 
 /// What only those have that run on: probes, hooks, a policy of their own.
-fn check_running(role: Role, container: &Spot<'_>, findings: &mut Findings) {
+fn check_running(role: Role, container: &Spot<'_>, spec: &Spot<'_>, findings: &mut Findings) {
+    let grace = spec.field("terminationGracePeriodSeconds").integer().unwrap_or_default();
     let policy = container.field("restartPolicy");
     match role {
         Role::Regular if policy.is_there() => {
@@ -109,7 +136,7 @@ fn check_running(role: Role, container: &Spot<'_>, findings: &mut Findings) {
     }
     let refused = match role {
         Role::Regular | Role::Sidecar => {
-            check_lifecycle(&container.field("lifecycle"), findings);
+            check_lifecycle(&container.field("lifecycle"), grace, findings);
             for kind in ProbeKind::ALL {
                 check_probe(kind, &container.field(kind.field()), findings);
             }
@@ -159,9 +186,9 @@ fn check_ports(ports: &Spot<'_>, on_host: bool, findings: &mut Findings) {
 }
 
 /// Two containers of one pod cannot have the same port of the host.
-fn check_host_ports(containers: &Spot<'_>, findings: &mut Findings) {
+fn check_host_ports<'a>(containers: impl Iterator<Item = Spot<'a>>, findings: &mut Findings) {
     let mut taken = BTreeSet::new();
-    for port in containers.items().flat_map(|container| container.field("ports").items()) {
+    for port in containers.flat_map(|container| container.field("ports").items()) {
         let number = port.field("hostPort");
         let Some(host_port) = number.integer().filter(|number| *number != 0) else { continue };
         let key = format!(
@@ -171,77 +198,6 @@ fn check_host_ports(containers: &Spot<'_>, findings: &mut Findings) {
         );
         if !taken.insert(key.clone()) {
             findings.add(FieldError::new(number.path.clone(), Mistake::Duplicate(key.into()), ""));
-        }
-    }
-}
-
-fn check_mounts(container: &Spot<'_>, volumes: &BTreeSet<&str>, findings: &mut Findings) {
-    let devices: BTreeSet<&str> = container
-        .field("volumeDevices")
-        .items()
-        .map(|device| device.field("devicePath").text())
-        .collect();
-    let mut places = BTreeSet::new();
-    for mount in container.field("volumeMounts").items() {
-        check_volume_name(&mount.field("name"), volumes, findings);
-        let place = mount.field("mountPath");
-        if place.is_empty() {
-            findings.required(&place, "");
-        } else if !places.insert(place.text()) {
-            findings.invalid(&place, "must be unique");
-        } else if devices.contains(place.text()) {
-            findings.invalid(&place, "must not already exist as a path in volumeDevices");
-        }
-        check_sub_paths(&mount, findings);
-        check_propagation(&mount, container, findings);
-    }
-}
-
-fn check_volume_name(volume: &Spot<'_>, volumes: &BTreeSet<&str>, findings: &mut Findings) {
-    if volume.is_empty() {
-        findings.required(volume, "");
-    } else if !volumes.contains(volume.text()) {
-        findings.not_found(volume);
-    }
-}
-
-fn check_sub_paths(mount: &Spot<'_>, findings: &mut Findings) {
-    let (path, expression) = (mount.field("subPath"), mount.field("subPathExpr"));
-    for sub in [&path, &expression] {
-        super::volume::check_descending(sub, findings);
-    }
-    if !path.is_empty() && !expression.is_empty() {
-        findings.invalid(&expression, "subPathExpr and subPath are mutually exclusive");
-    }
-}
-
-fn check_propagation(mount: &Spot<'_>, container: &Spot<'_>, findings: &mut Findings) {
-    let propagation = mount.field("mountPropagation");
-    findings.one_of(&propagation, &["Bidirectional", "HostToContainer", "None"]);
-    if propagation.text() == "Bidirectional"
-        && !container.field("securityContext").field("privileged").is_true()
-    {
-        findings.forbidden(
-            &propagation,
-            "Bidirectional mount propagation is available only to privileged containers",
-        );
-    }
-    let recursive = mount.field("recursiveReadOnly");
-    findings.one_of(&recursive, &["Disabled", "Enabled", "IfPossible"]);
-    if matches!(recursive.text(), "Enabled" | "IfPossible") && !mount.field("readOnly").is_true() {
-        findings.forbidden(&recursive, "may only be specified when readOnly is true");
-    }
-}
-
-fn check_devices(container: &Spot<'_>, volumes: &BTreeSet<&str>, findings: &mut Findings) {
-    let mut places = BTreeSet::new();
-    for device in container.field("volumeDevices").items() {
-        check_volume_name(&device.field("name"), volumes, findings);
-        let place = device.field("devicePath");
-        if place.is_empty() {
-            findings.required(&place, "");
-        } else if !places.insert(place.text()) {
-            findings.invalid(&place, "must be unique");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::name;
+use crate::meta::quantity::Quantity;
 
 const IN_VARIABLES: &[&str] = &[
     "metadata.name",
@@ -144,12 +145,35 @@ pub(super) fn check_resource(resource: &Spot<'_>, reader: Reader, findings: &mut
         text if is_huge(text) => {}
         _ => findings.one_of(&what, RESOURCES),
     }
+    check_divisor(what.text(), resource, findings);
+}
+
+/// In which units an amount can be had.
+fn check_divisor(what: &str, resource: &Spot<'_>, findings: &mut Findings) {
+    const OF_BYTES: [&str; 13] =
+        ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+    let (kind, units): (_, &[&str]) = match what.split_once('.').map_or("", |(_, kind)| kind) {
+        "cpu" => ("cpu", &["1m", "1"]),
+        "memory" => ("memory", &OF_BYTES),
+        "ephemeral-storage" => ("local ephemeral storage", &OF_BYTES),
+        kind if kind.starts_with("hugepages-") => ("hugepages", &OF_BYTES),
+        _ => return,
+    };
+    let divisor = resource.field("divisor");
+    let Ok(unit) = Quantity::from_json(divisor.value) else { return };
+    if unit.is_zero() || units.contains(&unit.to_string().as_str()) {
+        return;
+    }
+    let list = if kind == "cpu" { "1m and 1".to_owned() } else { OF_BYTES.join(", ") };
+    let told = serde_json::Value::from(what);
+    let why = format!("only divisor's values {list} are supported with the {kind} resource");
+    findings.invalid(&Spot::at(&told, divisor.path), why);
 }
 
 fn check_key(reference: &Spot<'_>, findings: &mut Findings) {
-    if reference.field("name").is_empty() {
-        findings.required(&reference.field("name"), "");
-    }
+    let of = reference.field("name");
+    let empty = if of.is_absent() { Spot::at(&EMPTY, of.path.clone()) } else { of };
+    findings.sentences(&empty, name::dns_subdomain(empty.text()));
     let key = reference.field("key");
     match key.text() {
         "" => findings.required(&key, ""),
@@ -160,18 +184,23 @@ fn check_key(reference: &Spot<'_>, findings: &mut Findings) {
 pub(super) fn check_variable_lists(list: &Spot<'_>, findings: &mut Findings) {
     for source in list.items() {
         let prefix = source.field("prefix");
-        findings.sentences(&prefix, name_of_variable(prefix.text()));
+        if !prefix.is_empty() {
+            findings.sentences(&prefix, name_of_variable(prefix.text()));
+        }
         let set: Vec<_> = ["configMapRef", "secretRef"]
             .map(|kind| source.field(kind))
             .into_iter()
             .filter(Spot::is_there)
             .collect();
         for reference in &set {
-            if reference.field("name").is_empty() {
-                findings.required(&reference.field("name"), "");
+            let of = reference.field("name");
+            match of.text() {
+                "" => findings.required(&of, ""),
+                text => findings.sentences(&of, name::dns_subdomain(text)),
             }
         }
-        let told = Spot::at(&EMPTY, source.path.clone());
+        // Kubernetes tells of the list
+        let told = Spot::at(&EMPTY, list.path.clone());
         match set.len() {
             0 => findings.invalid(&told, "must specify one of: `configMapRef` or `secretRef`"),
             1 => {}

@@ -52,14 +52,18 @@ pub(super) fn check_probe(kind: ProbeKind, probe: &Spot<'_>, findings: &mut Find
     }
 }
 
-pub(super) fn check_lifecycle(lifecycle: &Spot<'_>, findings: &mut Findings) {
+/// `grace` is how many seconds the pod has to end.
+pub(super) fn check_lifecycle(lifecycle: &Spot<'_>, grace: i64, findings: &mut Findings) {
     for hook in ["postStart", "preStop"] {
         let hook = lifecycle.field(hook);
         if hook.is_there() {
             check_one(&hook, &["exec", "httpGet", "tcpSocket", "sleep"], findings);
             let seconds = hook.field("sleep").field("seconds");
-            if seconds.integer().is_some_and(|seconds| seconds <= 0) {
-                findings.invalid(&seconds, "must be greater than 0");
+            if seconds.integer().is_some_and(|seconds| seconds <= 0 || seconds > grace) {
+                let why = format!(
+                    "must be greater than 0 and less than terminationGracePeriodSeconds ({grace}). Enable AllowPodLifecycleSleepActionZeroValue feature gate for zero sleep."
+                );
+                findings.invalid(&Spot::at(seconds.value, hook.path.field("sleep")), why);
             }
         }
     }
@@ -96,8 +100,10 @@ fn check_request(request: &Spot<'_>, findings: &mut Findings) {
     }
     check_port(&request.field("port"), findings);
     findings.one_of(&request.field("scheme"), &["HTTP", "HTTPS"]);
-    for header in request.field("httpHeaders").items() {
-        let header = header.field("name");
+    let headers = request.field("httpHeaders");
+    for header in headers.items() {
+        // Kubernetes tells of the list
+        let header = Spot::at(header.field("name").value, headers.path.clone());
         if !is_header(header.text()) {
             findings.invalid(
                 &header,

@@ -5,18 +5,26 @@
 
 mod container;
 mod defaults;
+mod disabled;
 mod environment;
 mod handler;
+mod mount;
+mod projected;
 mod resources;
 mod scheduling;
 mod security;
+mod source;
 mod spec;
+mod system;
 mod update;
 mod volume;
 mod warnings;
 
 pub use defaults::{default_template, set_pod_defaults};
+pub use disabled::drop_disabled_of;
 pub use resources::{quality_of_service, requests_and_limits};
+pub(super) use scheduling::check_node_terms;
+pub(super) use source::{check as check_volume_source, check_driver, need};
 pub use spec::{Whose, creation_mistakes, mistakes, template_mistakes};
 pub use update::update_mistakes;
 pub(super) use warnings::OLD_VOLUMES;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::meta::field_error::{FieldError, Mistake};
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::name;
 use crate::meta::quantity::{Format, Quantity};
@@ -29,8 +30,14 @@ pub(super) fn is_negative(spot: &Spot<'_>) -> bool {
     quantity(spot).is_some_and(Quantity::is_negative)
 }
 
+/// Looks at what a pod costs besides its containers. Kubernetes tells of it as of limits.
+pub(super) fn check_overhead(overhead: &Spot<'_>, findings: &mut Findings) {
+    let limits = overhead.path.field("limits");
+    check_list(&Spot::at(overhead.value, limits), findings);
+}
+
 /// Looks at the amounts of resources by name.
-pub(super) fn check_list(list: &Spot<'_>, findings: &mut Findings) {
+fn check_list(list: &Spot<'_>, findings: &mut Findings) {
     for (resource, amount) in list.entries() {
         check_name(resource, &amount, findings);
         check_amount(resource, &amount, findings);
@@ -41,6 +48,9 @@ fn check_name(resource: &str, amount: &Spot<'_>, findings: &mut Findings) {
     let key = Value::from(resource);
     let spot = Spot::at(&key, amount.path.clone());
     let sentences = name::qualified(resource);
+    if sentences.is_empty() && !is_extended(resource) {
+        findings.invalid(&spot, "doesn't follow extended resource name standard");
+    }
     if sentences.is_empty()
         && !resource.contains('/')
         && !STANDARD.contains(&resource)
@@ -50,6 +60,69 @@ fn check_name(resource: &str, amount: &Spot<'_>, findings: &mut Findings) {
         findings.invalid(&spot, "must be a standard resource for containers");
     }
     findings.sentences(&spot, sentences);
+}
+
+/// A resource of somebody's domain: not of Kubernetes itself, and such that a quota can name what is asked for of it.
+fn is_extended(resource: &str) -> bool {
+    if !resource.contains('/') || resource.contains("kubernetes.io/") {
+        return true;
+    }
+    !resource.starts_with("requests.")
+        && name::qualified(&format!("requests.{resource}")).is_empty()
+}
+
+/// Looks at the claims of a container, which the pod must have.
+pub(super) fn check_claims(claims: &Spot<'_>, spec: &Spot<'_>, findings: &mut Findings) {
+    let of_pod = spec.field("resourceClaims");
+    let mut known: Vec<&str> = of_pod.items().map(|claim| claim.field("name").text()).collect();
+    known.retain(|name| !name.is_empty());
+    known.sort_unstable();
+    let mut seen = std::collections::BTreeSet::new();
+    for claim in claims.items() {
+        let text = claim.field("name").text();
+        let told = Value::from(text);
+        let spot = Spot::at(&told, claim.path.clone());
+        if text.is_empty() {
+            findings.required(&spot, "");
+            continue;
+        }
+        if !seen.insert(text) {
+            findings.duplicate(&spot);
+        }
+        if !known.contains(&text) {
+            let those = if known.is_empty() {
+                " which is empty".to_owned()
+            } else {
+                format!(": {}", known.join(", "))
+            };
+            let why = format!("must be one of the names in pod.spec.resourceClaims{those}");
+            findings.add(FieldError::new(spot.path, Mistake::NotFound(told), why));
+        }
+    }
+}
+
+/// Huge pages are given whole, and only to containers that say what else they need.
+fn check_huge_pages(resources: &Spot<'_>, findings: &mut Findings) {
+    let all: Vec<_> = ["limits", "requests"]
+        .iter()
+        .flat_map(|list| resources.field(list).entries().collect::<Vec<_>>())
+        .collect();
+    for (resource, amount) in &all {
+        let Some(size) = resource.strip_prefix("hugepages-") else { continue };
+        let (Ok(size), Some(asked)) = (size.parse::<Quantity>(), quantity(amount)) else {
+            continue;
+        };
+        let (size, pages) = (size.value(), asked.value());
+        if size <= 0 || pages < 0 || pages % size != 0 {
+            let told = Value::from(asked.to_string());
+            let why = format!("{asked} is not positive integer multiple of {resource}");
+            findings.invalid(&Spot::at(&told, amount.path.clone()), why);
+        }
+    }
+    let any = |is: fn(&str) -> bool| all.iter().any(|(resource, _)| is(resource));
+    if any(is_huge_page) && !any(|resource| matches!(resource, "cpu" | "memory")) {
+        findings.forbidden(resources, "HugePages require cpu or memory");
+    }
 }
 
 fn check_amount(resource: &str, amount: &Spot<'_>, findings: &mut Findings) {
@@ -70,6 +143,7 @@ pub(super) fn check_resources(resources: &Spot<'_>, findings: &mut Findings) {
     let (limits, requests) = (resources.field("limits"), resources.field("requests"));
     check_list(&limits, findings);
     check_list(&requests, findings);
+    check_huge_pages(resources, findings);
     for (resource, asked) in requests.entries() {
         let limit = limits.field(resource);
         if limit.is_absent() {

@@ -8,8 +8,16 @@ pub(super) fn check_scheduling(spec: &Spot<'_>, findings: &mut Findings) {
     check_affinity(&spec.field("affinity"), findings);
     check_tolerations(&spec.field("tolerations"), findings);
     check_spread(&spec.field("topologySpreadConstraints"), findings);
+    let mut seen = Vec::new();
     for gate in spec.field("schedulingGates").items() {
-        findings.sentences(&gate.field("name"), name::qualified(gate.field("name").text()));
+        let own = gate.field("name");
+        // Kubernetes tells of the gate
+        let told = Spot::at(own.value, gate.path);
+        findings.sentences(&told, name::qualified(own.text()));
+        if seen.contains(&own.text()) {
+            findings.duplicate(&told);
+        }
+        seen.push(own.text());
     }
 }
 
@@ -21,13 +29,7 @@ fn check_affinity(affinity: &Spot<'_>, findings: &mut Findings) {
     let nodes = affinity.field("nodeAffinity");
     let required = nodes.field("requiredDuringSchedulingIgnoredDuringExecution");
     if required.is_there() {
-        let terms = required.field("nodeSelectorTerms");
-        if terms.is_empty() {
-            findings.required(&terms, "must have at least one node selector term");
-        }
-        for term in terms.items() {
-            check_node_term(&term, findings);
-        }
+        check_node_terms(&required, findings);
     }
     for preferred in nodes.field("preferredDuringSchedulingIgnoredDuringExecution").items() {
         check_weight(&preferred.field("weight"), findings);
@@ -41,6 +43,17 @@ fn check_affinity(affinity: &Spot<'_>, findings: &mut Findings) {
             check_weight(&preferred.field("weight"), findings);
             check_pod_term(&preferred.field("podAffinityTerm"), findings);
         }
+    }
+}
+
+/// Looks at terms of which a node must meet one.
+pub(in crate::registry) fn check_node_terms(selector: &Spot<'_>, findings: &mut Findings) {
+    let terms = selector.field("nodeSelectorTerms");
+    if terms.is_empty() {
+        findings.required(&terms, "must have at least one node selector term");
+    }
+    for term in terms.items() {
+        check_node_term(&term, findings);
     }
 }
 
@@ -112,9 +125,13 @@ fn check_pod_term(term: &Spot<'_>, findings: &mut Findings) {
         let pods = term.field(field);
         findings.extend(selector::validate(pods.value, &pods.path));
     }
-    for namespace in term.field("namespaces").items() {
-        findings.sentences(&namespace, name::dns_label(namespace.text()));
+    let namespaces = term.field("namespaces");
+    for namespace in namespaces.items() {
+        // Kubernetes tells of the list, and calls it by one
+        let told = Spot::at(namespace.value, term.path.field("namespace"));
+        findings.sentences(&told, name::dns_label(namespace.text()));
     }
+    check_keys(term, findings);
     let topology = term.field("topologyKey");
     match topology.text() {
         "" => findings.required(&topology, "can not be empty"),
@@ -139,9 +156,16 @@ fn check_tolerations(list: &Spot<'_>, findings: &mut Findings) {
             findings.invalid(&effect, "effect must be 'NoExecute' when `tolerationSeconds` is set");
         }
         match operator.text() {
-            "Equal" | "" => findings.sentences(&value, name::label_value(value.text())),
+            "Equal" | "" => {
+                let why = name::label_value(value.text());
+                if !why.is_empty() {
+                    let told = Spot::at(value.value, operator.path.clone());
+                    findings.invalid(&told, why.join(";"));
+                }
+            }
             "Exists" if !value.is_empty() => {
-                findings.invalid(&toleration, "value must be empty when `operator` is 'Exists'");
+                let told = Spot::at(toleration.value, operator.path.clone());
+                findings.invalid(&told, "value must be empty when `operator` is 'Exists'");
             }
             _ => findings.one_of(&operator, &["Equal", "Exists"]),
         }
@@ -151,9 +175,53 @@ fn check_tolerations(list: &Spot<'_>, findings: &mut Findings) {
     }
 }
 
+/// Labels of the pod itself by which others are chosen.
+fn check_keys(term: &Spot<'_>, findings: &mut Findings) {
+    let lists = ["matchLabelKeys", "mismatchLabelKeys"].map(|field| term.field(field));
+    for list in &lists {
+        if !list.is_empty() && term.field("labelSelector").is_absent() {
+            findings.forbidden(list, "must not be specified when labelSelector is not set");
+            continue;
+        }
+        for key in list.items() {
+            findings.sentences(&key, name::qualified(key.text()));
+        }
+    }
+    for key in lists[0].items() {
+        if lists[1].items().any(|other| other.text() == key.text()) {
+            findings.invalid(&key, "exists in both matchLabelKeys and mismatchLabelKeys");
+        }
+    }
+}
+
+/// The same of a constraint, whose selector may not name them as well.
+fn check_spread_keys(constraint: &Spot<'_>, findings: &mut Findings) {
+    let (keys, pods) = (constraint.field("matchLabelKeys"), constraint.field("labelSelector"));
+    if keys.is_empty() {
+        return;
+    }
+    if pods.is_absent() {
+        findings.forbidden(&keys, "must not be specified when labelSelector is not set");
+    }
+    let selected = |key: &str| {
+        let mut expressions = pods.field("matchExpressions").items();
+        pods.field("matchLabels").value.get(key).is_some()
+            || expressions.any(|one| one.field("key").text() == key)
+    };
+    for key in keys.items() {
+        findings.sentences(&key, name::qualified(key.text()));
+        if selected(key.text()) {
+            findings.invalid(&key, "exists in both matchLabelKeys and labelSelector");
+        }
+    }
+}
+
 fn check_spread(list: &Spot<'_>, findings: &mut Findings) {
-    let mut seen: Vec<(&str, &str)> = Vec::new();
-    for constraint in list.items() {
+    let pair = |constraint: &Spot<'_>| {
+        let part = |field: &str| constraint.field(field).value.clone();
+        (part("topologyKey"), part("whenUnsatisfiable"))
+    };
+    for (index, constraint) in list.items().enumerate() {
         let skew = constraint.field("maxSkew");
         if skew.integer().is_none_or(|skew| skew <= 0) {
             findings.invalid(&skew, "must be greater than zero");
@@ -163,11 +231,21 @@ fn check_spread(list: &Spot<'_>, findings: &mut Findings) {
         if topology.is_empty() {
             findings.required(&topology, "can not be empty");
         }
-        findings.one_of(&when, &["DoNotSchedule", "ScheduleAnyway"]);
+        if !["DoNotSchedule", "ScheduleAnyway"].contains(&when.text()) {
+            let empty = serde_json::json!(when.text());
+            let told = Spot::at(&empty, when.path.clone());
+            findings.one_of(&told, &["DoNotSchedule", "ScheduleAnyway"]);
+        }
+        if list.items().skip(index + 1).any(|other| pair(&other) == pair(&constraint)) {
+            let both = serde_json::json!(format!("{{{}, {}}}", topology.text(), when.text()));
+            let place = constraint.path.field("{topologyKey, whenUnsatisfiable}");
+            findings.duplicate(&Spot::at(&both, place));
+        }
         let least = constraint.field("minDomains");
         if least.integer().is_some_and(|least| least <= 0) {
             findings.invalid(&least, "must be greater than zero");
-        } else if least.is_there() && when.text() != "DoNotSchedule" {
+        }
+        if least.is_there() && when.text() != "DoNotSchedule" {
             findings.invalid(
                 &least,
                 format!(
@@ -179,16 +257,8 @@ fn check_spread(list: &Spot<'_>, findings: &mut Findings) {
         for policy in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
             findings.one_of(&constraint.field(policy), &["Honor", "Ignore"]);
         }
+        check_spread_keys(&constraint, findings);
         let pods = constraint.field("labelSelector");
         findings.extend(selector::validate(pods.value, &pods.path));
-        let pair = (topology.text(), when.text());
-        if seen.contains(&pair) {
-            let both = serde_json::json!(format!("{{{}, {}}}", pair.0, pair.1));
-            findings.duplicate(&Spot::at(
-                &both,
-                constraint.path.field("{topologyKey, whenUnsatisfiable}"),
-            ));
-        }
-        seen.push(pair);
     }
 }

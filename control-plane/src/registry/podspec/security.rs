@@ -5,10 +5,11 @@ use crate::meta::name;
 
 pub(super) fn check_pod_security(spec: &Spot<'_>, findings: &mut Findings) {
     if spec.field("shareProcessNamespace").is_true() && spec.field("hostPID").is_true() {
-        findings.invalid(
-            &spec.field("shareProcessNamespace"),
-            "ShareProcessNamespace and HostPID cannot both be enabled",
-        );
+        // Kubernetes tells of it as if it were the security context's
+        let place = spec.field("securityContext").path.field("shareProcessNamespace");
+        let shared = spec.field("shareProcessNamespace");
+        let why = "ShareProcessNamespace and HostPID cannot both be enabled";
+        findings.invalid(&Spot::at(shared.value, place), why);
     }
     let security = spec.field("securityContext");
     for field in ["fsGroup", "runAsUser", "runAsGroup"] {
@@ -20,7 +21,23 @@ pub(super) fn check_pod_security(spec: &Spot<'_>, findings: &mut Findings) {
     findings.one_of(&security.field("fsGroupChangePolicy"), &["Always", "OnRootMismatch"]);
     findings.one_of(&security.field("supplementalGroupsPolicy"), &["Merge", "Strict"]);
     check_profiles(&security, findings);
+    check_host_users(spec, findings);
     check_sysctls(&security.field("sysctls"), spec, findings);
+}
+
+/// A pod with users of its own has nothing else of the host.
+fn check_host_users(spec: &Spot<'_>, findings: &mut Findings) {
+    if spec.field("hostUsers").value.as_bool() != Some(false) {
+        return;
+    }
+    for (field, shown) in
+        [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")]
+    {
+        if spec.field(field).is_true() {
+            let told = Spot::at(spec.field(field).value, spec.path.field(shown));
+            findings.forbidden(&told, "when `pod.Spec.HostUsers` is false");
+        }
+    }
 }
 
 fn check_id(id: &Spot<'_>, findings: &mut Findings) {

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::container::check_containers;
-use super::resources::check_list;
+use super::resources::check_overhead;
 use super::scheduling::check_scheduling;
 use super::security::{check_pod_security, check_subdomain};
+use super::system::check_system;
 use super::volume::check_volumes;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
@@ -31,9 +32,12 @@ pub fn template_mistakes(object: &Value, pointer: &str, whose: Whose) -> Vec<Fie
         pointer.split('/').skip(1).fold(Spot::root(object), |spot, name| spot.field(name));
     let metadata = template.field("metadata");
     let (labels, annotations) = (metadata.field("labels"), metadata.field("annotations"));
-    findings.extend(label::labels(labels.value, &labels.path));
-    findings.extend(label::annotations(annotations.value, &annotations.path));
-    validate(&template.field("spec"), whose, &mut findings);
+    // Kubernetes tells of both as if they were the template's
+    findings.extend(label::labels(labels.value, &template.path.field("labels")));
+    let place = template.path.field("annotations");
+    findings.extend(label::annotations(annotations.value, &place));
+    check_annotations(&Spot::at(annotations.value, place), &template.field("spec"), &mut findings);
+    validate(&template.field("spec"), None, whose, &mut findings);
     findings.into_vec()
 }
 
@@ -44,33 +48,77 @@ pub fn creation_mistakes(pod: &Value) -> Vec<FieldError> {
     if !added.is_empty() {
         findings.forbidden(&added, "cannot be set on create");
     }
+    let spec = Spot::root(pod).field("spec");
+    let node = spec.field("nodeName");
+    if !node.is_empty() && !spec.field("schedulingGates").is_empty() {
+        findings.forbidden(&node, "cannot be set until all schedulingGates have been cleared");
+    }
     findings.into_vec()
 }
 
 /// What is wrong with a pod, whose defaults are set.
 pub fn mistakes(pod: &Value, whose: Whose) -> Vec<FieldError> {
     let mut findings = Findings::default();
-    validate(&Spot::root(pod).field("spec"), whose, &mut findings);
+    let root = Spot::root(pod);
+    let (metadata, spec) = (root.field("metadata"), root.field("spec"));
+    check_annotations(&metadata.field("annotations"), &spec, &mut findings);
+    validate(&spec, Some(metadata.field("name").text()), whose, &mut findings);
     findings.into_vec()
 }
 
-fn validate(spec: &Spot<'_>, whose: Whose, findings: &mut Findings) {
+/// What annotations say to those who run pods, or delete them.
+fn check_annotations(annotations: &Spot<'_>, spec: &Spot<'_>, findings: &mut Findings) {
+    const MIRROR: &str = "kubernetes.io/config.mirror";
+    const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+    let at = |key: &str| Spot { path: annotations.path.key(key), ..annotations.field(key) };
+    if at(MIRROR).is_there() && spec.field("nodeName").is_empty() {
+        findings.invalid(&at(MIRROR), "must set spec.nodeName if mirror pod annotation is set");
+    }
+    let cost = at(COST);
+    // no sign and no zero before the number
+    let plain = |text: &str| text.parse::<i32>().is_ok_and(|number| number.to_string() == text);
+    if cost.is_there() && !plain(cost.text()) {
+        findings.invalid(&cost, "must be a 32bit integer");
+    }
+}
+
+/// `pod` is the name of the pod, if it is one's own spec.
+fn validate(spec: &Spot<'_>, pod: Option<&str>, whose: Whose, findings: &mut Findings) {
     if spec.is_absent() {
         findings.required(spec, "");
         return;
     }
-    let volumes = check_volumes(&spec.field("volumes"), findings);
-    check_containers(spec, &volumes, findings);
+    let volumes = check_volumes(&spec.field("volumes"), pod, findings);
+    check_containers(spec, &volumes, whose, findings);
     check_restart(spec, whose, findings);
     check_times(spec, whose, findings);
     check_names(spec, findings);
     check_dns(spec, findings);
     check_pod_security(spec, findings);
     check_scheduling(spec, findings);
-    check_list(&spec.field("overhead"), findings);
+    check_overhead(&spec.field("overhead"), findings);
+    if spec.field("os").is_there() {
+        check_system(spec, findings);
+    }
+    if whose == Whose::Pod && spec.field("serviceAccountName").is_empty() {
+        check_tokens(spec, findings);
+    }
     let added = spec.field("ephemeralContainers");
     if !added.is_empty() && whose != Whose::Pod {
         findings.forbidden(&added, "ephemeral containers not allowed in pod template");
+    }
+}
+
+/// A token is a service account's.
+fn check_tokens(spec: &Spot<'_>, findings: &mut Findings) {
+    for volume in spec.field("volumes").items() {
+        for source in volume.field("projected").field("sources").items() {
+            let token = source.field("serviceAccountToken");
+            if token.is_there() {
+                let why = "must not be specified when serviceAccountName is not set";
+                findings.forbidden(&token, why);
+            }
+        }
     }
 }
 
@@ -83,7 +131,6 @@ fn check_restart(spec: &Spot<'_>, whose: Whose, findings: &mut Findings) {
 }
 
 fn check_times(spec: &Spot<'_>, whose: Whose, findings: &mut Findings) {
-    findings.not_negative(&spec.field("terminationGracePeriodSeconds"));
     let deadline = spec.field("activeDeadlineSeconds");
     match (deadline.integer(), whose) {
         (Some(_), Whose::Keeper(kind)) => {
@@ -107,11 +154,6 @@ fn check_names(spec: &Spot<'_>, findings: &mut Findings) {
             findings.sentences(&spot, name::dns_label(spot.text()));
         }
     }
-    for secret in spec.field("imagePullSecrets").items() {
-        if secret.field("name").is_empty() {
-            findings.required(&secret.field("name"), "");
-        }
-    }
     for gate in spec.field("readinessGates").items() {
         let kind = gate.field("conditionType");
         findings.sentences(&kind, name::qualified(kind.text()));
@@ -122,10 +164,7 @@ fn check_names(spec: &Spot<'_>, findings: &mut Findings) {
             findings.sentences(&host, name::dns_subdomain(host.text()));
         }
     }
-    findings.one_of(&spec.field("preemptionPolicy"), &["Never", "PreemptLowerPriority"]);
-    if spec.field("os").is_there() {
-        findings.required_one_of(&spec.field("os").field("name"), &["linux", "windows"]);
-    }
+    findings.one_of(&spec.field("preemptionPolicy"), &["PreemptLowerPriority", "Never"]);
 }
 
 fn check_address(address: &Spot<'_>, findings: &mut Findings) {
@@ -142,7 +181,7 @@ const SEARCH_LENGTH: usize = 2048;
 fn check_dns(spec: &Spot<'_>, findings: &mut Findings) {
     let policy = spec.field("dnsPolicy");
     findings
-        .required_one_of(&policy, &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]);
+        .required_one_of(&policy, &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"]);
     let config = spec.field("dnsConfig");
     let servers = config.field("nameservers");
     if policy.text() == "None" && config.is_absent() {
@@ -173,7 +212,7 @@ fn check_dns(spec: &Spot<'_>, findings: &mut Findings) {
     }
     for option in config.field("options").items() {
         if option.field("name").is_empty() {
-            findings.required(&option.field("name"), "must not be empty");
+            findings.required(&option, "must not be empty");
         }
     }
 }

@@ -13,7 +13,7 @@ fn mistakes(mut spec: Value) -> Vec<String> {
 
 fn told(spec: &Value, whose: Whose) -> Vec<String> {
     let mut findings = Findings::default();
-    validate(&Spot::at(spec, FieldPath::root("spec")), whose, &mut findings);
+    validate(&Spot::at(spec, FieldPath::root("spec")), Some("p"), whose, &mut findings);
     findings.into_vec().iter().map(ToString::to_string).collect()
 }
 
@@ -58,7 +58,7 @@ fn what_most_people_write_is_in_order() {
             {"name": "beside", "image": "a:1", "restartPolicy": "Always", "readinessProbe": {"grpc": {"port": 1}}}],
         "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "d"}},
             {"name": "all", "projected": {"sources": [{"configMap": {"name": "c"}}, {"serviceAccountToken": {"path": "token"}}]}}],
-        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "nodeSelector": {"kubernetes.io/os": "linux"}, "serviceAccountName": "robot",
         "tolerations": [{"operator": "Exists"}, {"key": "a", "value": "b", "effect": "NoExecute", "tolerationSeconds": 3}],
         "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "minDomains": 2}],
         "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
@@ -241,4 +241,248 @@ fn containers_to_look_inside_are_added_later() {
         .map(ToString::to_string)
         .collect();
     assert!(told.contains(&"template.spec.ephemeralContainers: Forbidden: ephemeral containers not allowed in pod template".to_owned()), "{told:?}");
+}
+
+/// A pod with this volume, which one container mounts.
+fn volume(source: Value) -> Value {
+    let mut volume = json!({"name": "v"});
+    volume.as_object_mut().expect("a map").extend(source.as_object().expect("a map").clone());
+    pod(json!({"volumes": [volume]}))
+}
+
+#[test]
+fn sources_of_volumes_say_what_they_need() {
+    let iscsi = |more: Value| {
+        let mut source = json!({"targetPortal": "10.0.0.1:3260", "iqn": "iqn.2001-04.com.example:disk1", "lun": 0});
+        source.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
+        volume(json!({"iscsi": source}))
+    };
+    let claim = json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let two = json!([{"secret": {"name": "s"}, "configMap": {"name": "c"}}]);
+    let same = json!([{"secret": {"name": "s", "items": [{"key": "k", "path": "a"}]}},
+        {"configMap": {"name": "c", "items": [{"key": "k", "path": "a"}]}}]);
+    let token = json!([{"serviceAccountToken": {"path": "../t", "expirationSeconds": 60}}]);
+    all_told(&[
+        (iscsi(json!({})), &[]),
+        (
+            iscsi(json!({"iqn": "disk"})),
+            &[
+                r#"spec.volumes[0].iscsi.iqn: Invalid value: "disk": must be valid format starting with iqn, eui, or naa"#,
+            ],
+        ),
+        (
+            iscsi(json!({"iqn": "iqn.2001.x:y", "lun": 256, "chapAuthSession": true})),
+            &[
+                r#"spec.volumes[0].iscsi.iqn: Invalid value: "iqn.2001.x:y": must be valid format"#,
+                "spec.volumes[0].iscsi.lun: Invalid value: 256: must be between 0 and 255, inclusive",
+                "spec.volumes[0].iscsi.secretRef: Required value",
+            ],
+        ),
+        (
+            volume(json!({"fc": {"targetWWNs": ["a"]}})),
+            &["spec.volumes[0].fc.lun: Required value: lun is required if targetWWNs is specified"],
+        ),
+        (
+            volume(json!({"fc": {}})),
+            &[
+                "spec.volumes[0].fc.targetWWNs: Required value: must specify either targetWWNs or wwids, but not both",
+            ],
+        ),
+        (
+            volume(json!({"csi": {"driver": "a.b", "nodePublishSecretRef": {}}})),
+            &["spec.volumes[0].csi.nodePublishSecretRef.name: Required value"],
+        ),
+        (
+            volume(json!({"nfs": {"server": "s", "path": "a"}})),
+            &[r#"spec.volumes[0].nfs.path: Invalid value: "a": must be an absolute path"#],
+        ),
+        (
+            volume(json!({"flexVolume": {"driver": "d", "options": {"k8s.io/a": "b"}}})),
+            &[
+                r#"spec.volumes[0].flexVolume.options[k8s.io/a]: Invalid value: "k8s.io/a": kubernetes.io and k8s.io namespaces are reserved"#,
+            ],
+        ),
+        (volume(json!({"ephemeral": {"volumeClaimTemplate": claim}})), &[]),
+        (
+            volume(
+                json!({"ephemeral": {"volumeClaimTemplate": {"metadata": {"name": "x"}, "spec": {"accessModes": ["Often"], "resources": {"requests": {"storage": "0"}}}}}}),
+            ),
+            &[
+                "spec.volumes[0].ephemeral.volumeClaimTemplate.metadata.name: Forbidden: cannot be set",
+                r#"spec.volumes[0].ephemeral.volumeClaimTemplate.spec.accessModes: Unsupported value: "Often": supported values: "ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod""#,
+                r#"spec.volumes[0].ephemeral.volumeClaimTemplate.spec.resources[storage]: Invalid value: "0": must be greater than zero"#,
+            ],
+        ),
+        (
+            volume(json!({"projected": {"sources": two}})),
+            &[
+                "spec.volumes[0].projected.sources[0]: Forbidden: may not specify more than 1 volume type",
+            ],
+        ),
+        (
+            volume(json!({"projected": {"sources": same}})),
+            &[r#"spec.volumes[0].projected: Invalid value: "c": conflicting duplicate paths"#],
+        ),
+        (
+            volume(json!({"projected": {"sources": token}})),
+            &[
+                "spec.volumes[0].projected.sources[0].serviceAccountToken.expirationSeconds: Invalid value: 60: may not specify a duration less than 10 minutes",
+                r#"spec.volumes[0].projected.path: Invalid value: "../t": must not contain '..'"#,
+                "spec.volumes[0].projected.sources[0].serviceAccountToken: Forbidden: must not be specified when serviceAccountName is not set",
+            ],
+        ),
+    ]);
+    let own = json!([{"name": "v", "ephemeral": {"volumeClaimTemplate": claim}}, {"name": "w", "persistentVolumeClaim": {"claimName": "p-v"}}]);
+    assert_eq!(
+        mistakes(pod(json!({"volumes": own}))),
+        [
+            r#"spec.volumes[1].persistentVolumeClaim.claimName: Invalid value: "p-v": must not reference a PVC that gets created for an ephemeral volume"#
+        ]
+    );
+}
+
+#[test]
+fn places_in_a_container_are_taken_once() {
+    let with = |more: Value| {
+        let mut spec = container(more);
+        spec["volumes"] = json!([{"name": "d", "emptyDir": {}}, {"name": "c", "persistentVolumeClaim": {"claimName": "c"}}]);
+        spec
+    };
+    all_told(&[
+        (
+            with(
+                json!({"volumeMounts": [{"name": "d", "mountPath": "/a"}, {"name": "c", "mountPath": "/a", "subPath": "../b"}]}),
+            ),
+            &[
+                r#"spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/a": must be unique"#,
+                r#"spec.containers[0].volumeMounts.subPath: Invalid value: "../b": must not contain '..'"#,
+            ],
+        ),
+        (
+            with(
+                json!({"volumeMounts": [{"name": "d", "mountPath": "/a", "recursiveReadOnly": "Enabled", "mountPropagation": "HostToContainer"}]}),
+            ),
+            &[
+                "spec.containers[0].volumeMounts[0].recursiveReadOnly: Forbidden: may only be specified when readOnly is true",
+                "spec.containers[0].volumeMounts[0].recursiveReadOnly: Forbidden: may only be specified when mountPropagation is None or not specified",
+            ],
+        ),
+        (
+            with(
+                json!({"volumeDevices": [{"name": "d", "devicePath": "/dev/a"}, {"name": "c", "devicePath": "/dev/../b"}]}),
+            ),
+            &[
+                r#"spec.containers[0].volumeDevices[0].name: Invalid value: "d": can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"#,
+                r#"spec.containers[0].volumeDevices[1].devicePath: Invalid value: "/dev/../b": can not contain backsteps ('..')"#,
+            ],
+        ),
+        (
+            with(
+                json!({"volumeMounts": [{"name": "c", "mountPath": "/a"}], "volumeDevices": [{"name": "c", "devicePath": "/a"}]}),
+            ),
+            &[
+                r#"spec.containers[0].volumeMounts[0].name: Invalid value: "c": must not already exist in volumeDevices"#,
+                r#"spec.containers[0].volumeMounts[0].mountPath: Invalid value: "/a": must not already exist as a path in volumeDevices"#,
+                r#"spec.containers[0].volumeDevices[0].name: Invalid value: "c": must not already exist in volumeMounts"#,
+                r#"spec.containers[0].volumeDevices[0].devicePath: Invalid value: "/a": must not already exist as a path in volumeMounts"#,
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn values_of_pods_are_those_of_kubernetes() {
+    let huge = json!({"limits": {"hugepages-2Mi": "3Mi"}});
+    let divisor = json!({"resourceFieldRef": {"resource": "limits.memory", "divisor": "3"}});
+    let spread = json!({"maxSkew": 1, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"a": "b"}}, "matchLabelKeys": ["a"]});
+    all_told(&[
+        (pod(json!({"terminationGracePeriodSeconds": -1, "imagePullSecrets": [{}]})), &[]),
+        (
+            container(json!({"resources": huge})),
+            &[
+                r#"spec.containers[0].resources.limits[hugepages-2Mi]: Invalid value: "3Mi": 3Mi is not positive integer multiple of hugepages-2Mi"#,
+                r#"spec.containers[0].resources.requests[hugepages-2Mi]: Invalid value: "3Mi": 3Mi is not positive integer multiple of hugepages-2Mi"#,
+                "spec.containers[0].resources: Forbidden: HugePages require cpu or memory",
+            ],
+        ),
+        (
+            container(json!({"env": [{"name": "A", "valueFrom": divisor}]})),
+            &[
+                r#"spec.containers[0].env[0].valueFrom.resourceFieldRef.divisor: Invalid value: "limits.memory": only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the memory resource"#,
+            ],
+        ),
+        (
+            container(json!({"lifecycle": {"preStop": {"sleep": {"seconds": 31}}}})),
+            &[
+                "spec.containers[0].lifecycle.preStop.sleep: Invalid value: 31: must be greater than 0 and less than terminationGracePeriodSeconds (30). Enable AllowPodLifecycleSleepActionZeroValue feature gate for zero sleep.",
+            ],
+        ),
+        (
+            pod(json!({"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]})),
+            &[
+                r#"spec.tolerations[0].operator: Invalid value: {"key":"a","operator":"Exists","value":"b"}: value must be empty when `operator` is 'Exists'"#,
+            ],
+        ),
+        (
+            pod(json!({"topologySpreadConstraints": [spread, spread]})),
+            &[
+                r#"spec.topologySpreadConstraints[0].{topologyKey, whenUnsatisfiable}: Duplicate value: "{z, DoNotSchedule}""#,
+                r#"spec.topologySpreadConstraints[0].matchLabelKeys[0]: Invalid value: "a": exists in both matchLabelKeys and labelSelector"#,
+                r#"spec.topologySpreadConstraints[1].matchLabelKeys[0]: Invalid value: "a": exists in both matchLabelKeys and labelSelector"#,
+            ],
+        ),
+        (
+            pod(json!({"schedulingGates": [{"name": "a"}, {"name": "a"}]})),
+            &[r#"spec.schedulingGates[1]: Duplicate value: "a""#],
+        ),
+        (
+            pod(json!({"hostUsers": false, "hostPID": true})),
+            &["spec.HostPID: Forbidden: when `pod.Spec.HostUsers` is false"],
+        ),
+        (
+            pod(
+                json!({"os": {"name": "windows"}, "hostPID": true, "securityContext": {"runAsUser": 1}}),
+            ),
+            &[
+                "spec.hostPID: Forbidden: cannot be set for a windows pod",
+                "spec.securityContext.runAsUser: Forbidden: cannot be set for a windows pod",
+            ],
+        ),
+        (
+            pod(json!({"os": {"name": "plan9"}})),
+            &[r#"spec.os: Unsupported value: "plan9": supported values: "linux", "windows""#],
+        ),
+    ]);
+}
+
+#[test]
+fn annotations_and_templates_are_looked_at() {
+    let told = |errors: Vec<FieldError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut spec = container(json!({"image": " a "}));
+    set_pod_defaults(&mut spec);
+    let cost = json!({"controller.kubernetes.io/pod-deletion-cost": "+1", "kubernetes.io/config.mirror": "x"});
+    let object = json!({"metadata": {"name": "p", "annotations": cost, "labels": {"a": "b c"}}, "spec": spec});
+    assert_eq!(
+        told(super::mistakes(&object, Whose::Pod)),
+        [
+            r#"metadata.annotations[kubernetes.io/config.mirror]: Invalid value: "x": must set spec.nodeName if mirror pod annotation is set"#,
+            r#"metadata.annotations[controller.kubernetes.io/pod-deletion-cost]: Invalid value: "+1": must be a 32bit integer"#,
+            r#"spec.containers[0].image: Invalid value: " a ": must not have leading or trailing whitespace"#,
+        ]
+    );
+    let found = told(super::template_mistakes(&json!({"t": object}), "/t", Whose::Template));
+    let places: Vec<&str> = found.iter().filter_map(|one| Some(one.split_once(": ")?.0)).collect();
+    assert_eq!(
+        places,
+        [
+            "t.labels",
+            "t.annotations[kubernetes.io/config.mirror]",
+            "t.annotations[controller.kubernetes.io/pod-deletion-cost]",
+        ]
+    );
+    let gated = json!({"spec": {"nodeName": "n", "schedulingGates": [{"name": "a"}]}});
+    assert_eq!(
+        told(super::creation_mistakes(&gated)),
+        ["spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared"]
+    );
 }

@@ -9,6 +9,7 @@ use crate::meta::findings::{Findings, Spot};
 pub fn update_mistakes(pod: &Value, old: &Value) -> Vec<FieldError> {
     let mut findings = Findings::default();
     let nothing = Value::Null;
+    check_annotations(&Spot::root(pod), old, &mut findings);
     validate_update(
         &Spot::root(pod).field("spec"),
         old.get("spec").unwrap_or(&nothing),
@@ -18,6 +19,13 @@ pub fn update_mistakes(pod: &Value, old: &Value) -> Vec<FieldError> {
 }
 
 fn validate_update(new: &Spot<'_>, old: &Value, findings: &mut Findings) {
+    for list in ["containers", "initContainers"] {
+        let count = |spec: &Value| items(spec, list).map_or(0, Vec::len);
+        if count(new.value) != count(old) {
+            findings.forbidden(&new.field(list), "pod updates may not add or remove containers");
+            return;
+        }
+    }
     check_deadline(new, old, findings);
     let mut rest = new.value.clone();
     take_changes_back(&mut rest, old, findings, new);
@@ -31,6 +39,29 @@ fn validate_update(new: &Spot<'_>, old: &Value, findings: &mut Findings) {
                 differing(&rest, old).join("\n")
             ),
         );
+    }
+}
+
+/// Whose copy a pod is, and under which profile it runs, is said once.
+fn check_annotations(pod: &Spot<'_>, old: &Value, findings: &mut Findings) {
+    const PROFILE: &str = "container.apparmor.security.beta.kubernetes.io/";
+    const MIRROR: &str = "kubernetes.io/config.mirror";
+    let (new, none) = (pod.field("metadata").field("annotations"), Value::Null);
+    let old = old.pointer("/metadata/annotations").unwrap_or(&none);
+    let what = |key: &str| {
+        let profile = key.starts_with(PROFILE).then_some("AppArmor annotations");
+        profile.or((key == MIRROR).then_some("mirror pod annotation"))
+    };
+    for (key, value) in old.as_object().into_iter().flatten() {
+        if let (Some(what), true) = (what(key), new.value.get(key) != Some(value)) {
+            let spot = Spot::at(value, new.path.key(key));
+            findings.forbidden(&spot, format!("may not remove or update {what}"));
+        }
+    }
+    for (key, spot) in new.entries().filter(|(key, _)| old.get(key).is_none()) {
+        if let Some(what) = what(key) {
+            findings.forbidden(&spot, format!("may not add {what}"));
+        }
     }
 }
 
@@ -66,7 +97,7 @@ fn take_changes_back(rest: &mut Value, old: &Value, findings: &mut Findings, new
         copy_field(rest, old, "terminationGracePeriodSeconds");
     }
     take_tolerations_back(rest, old, findings, new);
-    take_gates_back(rest, old);
+    take_gates_back(rest, old, findings, new);
 }
 
 fn items<'a>(spec: &'a Value, list: &str) -> Option<&'a Vec<Value>> {
@@ -107,11 +138,79 @@ fn take_tolerations_back(rest: &mut Value, old: &Value, findings: &mut Findings,
 }
 
 /// Scheduling gates may be taken away, none may be added.
-fn take_gates_back(rest: &mut Value, old: &Value) {
-    let empty = Vec::new();
-    let earlier = items(old, "schedulingGates").unwrap_or(&empty);
-    if items(rest, "schedulingGates").unwrap_or(&empty).iter().all(|gate| earlier.contains(gate)) {
-        copy_field(rest, old, "schedulingGates");
+fn take_gates_back(rest: &mut Value, old: &Value, findings: &mut Findings, new: &Spot<'_>) {
+    let earlier: Vec<&Value> =
+        items(old, "schedulingGates").into_iter().flatten().map(|gate| &gate["name"]).collect();
+    for gate in new.field("schedulingGates").items() {
+        let own = gate.field("name");
+        if !earlier.contains(&own.value) {
+            let text = own.text();
+            let why = format!("only deletion is allowed, but found new scheduling gate '{text}'");
+            findings.forbidden(&own, why);
+        }
+    }
+    copy_field(rest, old, "schedulingGates");
+    if !earlier.is_empty() {
+        take_nodes_back(rest, old, findings, new);
+    }
+}
+
+/// While gates hold a pod back, fewer nodes may be left for it to run on.
+fn take_nodes_back(rest: &mut Value, old: &Value, findings: &mut Findings, new: &Spot<'_>) {
+    let (selector, none) = (new.field("nodeSelector"), Value::Null);
+    let before = old.get("nodeSelector").unwrap_or(&none);
+    let mut kept = before.as_object().into_iter().flatten();
+    if kept.any(|(label, value)| selector.value.get(label) != Some(value)) {
+        let why = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+        findings.invalid(&selector, why);
+    }
+    copy_field(rest, old, "nodeSelector");
+    let affinity = new.field("affinity").field("nodeAffinity");
+    let was = old.pointer("/affinity/nodeAffinity").unwrap_or(&none);
+    check_fewer_nodes(&affinity, was, findings);
+    if affinity.is_absent() && was.is_null() {
+        return;
+    }
+    let Some(spec) = rest.as_object_mut() else { return };
+    let map = spec.entry("affinity").or_insert(Value::Null);
+    if let Some(map) = map.as_object_mut() {
+        map.remove("nodeAffinity");
+        if !was.is_null() {
+            map.insert("nodeAffinity".to_owned(), was.clone());
+        }
+        if map.is_empty() && old.get("affinity").is_none_or(Value::is_null) {
+            spec.remove("affinity");
+        }
+    }
+}
+
+fn check_fewer_nodes(affinity: &Spot<'_>, was: &Value, findings: &mut Findings) {
+    const TERMS: &str = "/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+    let terms = affinity.pointer(TERMS);
+    let Some(before) = was.pointer(TERMS).and_then(Value::as_array) else { return };
+    if before.is_empty() {
+        return;
+    }
+    if terms.len() != before.len() {
+        let why = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
+        findings.invalid(&terms, why);
+        return;
+    }
+    for (term, old) in terms.items().zip(before) {
+        let only_more = ["matchExpressions", "matchFields"].iter().all(|list| {
+            let (new, old) = (items(term.value, list), items(old, list));
+            let (new, old) =
+                (new.map_or(&[][..], Vec::as_slice), old.map_or(&[][..], Vec::as_slice));
+            new.starts_with(old)
+        });
+        let empty = |term: &Value| {
+            ["matchExpressions", "matchFields"]
+                .iter()
+                .all(|list| items(term, list).is_none_or(Vec::is_empty))
+        };
+        if !only_more || (empty(old) && !empty(term.value)) {
+            findings.invalid(&term, "only additions are allowed (no mutations or deletions)");
+        }
     }
 }
 
@@ -194,5 +293,49 @@ mod tests {
         let gate =
             json!({"tolerations": [toleration], "schedulingGates": [{"name": "g"}, {"name": "h"}]});
         assert_eq!(mistakes(gate, old).len(), 1);
+    }
+
+    #[test]
+    fn a_pod_that_waits_may_be_left_fewer_nodes() {
+        let gate = json!([{"name": "g"}]);
+        let old = json!({"schedulingGates": gate, "nodeSelector": {"a": "b"}});
+        let more = json!({"schedulingGates": gate, "nodeSelector": {"a": "b", "c": "d"}});
+        assert!(mistakes(more.clone(), old.clone()).is_empty());
+        assert_eq!(
+            mistakes(old.clone(), more.clone()),
+            [
+                r#"spec.nodeSelector: Invalid value: {"a":"b"}: only additions to spec.nodeSelector are allowed (no mutations or deletions)"#
+            ]
+        );
+        let mut near = old.clone();
+        near["affinity"] =
+            json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}});
+        assert!(mistakes(near, old).is_empty());
+        let (free, other) =
+            (json!({"nodeSelector": {"a": "b"}}), json!({"nodeSelector": {"a": "c"}}));
+        assert_eq!(mistakes(other, free).len(), 1);
+    }
+
+    #[test]
+    fn what_runs_stays_and_what_is_said_of_it() {
+        let two = json!({"containers": [{"name": "a"}, {"name": "b"}]});
+        assert_eq!(
+            mistakes(two, json!({"containers": [{"name": "a"}]})),
+            ["spec.containers: Forbidden: pod updates may not add or remove containers"]
+        );
+        let of = |annotations: Value| json!({"metadata": {"annotations": annotations}});
+        let mirror = of(json!({"kubernetes.io/config.mirror": "x"}));
+        let told = |new: &Value, old: &Value| {
+            update_mistakes(new, old).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let place = "metadata.annotations[kubernetes.io/config.mirror]: Forbidden";
+        assert_eq!(
+            told(&mirror, &of(json!({}))),
+            [format!("{place}: may not add mirror pod annotation")]
+        );
+        assert_eq!(
+            told(&of(json!({})), &mirror),
+            [format!("{place}: may not remove or update mirror pod annotation")]
+        );
     }
 }

@@ -1,77 +1,131 @@
 //! A pod's volumes.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use super::environment::{Reader, check_field, check_resource};
+use serde_json::Value;
+
+use super::projected::{check_downward, check_files, check_mode, check_projected};
+use super::source;
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::name;
 
-/// Fields that say what a volume is made of.
+/// The volumes that mounts may use: the field that says what it is made of, by name.
+pub(super) type Volumes<'a> = BTreeMap<&'a str, &'static str>;
+
+/// Fields that say what a volume is made of, in the order in which they are looked at.
 const SOURCES: &[&str] = &[
-    "awsElasticBlockStore",
-    "azureDisk",
-    "azureFile",
-    "cephfs",
-    "cinder",
-    "configMap",
-    "csi",
-    "downwardAPI",
     "emptyDir",
-    "ephemeral",
+    "hostPath",
+    "gitRepo",
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "secret",
+    "nfs",
+    "iscsi",
+    "glusterfs",
+    "flocker",
+    "persistentVolumeClaim",
+    "rbd",
+    "cinder",
+    "cephfs",
+    "quobyte",
+    "downwardAPI",
     "fc",
     "flexVolume",
-    "flocker",
-    "gcePersistentDisk",
-    "gitRepo",
-    "glusterfs",
-    "hostPath",
-    "image",
-    "iscsi",
-    "nfs",
-    "persistentVolumeClaim",
+    "configMap",
+    "azureFile",
+    "vsphereVolume",
     "photonPersistentDisk",
     "portworxVolume",
-    "projected",
-    "quobyte",
-    "rbd",
-    "scaleIO",
-    "secret",
+    "azureDisk",
     "storageos",
-    "vsphereVolume",
+    "projected",
+    "scaleIO",
+    "csi",
+    "ephemeral",
+    "image",
 ];
-const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 
-/// Looks at all volumes; answers with the names that mounts may use.
-pub(super) fn check_volumes<'a>(list: &Spot<'a>, findings: &mut Findings) -> BTreeSet<&'a str> {
-    let mut names = BTreeSet::new();
+/// Looks at all volumes of a spec; answers with those that mounts may use. `pod` is the name of the pod, if it is one.
+pub(super) fn check_volumes<'a>(
+    list: &Spot<'a>,
+    pod: Option<&str>,
+    findings: &mut Findings,
+) -> Volumes<'a> {
+    let mut volumes = Volumes::new();
     for volume in list.items() {
         let before = findings.len();
-        check_volume(&volume, findings);
+        let kind = check_volume(&volume, pod, findings);
         let volume_name = volume.field("name");
         match volume_name.text() {
             "" => findings.required(&volume_name, ""),
             text => findings.sentences(&volume_name, name::dns_label(text)),
         }
-        if names.contains(volume_name.text()) {
+        if volumes.contains_key(volume_name.text()) {
             findings.duplicate(&volume_name);
-        } else if findings.len() == before {
-            names.insert(volume_name.text());
+        } else if let (Some(kind), true) = (kind, findings.len() == before) {
+            volumes.insert(volume_name.text(), kind);
         }
     }
-    names
+    if let Some(pod) = pod.filter(|pod| !pod.is_empty()) {
+        check_own_claims(list, pod, findings);
+    }
+    volumes
 }
 
-fn check_volume(volume: &Spot<'_>, findings: &mut Findings) {
+/// Nobody can say what a claim is called that is made for the pod itself.
+fn check_own_claims(list: &Spot<'_>, pod: &str, findings: &mut Findings) {
+    let made: Vec<String> = list
+        .items()
+        .filter(|volume| volume.field("ephemeral").is_there())
+        .map(|volume| format!("{pod}-{}", volume.field("name").text()))
+        .collect();
+    for volume in list.items() {
+        let claim = volume.field("persistentVolumeClaim").field("claimName");
+        if made.iter().any(|made| made == claim.text()) {
+            let why = "must not reference a PVC that gets created for an ephemeral volume";
+            findings.invalid(&claim, why);
+        }
+    }
+}
+
+fn check_volume(
+    volume: &Spot<'_>,
+    pod: Option<&str>,
+    findings: &mut Findings,
+) -> Option<&'static str> {
     let mut set = SOURCES
         .iter()
         .map(|kind| (*kind, volume.field(kind)))
         .filter(|(_, source)| source.is_there());
-    match set.next() {
-        None => findings.required(volume, "must specify a volume type"),
-        Some((kind, source)) => check_source(kind, &source, findings),
-    }
+    let Some((kind, source)) = set.next() else {
+        findings.required(volume, "must specify a volume type");
+        return None;
+    };
+    check_source(kind, &source, findings);
     for (_, more) in set {
         findings.forbidden(&more, "may not specify more than 1 volume type");
+    }
+    check_names(kind, volume, pod, findings);
+    Some(kind)
+}
+
+/// What the name of a volume is part of.
+fn check_names(kind: &str, volume: &Spot<'_>, pod: Option<&str>, findings: &mut Findings) {
+    const LONG: &str = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
+    let (own, source) = (volume.field("name"), volume.field(kind));
+    if kind == "iscsi" && source.field("initiatorName").is_there() {
+        let length = own.text().len() + 1 + source.field("targetPortal").text().len();
+        if length > 64 {
+            findings.invalid(&own, LONG);
+        }
+    }
+    if let (Some(pod), "ephemeral", false) = (pod, kind, own.is_empty())
+        && !pod.is_empty()
+    {
+        let claim = format!("{pod}-{}", own.text());
+        let sentences = name::dns_subdomain(&claim);
+        findings.sentences(&own, sentences.iter().map(|why| format!("PVC name {claim:?}: {why}")));
     }
 }
 
@@ -81,7 +135,7 @@ fn check_source(kind: &str, source: &Spot<'_>, findings: &mut Findings) {
         "secret" => check_files(source, "secretName", findings),
         "downwardAPI" => {
             check_mode(&source.field("defaultMode"), findings);
-            check_downward(&source.field("items"), findings);
+            check_downward(&source.field("items"), &source.path, findings);
         }
         "emptyDir" => {
             let limit = source.field("sizeLimit");
@@ -89,170 +143,30 @@ fn check_source(kind: &str, source: &Spot<'_>, findings: &mut Findings) {
                 findings.forbidden(&limit, "SizeLimit field must be a valid resource quantity");
             }
         }
-        "ephemeral" => need(source, &["volumeClaimTemplate"], findings),
-        "csi" => need(source, &["driver"], findings),
-        "hostPath" => check_host_path(source, findings),
-        "nfs" => {
-            need(source, &["server", "path"], findings);
-            if !source.field("path").is_empty() && !source.field("path").text().starts_with('/') {
-                findings.invalid(&source.field("path"), "must be an absolute path");
-            }
-        }
-        "persistentVolumeClaim" => need(source, &["claimName"], findings),
+        "ephemeral" => check_claim(&source.field("volumeClaimTemplate"), findings),
+        "persistentVolumeClaim" => source::need(source, &["claimName"], findings),
         "projected" => check_projected(source, findings),
-        _ => {}
+        _ => source::check(kind, source, findings),
     }
 }
 
-fn need(source: &Spot<'_>, fields: &[&str], findings: &mut Findings) {
-    for field in fields {
-        if source.field(field).is_empty() {
-            findings.required(&source.field(field), "");
-        }
-    }
-}
-
-fn check_files(source: &Spot<'_>, name_field: &str, findings: &mut Findings) {
-    need(source, &[name_field], findings);
-    check_mode(&source.field("defaultMode"), findings);
-    check_items(&source.field("items"), findings);
-}
-
-fn check_items(items: &Spot<'_>, findings: &mut Findings) {
-    for item in items.items() {
-        need(&item, &["key"], findings);
-        check_local_file(&item.field("path"), findings);
-        check_mode(&item.field("mode"), findings);
-    }
-}
-
-fn check_mode(mode: &Spot<'_>, findings: &mut Findings) {
-    if mode.integer().is_some_and(|mode| !(0..=0o777).contains(&mode)) {
-        findings.invalid(mode, MODE);
-    }
-}
-
-fn check_downward(items: &Spot<'_>, findings: &mut Findings) {
-    for item in items.items() {
-        check_local_file(&item.field("path"), findings);
-        check_mode(&item.field("mode"), findings);
-        let (field, resource) = (item.field("fieldRef"), item.field("resourceFieldRef"));
-        match (field.is_there(), resource.is_there()) {
-            (true, true) => findings.invalid(
-                &item,
-                "fieldRef and resourceFieldRef can not be specified simultaneously",
-            ),
-            (true, false) => check_field(&field, Reader::File, findings),
-            (false, true) => check_resource(&resource, Reader::File, findings),
-            (false, false) => {
-                findings.required(&item, "one of fieldRef and resourceFieldRef is required");
-            }
-        }
-    }
-}
-
-fn check_host_path(source: &Spot<'_>, findings: &mut Findings) {
-    let path = source.field("path");
-    if path.is_empty() {
-        findings.required(&path, "");
-    } else if path.text().split('/').any(|part| part == "..") {
-        findings.invalid(&path, "must not contain '..'");
-    }
-    if !source.field("type").is_empty() {
-        findings.one_of(
-            &source.field("type"),
-            &[
-                "",
-                "BlockDevice",
-                "CharDevice",
-                "Directory",
-                "DirectoryOrCreate",
-                "File",
-                "FileOrCreate",
-                "Socket",
-            ],
-        );
-    }
-}
-
-fn check_projected(source: &Spot<'_>, findings: &mut Findings) {
-    check_mode(&source.field("defaultMode"), findings);
-    let mut paths = BTreeSet::new();
-    for part in source.field("sources").items() {
-        check_projected_part(&part, findings);
-        for path in paths_of(&part) {
-            if !paths.insert(path.text().to_owned()) {
-                findings.add(crate::meta::field_error::FieldError::new(
-                    source.path.clone(),
-                    crate::meta::field_error::Mistake::Invalid(path.value.clone()),
-                    "conflicting duplicate paths",
-                ));
-            }
-        }
-    }
-}
-
-fn paths_of<'a>(part: &Spot<'a>) -> Vec<Spot<'a>> {
-    let listed = ["secret", "configMap", "downwardAPI"].map(|kind| part.field(kind).field("items"));
-    let mut paths: Vec<_> =
-        listed.iter().flat_map(Spot::items).map(|item| item.field("path")).collect();
-    paths.push(part.field("serviceAccountToken").field("path"));
-    paths.retain(|path| !path.is_empty());
-    paths
-}
-
-fn check_projected_part(part: &Spot<'_>, findings: &mut Findings) {
-    let kinds = ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle"];
-    let set: Vec<_> = kinds.into_iter().filter(|kind| part.field(kind).is_there()).collect();
-    for kind in &set {
-        let source = part.field(kind);
-        match *kind {
-            "secret" | "configMap" => {
-                need(&source, &["name"], findings);
-                check_items(&source.field("items"), findings);
-            }
-            "downwardAPI" => check_downward(&source.field("items"), findings),
-            "serviceAccountToken" => check_token(&source, findings),
-            _ => {}
-        }
-    }
-    if set.is_empty() {
-        findings.required(part, "must specify at least one source");
-    }
-    for more in set.iter().skip(1) {
-        findings.forbidden(&part.field(more), "may not specify more than 1 volume type per source");
-    }
-}
-
-/// A token that lives shorter than ten minutes would be renewed all the time; one of more than 2^32 seconds cannot be signed.
-fn check_token(token: &Spot<'_>, findings: &mut Findings) {
-    let seconds = token.field("expirationSeconds");
-    match seconds.integer() {
-        Some(few) if few < 600 => {
-            findings.invalid(&seconds, "may not specify a duration less than 10 minutes");
-        }
-        Some(many) if many > 1 << 32 => {
-            findings.invalid(&seconds, "may not specify a duration larger than 2^32 seconds");
-        }
-        _ => {}
-    }
-    if token.field("path").is_empty() {
-        findings.required(&token.field("path"), "");
-    } else {
-        check_local_file(&token.field("path"), findings);
-    }
-}
-
-/// A path inside the volume that no file of the kubelet's own can be at.
-fn check_local_file(path: &Spot<'_>, findings: &mut Findings) {
-    if path.is_empty() {
-        findings.required(path, "");
+fn check_claim(template: &Spot<'_>, findings: &mut Findings) {
+    if template.is_absent() {
+        findings.required(template, "");
         return;
     }
-    check_descending(path, findings);
-    if path.text().starts_with("..") {
-        findings.invalid(path, "must not start with '..'");
+    let metadata = template.field("metadata");
+    let (labels, annotations) = (metadata.field("labels"), metadata.field("annotations"));
+    findings.extend(crate::meta::label::annotations(annotations.value, &annotations.path));
+    findings.extend(crate::meta::label::labels(labels.value, &labels.path));
+    let fields = metadata.value.as_object().into_iter().flatten();
+    for (field, value) in fields.filter(|(field, _)| !matches!(&***field, "labels" | "annotations"))
+    {
+        if !matches!(value, Value::Null) && *value != Value::from("") {
+            findings.forbidden(&metadata.field(field), "cannot be set");
+        }
     }
+    crate::registry::claim_spec::check(&template.field("spec"), findings);
 }
 
 /// A path that does not lead out of where it begins.
@@ -260,6 +174,11 @@ pub(super) fn check_descending(path: &Spot<'_>, findings: &mut Findings) {
     if path.text().starts_with('/') {
         findings.invalid(path, "must be a relative path");
     }
+    check_no_steps_back(path, findings);
+}
+
+/// A path without `..`.
+pub(in crate::registry) fn check_no_steps_back(path: &Spot<'_>, findings: &mut Findings) {
     if path.text().split('/').any(|part| part == "..") {
         findings.invalid(path, "must not contain '..'");
     }
