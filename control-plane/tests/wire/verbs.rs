@@ -141,8 +141,9 @@ async fn every_way_to_write_warns() {
     web["apiVersion"] = json!("apps/v1");
     web["kind"] = json!("Deployment");
     web["spec"]["replicas"] = json!(4);
-    let applied =
-        server.patch(&format!("{path}?fieldManager=me&force=true"), "apply", web.clone()).await;
+    let media = [("content-type", "application/apply-patch+yaml")];
+    let force = format!("{path}?fieldManager=me&force=true");
+    let applied = server.ask("PATCH", &force, &media, &web.to_string()).await;
     for answer in [&tried, &made, &put, &patched, &applied] {
         assert!(answer.code < 300, "{}", answer.text);
         assert_eq!(answer.headers["warning"], told, "{}", answer.text);
