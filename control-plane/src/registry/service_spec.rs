@@ -68,7 +68,8 @@ fn check_type(spec: &Spot<'_>, findings: &mut Findings) {
                 "" => findings.required(&name, ""),
                 // a dot at the end says that the name is whole
                 text => {
-                    findings.sentences(&name, dns_subdomain(text.strip_suffix('.').unwrap_or(text)))
+                    findings
+                        .sentences(&name, dns_subdomain(text.strip_suffix('.').unwrap_or(text)));
                 }
             }
         }

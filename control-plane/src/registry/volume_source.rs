@@ -73,7 +73,7 @@ fn check_references(kind: &str, source: &Spot<'_>, findings: &mut Findings) {
     let secret = source.field("secretRef");
     match kind {
         "cinder" | "storageos" if secret.is_there() => {
-            need(&secret, &["name", "namespace"], findings)
+            need(&secret, &["name", "namespace"], findings);
         }
         "iscsi" if secret.is_there() => need(&secret, &["name"], findings),
         "azureFile" if source.field("secretNamespace").value == "" => {

@@ -220,3 +220,6 @@ fn check_dns(spec: &Spot<'_>, findings: &mut Findings) {
 #[cfg(test)]
 #[path = "spec_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "volume_tests.rs"]
+mod volume_tests;

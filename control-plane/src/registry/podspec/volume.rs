@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::projected::{check_downward, check_files, check_mode, check_projected};
 use super::source;
 use crate::meta::findings::{Findings, Spot};
@@ -162,7 +160,7 @@ fn check_claim(template: &Spot<'_>, findings: &mut Findings) {
     let fields = metadata.value.as_object().into_iter().flatten();
     for (field, value) in fields.filter(|(field, _)| !matches!(&***field, "labels" | "annotations"))
     {
-        if !matches!(value, Value::Null) && *value != Value::from("") {
+        if !(value.is_null() || value.as_str() == Some("")) {
             findings.forbidden(&metadata.field(field), "cannot be set");
         }
     }
