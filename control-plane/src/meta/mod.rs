@@ -11,3 +11,4 @@ pub mod object;
 pub mod quantity;
 pub mod selector;
 pub mod time;
+pub mod time_zone;

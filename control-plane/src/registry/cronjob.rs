@@ -12,6 +12,7 @@ use super::template::{is_news, name_warning};
 use super::{job, job_spec, schedule};
 use crate::meta::field_error::{FieldError, Mistake};
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::time_zone;
 
 /// `batch/v1 CronJob`.
 pub fn kind() -> Kind {
@@ -49,6 +50,17 @@ impl Strategy for CronJob {
         if own_name.text().len() > LONGEST_NAME {
             findings.invalid(&own_name, format!("must be no more than {LONGEST_NAME} characters"));
         }
+        check_time_zone(&Spot::root(object).pointer("/spec/timeZone"), &mut findings);
+        findings.into_vec()
+    }
+
+    /// A zone that has been stored stays, whether it is known to this version of the database or not.
+    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut findings = Findings::default();
+        let zone = "/spec/timeZone";
+        if object.pointer(zone) != old.pointer(zone) {
+            check_time_zone(&Spot::root(object).pointer(zone), &mut findings);
+        }
         findings.into_vec()
     }
 
@@ -65,7 +77,7 @@ impl Strategy for CronJob {
         } else if let Err(why) = schedule::check(schedule.text()) {
             findings.invalid(&schedule, why);
         }
-        check_time_zone(&root.field("spec"), &mut findings);
+        check_schedule_zone(&schedule, &mut findings);
         let policies = ["Allow", "Forbid", "Replace"];
         findings.required_one_of(&root.pointer("/spec/concurrencyPolicy"), &policies);
         for field in
@@ -123,23 +135,49 @@ fn check_template(spec: &Spot<'_>, findings: &mut Findings) {
     }
 }
 
-/// A time zone stands in its own field, and is never that of the machine. Which ones there are only the controller knows.
-fn check_time_zone(spec: &Spot<'_>, findings: &mut Findings) {
-    let zone = spec.field("timeZone");
-    let text = zone.text();
-    if zone.is_there() && text.is_empty() {
-        findings.invalid(&zone, "timeZone must be nil or non-empty string");
-    } else if text.eq_ignore_ascii_case("Local") {
+/// Where a schedule says in which zone it is meant; `TZ=` in the schedule itself is of old.
+fn check_schedule_zone(schedule: &Spot<'_>, findings: &mut Findings) {
+    if schedule.text().contains("TZ") {
+        findings
+            .invalid(schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
+    }
+}
+
+/// A zone of the database, and never that of the machine.
+fn check_time_zone(zone: &Spot<'_>, findings: &mut Findings) {
+    if zone.is_absent() {
+        return;
+    }
+    let name = zone.text();
+    if name.is_empty() {
+        findings.invalid(zone, "timeZone must be nil or non-empty string");
+        return;
+    }
+    let unknown = format!("unknown time zone {name}");
+    if !name.split('/').all(is_part_of_zone) {
+        findings.invalid(zone, unknown);
+        return;
+    }
+    if name.eq_ignore_ascii_case("Local") {
         findings.invalid(
-            &zone,
+            zone,
             "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
         );
     }
-    let schedule = spec.field("schedule");
-    if schedule.text().contains("TZ") {
-        findings
-            .invalid(&schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
+    // "Local" itself is a zone to Kubernetes, which has been refused already
+    if name != "Local" && time_zone::named(name).is_none() {
+        findings.invalid(zone, unknown);
     }
+}
+
+/// What may stand between the slashes of a zone's name.
+/// <https://data.iana.org/time-zones/theory.html#naming>
+fn is_part_of_zone(part: &str) -> bool {
+    let allowed = |sign: char| sign.is_ascii_alphanumeric() || ".-_+".contains(sign);
+    (1..=14).contains(&part.len())
+        && part.chars().all(allowed)
+        && !part.starts_with('-')
+        && !matches!(part, "." | "..")
 }
 
 #[cfg(test)]
@@ -147,18 +185,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_zones_fit_the_jobs_that_come_of_them() {
+    fn names_and_templates_fit_the_jobs_that_come_of_them() {
         let long = json!({"metadata": {"name": "n".repeat(53)}});
         assert_eq!(CronJob.validate_create(&long)[0].detail, "must be no more than 52 characters");
-        let told = |spec: Value| {
-            let mut findings = Findings::default();
-            check_time_zone(&Spot::root(&spec), &mut findings);
-            findings.into_vec().into_iter().map(|error| error.detail).collect::<Vec<_>>()
-        };
-        assert!(told(json!({"timeZone": "Europe/Paris", "schedule": "* * * * *"})).is_empty());
-        assert_eq!(told(json!({"timeZone": ""})), ["timeZone must be nil or non-empty string"]);
-        assert_eq!(told(json!({"timeZone": "local"})).len(), 1);
-        assert_eq!(told(json!({"schedule": "TZ=UTC * * * * *"})).len(), 1);
         let mut findings = Findings::default();
         check_template(
             &Spot::root(&json!({"manualSelector": true, "selector": {}})),
@@ -183,5 +212,37 @@ mod tests {
                 r#"spec.jobTemplate.spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never""#,
             ]
         );
+    }
+
+    #[test]
+    fn zones_are_those_of_the_database() {
+        let local =
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        for (zone, expected) in [
+            (json!("Europe/Paris"), vec![]),
+            (json!("Etc/GMT+5"), vec![]),
+            (json!("UTC"), vec![]),
+            (Value::Null, vec![]),
+            (json!(""), vec!["timeZone must be nil or non-empty string"]),
+            (json!(" "), vec!["unknown time zone  "]),
+            (json!("Europe/Atlantis"), vec!["unknown time zone Europe/Atlantis"]),
+            (json!("europe/paris"), vec!["unknown time zone europe/paris"]),
+            (json!("Europe/../UTC"), vec!["unknown time zone Europe/../UTC"]),
+            (json!("/UTC"), vec!["unknown time zone /UTC"]),
+            (json!("Local"), vec![local]),
+            (json!("local"), vec![local, "unknown time zone local"]),
+        ] {
+            let object = json!({"spec": {"schedule": "* * * * *", "timeZone": zone}});
+            let told = |errors: Vec<FieldError>| {
+                errors.into_iter().map(|error| error.detail).collect::<Vec<_>>()
+            };
+            assert_eq!(told(CronJob.validate_create(&object)), expected, "{zone}");
+            let old = json!({"spec": {"timeZone": "Europe/Berlin"}});
+            assert_eq!(told(CronJob.validate_update(&object, &old)), expected, "{zone}");
+            assert!(CronJob.validate_update(&object, &object).is_empty(), "{zone}");
+        }
+        let mut findings = Findings::default();
+        check_schedule_zone(&Spot::root(&json!("TZ=UTC * * * * *")), &mut findings);
+        assert_eq!(findings.len(), 1);
     }
 }

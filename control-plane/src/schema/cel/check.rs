@@ -275,12 +275,6 @@ fn literals(call: &mut Call) -> Result<(), Problem> {
         ("timestamp", 1) if time::timestamp(text).is_none() => {
             return invalid(last.at, "timestamp");
         }
-        (name, 2) if name.starts_with("get") && time::zone(text).is_none() => {
-            let text = format!(
-                "the time zone {text:?} is not known to this server: give UTC or an offset such as \"+02:00\""
-            );
-            return problem(last.at, text);
-        }
         _ => {}
     }
     Ok(())

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::budget::{Budget, Fault};
 use super::super::value::Val;
 use super::{Answer, convert};
+use crate::meta::time_zone;
 use crate::schema::decode;
 
 pub(super) fn call<'a>(name: &str, args: &[Val<'a>], _: &Budget) -> Answer<'a> {
@@ -34,23 +35,20 @@ pub(super) fn written(at: Timestamp) -> String {
     at.to_string()
 }
 
-/// A zone by its offset, such as `+02:00`; UTC by its names. There are no others: they would need a database.
-pub(in super::super) fn zone(text: &str) -> Option<TimeZone> {
-    if matches!(text, "" | "UTC" | "Z" | "GMT" | "Etc/UTC") {
-        return Some(TimeZone::UTC);
-    }
-    let (sign, rest) = match text.as_bytes().first()? {
-        b'-' => (-1, &text[1..]),
-        b'+' => (1, &text[1..]),
-        _ => (1, text),
+/// A zone by its name, or by its offset: `+02:00`. That of the machine is UTC.
+fn zone(text: &str) -> Option<TimeZone> {
+    let Some((hours, minutes)) = text.split_once(':') else {
+        return if matches!(text, "" | "Local") {
+            Some(TimeZone::UTC)
+        } else {
+            time_zone::named(text)
+        };
     };
-    let (hours, minutes) = rest.split_once(':')?;
-    let number = |text: &str, most: i32| -> Option<i32> {
-        let all = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse().ok().filter(|number| all && *number <= most)
-    };
-    let seconds = number(hours, 23)? * 3600 + number(minutes, 59)? * 60;
-    Offset::from_seconds(sign * seconds).ok().map(TimeZone::fixed)
+    let (hours, minutes): (i32, i32) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let hours = hours.checked_mul(60)?;
+    let offset =
+        if text.starts_with('-') { hours.checked_sub(minutes) } else { hours.checked_add(minutes) };
+    Offset::from_seconds(offset?.checked_mul(60)?).ok().map(TimeZone::fixed)
 }
 
 fn part(name: &str, at: Timestamp, zone: TimeZone) -> Option<i64> {
