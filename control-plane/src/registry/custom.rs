@@ -176,9 +176,13 @@ impl Definition<'_> {
 
 /// The schema of a version.
 pub fn schema_of(version: &Value, index: usize) -> Result<Structural, Vec<FieldError>> {
+    Structural::read(&version["schema"]["openAPIV3Schema"], &schema_path(index))
+}
+
+/// Where the schema of a version stands.
+pub fn schema_path(index: usize) -> FieldPath {
     let path = FieldPath::root("spec").field("versions").index(index);
-    let path = path.field("schema").field("openAPIV3Schema");
-    Structural::read(&version["schema"]["openAPIV3Schema"], &path)
+    path.field("schema").field("openAPIV3Schema")
 }
 
 /// The version under which objects are stored.

@@ -108,8 +108,13 @@ impl Strategy for Definition {
         findings.into_vec()
     }
 
+    fn validate_create(&self, object: &Value) -> Vec<FieldError> {
+        definition_version::costs(object, &Value::Null)
+    }
+
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
+        findings.extend(definition_version::costs(object, old));
         let (root, before) = (Spot::root(object), Spot::root(old));
         findings.immutable(&root.pointer("/spec/group"), &before.pointer("/spec/group"));
         findings
@@ -387,6 +392,31 @@ mod tests {
             assert_eq!(found.is_empty(), expected.is_empty(), "{found:?}");
             assert!(found.iter().all(|one| one.contains(expected)), "{found:?}");
         }
+    }
+
+    #[test]
+    fn rules_that_are_too_dear_are_refused_unless_they_are_there_already() {
+        let mut dear = crontabs();
+        let schema = "/spec/versions/0/schema/openAPIV3Schema";
+        *dear.pointer_mut(schema).unwrap() = json!({"type": "object", "properties": {"list": {
+            "type": "array", "items": {"type": "integer"},
+            "x-kubernetes-validations": [{"rule": "self.all(x, self.all(y, x == y))"}],
+        }}});
+        let costs = |object: &Value, old: Option<&Value>| {
+            let told = old.map_or_else(
+                || Definition.validate_create(object),
+                |old| Definition.validate_update(object, old),
+            );
+            told.iter().filter(|error| error.to_string().contains("cost")).count()
+        };
+        assert!(Definition.validate(&dear).is_empty());
+        assert_eq!(costs(&dear, None), 3);
+        assert_eq!(costs(&crontabs(), None), 0);
+        assert_eq!(costs(&dear, Some(&crontabs())), 3);
+        assert_eq!(costs(&dear, Some(&dear)), 0);
+        let mut changed = dear.clone();
+        changed.pointer_mut(schema).unwrap()["properties"]["more"] = json!({"type": "string"});
+        assert_eq!(costs(&changed, Some(&dear)), 3);
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::custom::schema_of;
+use super::column::items;
+use super::custom::{schema_of, schema_path};
 use super::jsonpath::JsonPath;
+use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::name;
 
@@ -50,6 +52,32 @@ pub fn check_all(versions: &Spot<'_>, findings: &mut Findings) {
     }
     if versions.items().filter(|version| version.field("storage").is_true()).count() != 1 {
         findings.invalid(versions, "must have exactly one version marked as storage version");
+    }
+}
+
+/// The rules that can cost too much. A schema that was there before is not judged again.
+pub fn costs(object: &Value, old: &Value) -> Vec<FieldError> {
+    let before = items(old, "/spec/versions");
+    let is_new = |version: &Value| {
+        let same = |one: &&Value| one["name"] == version["name"];
+        before.iter().find(same).is_none_or(|one| one["schema"] != version["schema"])
+    };
+    let versions = items(object, "/spec/versions").iter().enumerate();
+    let versions = versions.filter(|(_, one)| has_rules(&one["schema"]) && is_new(one));
+    versions
+        .filter_map(|(index, one)| Some(schema_of(one, index).ok()?.costs(&schema_path(index))))
+        .flatten()
+        .collect()
+}
+
+/// Whether there are rules anywhere in a schema; most have none, and need not be read again.
+fn has_rules(schema: &Value) -> bool {
+    match schema {
+        Value::Object(fields) => {
+            fields.contains_key("x-kubernetes-validations") || fields.values().any(has_rules)
+        }
+        Value::Array(items) => items.iter().any(has_rules),
+        _ => false,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Problem;
 use super::functions::{regex, time};
 use super::signatures;
-use super::syntax::{Bind, Call, Expr, Literal, Loop, LoopKind, Node, Select};
+use super::syntax::{Bind, Call, Class, Expr, Literal, Loop, LoopKind, Node, Select};
 use super::types::{self, Bound, Type, fits};
 
 type Checked = Result<Type, Problem>;
@@ -16,6 +16,12 @@ pub(super) struct Checker {
 impl Checker {
     /// The type of an expression. Names of types and of qualified functions are told from variables and fields here.
     pub fn check(&mut self, expr: &mut Expr) -> Checked {
+        let found = self.type_of(expr)?;
+        expr.class = Class::of(&found);
+        Ok(found)
+    }
+
+    fn type_of(&mut self, expr: &mut Expr) -> Checked {
         let at = expr.at;
         if let Some(name) = self.type_name(expr) {
             expr.node = Node::TypeName(name);

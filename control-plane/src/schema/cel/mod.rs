@@ -8,6 +8,7 @@
 
 mod budget;
 mod check;
+pub mod cost;
 pub mod declared;
 mod equal;
 mod eval;
@@ -109,6 +110,11 @@ impl Program {
         }
         let uses_old_self = expr.names(OLD_SELF);
         Ok(Self { expr, uses_old_self })
+    }
+
+    /// The most that it can cost about a value of these bounds.
+    pub fn cost(&self, of: &cost::Bounds) -> u64 {
+        cost::most(&self.expr, of)
     }
 
     fn eval<'a>(&'a self, subject: Subject<'a>, budget: &Budget) -> Result<Val<'a>, Fault> {

@@ -162,15 +162,15 @@ impl Parser {
             let right = self.operators(strength + 1)?;
             left = match (name, left) {
                 // a chain is one expression
-                ("_&&_", Expr { node: Node::And(mut all), at, height }) => {
+                ("_&&_", Expr { node: Node::And(mut all), at, height, class }) => {
                     let height = height.max(right.height + 1);
                     all.push(right);
-                    Expr { node: Node::And(all), at, height }
+                    Expr { node: Node::And(all), at, height, class }
                 }
-                ("_||_", Expr { node: Node::Or(mut all), at, height }) => {
+                ("_||_", Expr { node: Node::Or(mut all), at, height, class }) => {
                     let height = height.max(right.height + 1);
                     all.push(right);
-                    Expr { node: Node::Or(all), at, height }
+                    Expr { node: Node::Or(all), at, height, class }
                 }
                 ("_&&_", left) => make(at, Node::And(vec![left, right]))?,
                 ("_||_", left) => make(at, Node::Or(vec![left, right]))?,

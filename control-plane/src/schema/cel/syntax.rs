@@ -2,6 +2,8 @@
 
 use regex_lite::Regex;
 
+use super::types::Type;
+
 /// An expression.
 #[derive(Clone, Debug)]
 pub(super) struct Expr {
@@ -9,7 +11,48 @@ pub(super) struct Expr {
     pub at: usize,
     /// How many expressions stand within one another here: nothing that walks the tree goes deeper.
     pub height: usize,
+    /// What its value is, roughly; the check finds it.
+    pub class: Class,
     pub node: Node,
+}
+
+/// Kinds of values as far as they differ in what they cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Of one size whatever it is: a number, a point in time, an address.
+    Scalar,
+    String,
+    Bytes,
+    List,
+    /// A list of texts or bytes.
+    TextList,
+    Map,
+    Object,
+    /// Only the evaluation can tell.
+    Dyn,
+}
+
+impl Class {
+    /// Of a type; an optional value is like what it may hold.
+    pub fn of(of: &Type) -> Self {
+        match of {
+            Type::Dyn | Type::Param(_) => Self::Dyn,
+            Type::String => Self::String,
+            Type::Bytes => Self::Bytes,
+            Type::List(item) => match **item {
+                Type::String | Type::Bytes => Self::TextList,
+                _ => Self::List,
+            },
+            Type::Map(..) => Self::Map,
+            Type::Object(_) => Self::Object,
+            Type::Optional(of) => Self::of(of),
+            _ => Self::Scalar,
+        }
+    }
+
+    pub fn may_be_text(self) -> bool {
+        matches!(self, Self::String | Self::Bytes | Self::Dyn)
+    }
 }
 
 /// What an expression is. `&&` and `||` take any number of operands, so that a long rule is not a deep one.
@@ -99,7 +142,7 @@ impl Expr {
     /// An expression of others.
     pub fn new(at: usize, node: Node) -> Self {
         let height = node.children().iter().map(|child| child.height).max().unwrap_or_default() + 1;
-        Self { at, height, node }
+        Self { at, height, class: Class::Dyn, node }
     }
 
     /// Whether a name stands for a variable anywhere in it. A loop over the same name hides it, which nobody does to `oldSelf`.

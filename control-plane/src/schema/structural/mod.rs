@@ -8,7 +8,9 @@
 //! that is stored and not kept would be a lie.
 
 mod before;
+mod bounds;
 mod check;
+mod cost;
 mod declare;
 mod default;
 mod format;
@@ -213,6 +215,8 @@ impl Schema {
     }
 }
 
+#[cfg(test)]
+mod cost_tests;
 #[cfg(test)]
 mod rule_tests;
 #[cfg(test)]
