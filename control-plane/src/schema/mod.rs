@@ -8,6 +8,7 @@ pub mod cel;
 pub mod decode;
 pub mod definitions;
 pub mod openapi;
+mod re2;
 pub mod structural;
 
 use std::collections::BTreeMap;

@@ -9,11 +9,13 @@ use super::types::{self, Bound, Type, fits};
 type Checked = Result<Type, Problem>;
 
 /// The variables there are.
-pub(super) struct Checker {
+pub(super) struct Checker<'a> {
     pub scope: Vec<(Box<str>, Type)>,
+    /// What regular expressions that are written out may still take, in bytes.
+    pub regexes: &'a mut usize,
 }
 
-impl Checker {
+impl Checker<'_> {
     /// The type of an expression. Names of types and of qualified functions are told from variables and fields here.
     pub fn check(&mut self, expr: &mut Expr) -> Checked {
         let found = self.type_of(expr)?;
@@ -142,7 +144,7 @@ impl Checker {
                 _ => self.check(arg)?,
             });
         }
-        literals(call)?;
+        literals(call, self.regexes)?;
         let mut result: Option<Type> = None;
         for way in ways.iter().filter(|way| way.method == call.method) {
             let mut bound = Bound::default();
@@ -267,12 +269,12 @@ impl Checker {
 }
 
 /// Arguments written out that the function would refuse whenever it is called.
-fn literals(call: &mut Call) -> Result<(), Problem> {
+fn literals(call: &mut Call, left: &mut usize) -> Result<(), Problem> {
     let invalid = |at: usize, what: &str| problem(at, format!("invalid {what} argument"));
     let Some(last) = call.args.last() else { return Ok(()) };
     let Some(text) = last.as_text() else { return Ok(()) };
     match (&*call.name, call.args.len()) {
-        ("matches" | "find", 2) => match regex::compile(text) {
+        ("matches" | "find", 2) => match regex::compile(text, left) {
             Ok(compiled) if &*call.name == "matches" => call.regex = Some(Box::new(compiled)),
             Ok(_) => {}
             Err(error) => return problem(last.at, format!("invalid matches argument: {error}")),

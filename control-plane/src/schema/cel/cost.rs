@@ -170,10 +170,8 @@ impl<'a> Estimator<'a> {
 
     fn select(&mut self, select: &'a Select, class: Class) -> Known<'a> {
         let of = self.expr(&select.of);
-        let place = of.place.and_then(|place| match &place.items {
-            Some(items) if !place.is_list => Some(&**items),
-            _ => place.fields.get(&select.field),
-        });
+        // the model knows entries of a map that are taken by an index, and not those that are written like fields
+        let place = of.place.and_then(|place| place.fields.get(&select.field));
         let free = select.of.class == Class::Dyn && !select.optional;
         Self::at(place, of.cost.saturating_add(u64::from(!free)), class)
     }

@@ -90,19 +90,22 @@ pub struct Subject<'a> {
 }
 
 impl Program {
-    /// Reads an expression about a value. With `optional_old`, `oldSelf` is an optional value.
+    /// Reads an expression about a value. With `optional_old`, `oldSelf` is an optional value. `regexes`: how many bytes are left for the
+    /// regular expressions that are written out in it.
     pub fn compile(
         text: &str,
         declared: &Declared,
         optional_old: bool,
         wanted: Wanted,
+        regexes: &mut usize,
     ) -> Result<Self, CompileError> {
         let shown = |problem| CompileError::Wrong(Shown { text, problem: &problem }.to_string());
         let mut expr = parser::parse(text).map_err(shown)?;
         let of = declared.type_of();
         let old = if optional_old { Type::optional(of.clone()) } else { of.clone() };
         let scope = vec![(SELF.into(), of), (OLD_SELF.into(), old)];
-        let found = check::Checker { scope }.check(&mut expr).map_err(shown)?;
+        let mut checker = check::Checker { scope, regexes };
+        let found = checker.check(&mut expr).map_err(shown)?;
         match (wanted, found) {
             (Wanted::Bool, Type::Bool) | (Wanted::String, Type::String) => {}
             (Wanted::Bool, _) => return Err(CompileError::Type("bool")),

@@ -60,13 +60,12 @@ impl Bill {
         for (name, keeper) in &keeper.fields {
             let Some(field) = schema.properties.get(name) else { continue };
             let own;
-            let bounds = match escape(name) {
-                Some(escaped) => bounds.fields.get(&*escaped),
+            let bounds = if let Some(escaped) = escape(name) {
+                bounds.fields.get(&*escaped)
+            } else {
                 // rules of others cannot name it, its own can
-                None => {
-                    own = bounds::part(field, field.embedded_resource);
-                    own.as_ref()
-                }
+                own = bounds::part(field, field.embedded_resource);
+                own.as_ref()
             };
             let Some(bounds) = bounds else { continue };
             let path = path.field("properties").key(name);

@@ -42,9 +42,10 @@ pub struct Structural {
 impl Structural {
     /// Reads `openAPIV3Schema`, which stands at `path` in its definition. All mistakes are told of, not only the first.
     pub fn read(schema: &Value, path: &FieldPath) -> Result<Self, Vec<FieldError>> {
-        let schema = Schema::deserialize(schema).map_err(|error| {
+        let mut schema = Schema::deserialize(schema).map_err(|error| {
             vec![FieldError::new(path.clone(), Mistake::Invalid(Value::Null), error.to_string())]
         })?;
+        pattern::compile(&mut schema);
         let mistakes = check::structural(&schema, path);
         if !mistakes.is_empty() {
             return Err(mistakes);

@@ -458,3 +458,30 @@ fn what_broke_a_rule_before_may_stay() {
     }
     assert_eq!(kept(&schema, &old, None), [both, small]);
 }
+
+#[test]
+fn a_definition_full_of_regular_expressions_is_soon_refused() {
+    let of = |field: &dyn Fn(usize) -> Value| {
+        let fields: serde_json::Map<String, Value> =
+            (0..20_000).map(|at| (format!("f{at}"), field(at))).collect();
+        json!({"type": "object", "properties": fields})
+    };
+    let patterns = |pattern: &str| of(&|_| json!({"type": "string", "pattern": pattern}));
+    let rules = |pattern: &str| {
+        of(
+            &|_| json!({"type": "string", "x-kubernetes-validations": [{"rule": format!("self.matches('{pattern}')")}]}),
+        )
+    };
+    for schema in [
+        patterns("^.{1000}$"),
+        patterns(r"\pL{200}"),
+        patterns(r"(\pL{1000}){1}\pL{1000}"),
+        rules("^.{1000}$"),
+        rules(r"[\\pL]{200}"),
+        rules(r"[\\pL]{999}[\\pN]{999}"),
+    ] {
+        let began = std::time::Instant::now();
+        assert!(!refused(&schema).is_empty());
+        assert!(began.elapsed().as_secs() < 20);
+    }
+}

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::cel::declared::{Declared, Kind, escape};
 use super::super::cel::{CompileError, Program, Wanted};
+use super::super::re2;
 use super::{Schema, declare};
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
 
@@ -81,7 +82,7 @@ pub(super) fn compile(
     schema: &Schema,
     path: &FieldPath,
 ) -> Result<Option<Keeper>, Vec<FieldError>> {
-    let mut found = Found { mistakes: Vec::new() };
+    let mut found = Found { mistakes: Vec::new(), regexes: re2::TOGETHER };
     let place = Place { path: path.clone(), vague: None };
     let keeper = found.part(schema, schema, declare::part(schema, true).as_ref(), &place);
     if found.mistakes.is_empty() { Ok(keeper) } else { Err(found.mistakes) }
@@ -101,6 +102,8 @@ impl Place {
 
 struct Found {
     mistakes: Vec<FieldError>,
+    /// What regular expressions in rules may still take, in bytes.
+    regexes: usize,
 }
 
 impl Found {
@@ -266,17 +269,21 @@ impl Found {
         }
         let at = path.field("rule");
         let optional = rule.optional_old_self.unwrap_or_default();
-        let program = match Program::compile(&rule.rule, declared, optional, Wanted::Bool) {
-            Ok(program) => program,
-            Err(error) => {
-                let detail = match error {
-                    CompileError::Type(kind) => format!("cel expression must evaluate to a {kind}"),
-                    error @ CompileError::Wrong(_) => error.to_string(),
-                };
-                self.invalid(at, json!(rule), detail);
-                return None;
-            }
-        };
+        let program =
+            match Program::compile(&rule.rule, declared, optional, Wanted::Bool, &mut self.regexes)
+            {
+                Ok(program) => program,
+                Err(error) => {
+                    let detail = match error {
+                        CompileError::Type(kind) => {
+                            format!("cel expression must evaluate to a {kind}")
+                        }
+                        error @ CompileError::Wrong(_) => error.to_string(),
+                    };
+                    self.invalid(at, json!(rule), detail);
+                    return None;
+                }
+            };
         if let Some(vague) = vague.filter(|_| program.uses_old_self) {
             let detail = format!(
                 "oldSelf cannot be used on the uncorrelatable portion of the schema within {vague}"
@@ -298,7 +305,7 @@ impl Found {
             return None;
         }
         let optional = rule.optional_old_self.unwrap_or_default();
-        match Program::compile(text, declared, optional, Wanted::String) {
+        match Program::compile(text, declared, optional, Wanted::String, &mut self.regexes) {
             Ok(program) => Some(program),
             Err(error) => {
                 let detail = format!("messageExpression {error}");

@@ -1,25 +1,23 @@
 //! Regular expressions. They take time in proportion to the text and to their own size, whatever they are.
 
-use regex_lite::{Regex, RegexBuilder};
+use regex_lite::Regex;
 
 use super::super::budget::{Budget, Fault};
 use super::super::value::{Result, Val};
 use super::Answer;
+use crate::schema::re2;
 
-/// Limits of a compiled expression in bytes, and the steps that four bytes of text cost below them. The least one that it stays below
-/// is its size: the crate does not tell.
-const SIZES: [(usize, u64); 4] = [(4 << 10, 4), (16 << 10, 16), (64 << 10, 128), (256 << 10, 1024)];
+/// What four bytes of text cost with an expression of such a size: each of its states may be visited for each byte.
+const STEPS: [u64; re2::SIZES.len()] = [4, 16, 128, 1024, 4096, 16384];
 
-/// Compiles an expression; with it, how many steps four bytes of a text cost: each of its states may be visited for each byte.
-pub(in super::super) fn compile(pattern: &str) -> std::result::Result<(Regex, u64), String> {
-    let mut last = String::new();
-    for (size, steps) in SIZES {
-        match RegexBuilder::new(pattern).size_limit(size).build() {
-            Ok(regex) => return Ok((regex, steps)),
-            Err(error) => last = error.to_string(),
-        }
-    }
-    Err(last)
+/// Compiles an expression, for which so many bytes are left; with it, how many steps four bytes of a text cost.
+pub(in super::super) fn compile(
+    pattern: &str,
+    left: &mut usize,
+) -> std::result::Result<(Regex, u64), String> {
+    let compiled = re2::compile_within(pattern, left)?;
+    let class = re2::SIZES.iter().position(|size| *size == compiled.size);
+    Ok((compiled.regex, STEPS[class.unwrap_or(STEPS.len() - 1)]))
 }
 
 /// The steps to match a text.
@@ -40,8 +38,12 @@ pub(super) fn call<'a>(name: &str, args: &[Val<'a>], budget: &Budget) -> Answer<
 fn run<'a>(name: &str, text: &str, pattern: &str, most: usize, budget: &Budget) -> Result<Val<'a>> {
     // to compile costs, too: an expression with counts is larger than its text
     budget.spend(100 + pattern.len() as u64)?;
-    let (regex, each) = compile(pattern).map_err(Fault::Error)?;
-    budget.spend(each * 10 + cost(each, text))?;
+    let compiled = compile(pattern, &mut { re2::TOGETHER });
+    // one that is refused may have been tried up to the greatest size
+    let each = compiled.as_ref().map_or(STEPS[STEPS.len() - 1], |(_, each)| *each);
+    budget.spend(each * 10)?;
+    let (regex, each) = compiled.map_err(Fault::Error)?;
+    budget.spend(cost(each, text))?;
     Ok(match name {
         "matches" => Val::Bool(regex.is_match(text)),
         "find" => Val::made(regex.find(text).map_or("", |found| found.as_str())),
