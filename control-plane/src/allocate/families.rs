@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
+use crate::meta::go_value;
 
 /// A family of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -214,7 +215,7 @@ fn read_addresses(
 ) -> Vec<IpAddr> {
     let path = field("clusterIPs");
     let mut wrong = |path: FieldPath, value: Value, why: &str| {
-        mistakes.push(FieldError::new(path, Mistake::Invalid(value), why));
+        mistakes.push(FieldError::new(path, Mistake::Invalid(value), why).of(&go_value::TEXTS));
     };
     if texts.len() > 2 {
         wrong(path, json!(texts), "may only hold up to 2 values");
@@ -376,12 +377,12 @@ mod tests {
             (
                 json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1", "10.0.0.2"]}),
                 BOTH,
-                r#"spec.clusterIPs: Invalid value: ["10.0.0.1","10.0.0.2"]: may specify no more than one IP for each IP family"#,
+                r#"spec.clusterIPs: Invalid value: []string{"10.0.0.1", "10.0.0.2"}: may specify no more than one IP for each IP family"#,
             ),
             (
                 json!({"clusterIP": "None", "clusterIPs": ["None", "10.0.0.2"]}),
                 BOTH,
-                r#"spec.clusterIPs: Invalid value: ["None","10.0.0.2"]: 'None' must be the first and only value"#,
+                r#"spec.clusterIPs: Invalid value: []string{"None", "10.0.0.2"}: 'None' must be the first and only value"#,
             ),
             (
                 json!({"clusterIP": "10.0.0.256"}),

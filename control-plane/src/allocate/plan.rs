@@ -10,6 +10,7 @@ use super::families::{Family, Wishes};
 use super::ledger::{address_key, port_key, take};
 use super::{AllocateError, Claims, Dice, Ledger, Ranges};
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
+use crate::meta::go_value;
 use crate::store::{Condition, Operation, Write};
 
 /// A Service with its addresses, and what must be written in the same transaction.
@@ -155,7 +156,8 @@ impl Planner<'_> {
         };
         let path = FieldPath::root("spec").field("clusterIPs");
         let why = format!("failed to allocate IP {address}: {why}");
-        Err(AllocateError::Invalid(vec![FieldError::new(path, Mistake::Invalid(json!(all)), why)]))
+        let mistake = FieldError::new(path, Mistake::Invalid(json!(all)), why);
+        Err(AllocateError::Invalid(vec![mistake.of(&go_value::TEXTS)]))
     }
 
     fn any_address(&mut self, family: Family) -> Result<IpAddr, AllocateError> {

@@ -180,11 +180,11 @@ fn what_is_chosen_is_given_once() {
     let cases = [
         (
             json!({"clusterIP": "10.0.0.10"}),
-            r#"spec.clusterIPs: Invalid value: ["10.0.0.10"]: failed to allocate IP 10.0.0.10: provided IP is already allocated"#,
+            r#"spec.clusterIPs: Invalid value: []string{"10.0.0.10"}: failed to allocate IP 10.0.0.10: provided IP is already allocated"#,
         ),
         (
             json!({"clusterIP": "10.0.1.10"}),
-            r#"spec.clusterIPs: Invalid value: ["10.0.1.10"]: failed to allocate IP 10.0.1.10: the provided IP (10.0.1.10) is not in the valid range. The range of valid IPs is 10.0.0.0/24"#,
+            r#"spec.clusterIPs: Invalid value: []string{"10.0.1.10"}: failed to allocate IP 10.0.1.10: the provided IP (10.0.1.10) is not in the valid range. The range of valid IPs is 10.0.0.0/24"#,
         ),
         (
             json!({"type": "NodePort", "ports": [{"port": 1}, {"port": 2, "nodePort": 30_000}]}),

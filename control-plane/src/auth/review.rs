@@ -236,7 +236,7 @@ mod tests {
             |spec: Value| subject_access(&json!({"spec": spec}), &decide).unwrap_err().to_string();
         assert_eq!(
             refuse(json!({"user": "x"})),
-            "spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified"
+            r#"spec.resourceAttributes: Invalid value: "null": exactly one of nonResourceAttributes or resourceAttributes must be specified"#
         );
         assert_eq!(
             refuse(json!({"resourceAttributes": pods("dev")})),

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::meta::field_error::{FieldError, FieldPath};
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::go_value::NON_RESOURCE;
 use crate::meta::selector::requirement_mistakes;
 
 /// What is asked: of a resource or of a path.
@@ -47,7 +48,8 @@ pub fn metadata(review: &Value, namespace: Option<&str>) -> Option<FieldError> {
 pub fn local(spec: &Value, namespace: &str) -> Vec<FieldError> {
     let mut findings = Findings::default();
     let of = Spot::at(spec, FieldPath::root("spec"));
-    let (resource, path) = (of.field("resourceAttributes"), of.field("nonResourceAttributes"));
+    let resource = of.field("resourceAttributes");
+    let path = of.field("nonResourceAttributes").of(&NON_RESOURCE);
     let asked = resource.field("namespace");
     if resource.is_there() && asked.text() != namespace {
         let shown = json!(asked.text());
@@ -61,7 +63,8 @@ pub fn local(spec: &Value, namespace: &str) -> Vec<FieldError> {
 
 fn check_question(spec: &Value, findings: &mut Findings) {
     let of = Spot::at(spec, FieldPath::root("spec"));
-    let (resource, path) = (of.field("resourceAttributes"), of.field("nonResourceAttributes"));
+    let resource = of.field("resourceAttributes");
+    let path = of.field("nonResourceAttributes").of(&NON_RESOURCE);
     match (resource.is_there(), path.is_there()) {
         (true, true) => {
             findings.invalid(&path, "cannot be specified in combination with resourceAttributes");

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::go_value::GoType;
+
 /// Where a value stands, such as `spec.containers[0].name`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FieldPath(String);
@@ -100,12 +102,20 @@ pub struct FieldError {
     pub mistake: Mistake,
     /// What is expected, and what to do.
     pub detail: String,
+    /// What the value is in Go, where that shows.
+    pub of: Option<&'static GoType>,
 }
 
 impl FieldError {
     /// A mistake at a path.
     pub fn new(path: FieldPath, mistake: Mistake, detail: impl Into<String>) -> Self {
-        Self { path, mistake, detail: detail.into() }
+        Self { path, mistake, detail: detail.into(), of: None }
+    }
+
+    /// The same, with its value shown as one of a type of Go.
+    #[must_use]
+    pub fn of(self, of: impl Into<Option<&'static GoType>>) -> Self {
+        Self { of: of.into(), ..self }
     }
 
     /// A value that cannot be.
@@ -115,6 +125,7 @@ impl FieldError {
 
     /// The sentence without the path, as it stands in `status.details.causes[].message`.
     pub fn body(&self) -> String {
+        let shown = |value: &Value| self.of.map_or_else(|| shown(value), |of| of.show(value));
         let head = match &self.mistake {
             Mistake::Required => "Required value".to_owned(),
             Mistake::InvalidUnshown => "Invalid value".to_owned(),
@@ -154,17 +165,18 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// A value as the sentence shows it: texts in quotes, maps and lists as JSON. So does Kubernetes from 1.34 on
-/// (kubernetes/kubernetes#132314); before, it showed the latter as Go's source, with the names of Go's types.
+/// A value as the sentence shows it whose type in Go is not known: texts in quotes, maps and lists as JSON, as Kubernetes shows them from
+/// 1.34 on (kubernetes/kubernetes#132314).
 fn shown(value: &Value) -> String {
     match value {
+        Value::Null => quoted("null"),
         Value::String(text) => quoted(text),
         other => other.to_string(),
     }
 }
 
 /// A text in quotes as Go writes it (`%q`).
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut quoted = "\"".to_owned();
     for sign in text.chars() {
         match sign {
@@ -197,6 +209,9 @@ mod tests {
             (json!("\0\u{7}\t\u{1b}\u{7f}\u{85}é"), r#""\x00\a\t\x1b\x7f\u0085é""#),
             (json!({"matchLabels": {"app": "web"}}), r#"{"matchLabels":{"app":"web"}}"#),
             (json!(["a", 1]), r#"["a",1]"#),
+            (Value::Null, r#""null""#),
+            (json!(true), "true"),
+            (json!(1.5), "1.5"),
         ] {
             assert_eq!(shown(&value), expected);
         }

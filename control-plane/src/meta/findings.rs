@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::field_error::{FieldError, FieldPath, Mistake};
+use super::go_value::GoType;
 
 static NOTHING: Value = Value::Null;
 
@@ -19,23 +20,31 @@ pub struct Spot<'a> {
     pub value: &'a Value,
     /// Where it stands.
     pub path: FieldPath,
+    /// What it is in Go, where that shows in what is told of it.
+    pub of: Option<&'static GoType>,
 }
 
 impl<'a> Spot<'a> {
     /// An object as a whole.
     pub fn root(value: &'a Value) -> Self {
-        Self { value, path: FieldPath::default() }
+        Self::at(value, FieldPath::default())
     }
 
     /// A value somewhere.
     pub fn at(value: &'a Value, path: FieldPath) -> Self {
-        Self { value, path }
+        Self { value, path, of: None }
+    }
+
+    /// The same, with its value shown as one of a type of Go in what is told of it.
+    #[must_use]
+    pub fn of(self, of: &'static GoType) -> Self {
+        Self { of: Some(of), ..self }
     }
 
     /// A field of this map.
     #[must_use]
     pub fn field(&self, name: &str) -> Self {
-        Self { value: self.value.get(name).unwrap_or(&NOTHING), path: self.path.field(name) }
+        Self::at(self.value.get(name).unwrap_or(&NOTHING), self.path.field(name))
     }
 
     /// What a JSON pointer leads to that names fields only.
@@ -49,14 +58,14 @@ impl<'a> Spot<'a> {
     pub fn items(&self) -> impl Iterator<Item = Self> + use<'a> {
         let path = self.path.clone();
         let list = self.value.as_array().map_or(&[][..], Vec::as_slice);
-        list.iter().enumerate().map(move |(index, value)| Self { value, path: path.index(index) })
+        list.iter().enumerate().map(move |(index, value)| Self::at(value, path.index(index)))
     }
 
     /// The entries of this map, each at `path[key]`; none when it is absent.
     pub fn entries(&self) -> impl Iterator<Item = (&'a str, Self)> + use<'a> {
         let path = self.path.clone();
         self.value.as_object().into_iter().flatten().map(move |(key, value)| {
-            let spot = Self { value, path: path.key(key) };
+            let spot = Self::at(value, path.key(key));
             (key.as_str(), spot)
         })
     }
@@ -162,7 +171,8 @@ impl Findings {
 
     /// Its value cannot be.
     pub fn invalid(&mut self, spot: &Spot<'_>, detail: impl Into<String>) {
-        self.add(FieldError::new(spot.path.clone(), Mistake::Invalid(spot.value.clone()), detail));
+        let mistake = Mistake::Invalid(spot.value.clone());
+        self.add(FieldError::new(spot.path.clone(), mistake, detail).of(spot.of));
     }
 
     /// Its value cannot be, and is not shown.
@@ -177,7 +187,8 @@ impl Findings {
 
     /// Another one has the same value already.
     pub fn duplicate(&mut self, spot: &Spot<'_>) {
-        self.add(FieldError::new(spot.path.clone(), Mistake::Duplicate(spot.value.clone()), ""));
+        let mistake = Mistake::Duplicate(spot.value.clone());
+        self.add(FieldError::new(spot.path.clone(), mistake, "").of(spot.of));
     }
 
     /// What it names does not exist.

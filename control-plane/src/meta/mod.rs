@@ -5,6 +5,7 @@ pub mod domain_path;
 pub mod field_error;
 pub mod field_selector;
 pub mod findings;
+pub mod go_value;
 pub mod label;
 pub mod name;
 pub mod object;

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::field_error::{FieldError, FieldPath, Mistake};
+use super::go_value::{GoType, OWNERS, TEXTS};
 use super::label;
 use super::name::{self, Rule};
 
@@ -294,13 +295,13 @@ fn validate_owners(meta: Meta<'_>, path: &FieldPath) -> Vec<FieldError> {
         let name = format!("{}/{}", owner.kind, owner.name);
         match &first {
             None => first = Some(name),
-            Some(first) => wrong.push(FieldError::new(
-                path.clone(),
-                Mistake::Invalid(meta.get("ownerReferences").clone()),
-                format!(
+            Some(first) => {
+                let why = format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
-                ),
-            )),
+                );
+                let value = Mistake::Invalid(meta.get("ownerReferences").clone());
+                wrong.push(FieldError::new(path.clone(), value, why).of(&OWNERS));
+            }
         }
     }
     wrong
@@ -333,7 +334,7 @@ fn validate_finalizers(meta: Meta<'_>, path: &FieldPath) -> Vec<FieldError> {
     if all.contains(&FINALIZER_ORPHAN) && all.contains(&FINALIZER_FOREGROUND) {
         let text =
             format!("finalizer {FINALIZER_ORPHAN} and {FINALIZER_FOREGROUND} cannot be both set");
-        wrong.push(FieldError::new(path.clone(), Mistake::Invalid(all.into()), text));
+        wrong.push(FieldError::new(path.clone(), Mistake::Invalid(all.into()), text).of(&TEXTS));
     }
     wrong
 }
@@ -375,7 +376,8 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     ] {
         if new.get(field) != old.get(field) {
             let value = Mistake::Invalid(new.get(field).clone());
-            wrong.push(FieldError::new(path.field(field), value, "field is immutable"));
+            let of = field.ends_with("Timestamp").then_some(&GoType::Time);
+            wrong.push(FieldError::new(path.field(field), value, "field is immutable").of(of));
         }
     }
     wrong.extend(validate_common(new, &path));

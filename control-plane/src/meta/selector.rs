@@ -10,6 +10,7 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use super::field_error::{FieldError, FieldPath, Mistake};
+use super::go_value::TEXTS;
 use super::label;
 use super::name;
 
@@ -115,7 +116,7 @@ impl Requirement {
         let path = FieldPath::root("values");
         if let Some(text) = wrong_count(&operator, values.len()) {
             let found = values.iter().map(|value| Value::from(value.as_str())).collect();
-            wrong.push(FieldError::new(path.clone(), Mistake::Invalid(found), text));
+            wrong.push(FieldError::new(path.clone(), Mistake::Invalid(found), text).of(&TEXTS));
         }
         for (index, value) in values.iter().enumerate() {
             let path = path.index(index);

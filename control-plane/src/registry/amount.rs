@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::go_value::GoType;
 
 const NO_PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
 
@@ -17,14 +18,14 @@ fn percent(amount: &Spot<'_>) -> Option<u32> {
 pub fn check(amount: &Spot<'_>, findings: &mut Findings) {
     findings.not_negative(amount);
     if matches!(amount.value, Value::String(_)) && percent(amount).is_none() {
-        findings.invalid(amount, NO_PERCENT);
+        findings.invalid(&amount.clone().of(&GoType::IntOrString), NO_PERCENT);
     }
 }
 
 /// A part is not more than the whole.
 pub fn at_most_all(amount: &Spot<'_>, findings: &mut Findings) {
     if percent(amount).is_some_and(|percent| percent > 100) {
-        findings.invalid(amount, "must not be greater than 100%");
+        findings.invalid(&amount.clone().of(&GoType::IntOrString), "must not be greater than 100%");
     }
 }
 

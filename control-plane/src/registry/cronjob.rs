@@ -12,7 +12,7 @@ use super::template::{is_news, name_warning};
 use super::{job, job_spec, schedule};
 use crate::meta::field_error::{FieldError, Mistake};
 use crate::meta::findings::{Findings, Spot};
-use crate::meta::time_zone;
+use crate::meta::{go_value, time_zone};
 
 /// `batch/v1 CronJob`.
 pub fn kind() -> Kind {
@@ -124,7 +124,8 @@ impl Strategy for CronJob {
 
 /// The jobs that a schedule makes select their pods by themselves.
 fn check_template(spec: &Spot<'_>, findings: &mut Findings) {
-    let (selector, manual) = (spec.field("selector"), spec.field("manualSelector"));
+    let (selector, manual) =
+        (spec.field("selector").of(&go_value::LABEL_SELECTOR), spec.field("manualSelector"));
     if selector.is_there() {
         findings.invalid(&selector, "`selector` will be auto-generated");
     }

@@ -14,6 +14,7 @@ use super::strategy::Strategy;
 use super::template::{Selecting, check_strategy_type, selector_of_template, selector_stays};
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::go_value::GoType;
 
 /// `apps/v1 DaemonSet`.
 pub fn kind() -> Kind {
@@ -148,7 +149,10 @@ fn check_strategy(strategy: &Spot<'_>, findings: &mut Findings) {
         amount::at_most_all(amount, findings);
     }
     match (amount::is_nothing(&less), amount::is_nothing(&more)) {
-        (false, false) => findings.invalid(&more, "may not be set when maxUnavailable is non-zero"),
+        (false, false) => findings.invalid(
+            &more.clone().of(&GoType::IntOrString),
+            "may not be set when maxUnavailable is non-zero",
+        ),
         (true, true) => findings.required(&less, "cannot be 0 when maxSurge is 0"),
         _ => {}
     }
@@ -170,7 +174,7 @@ mod tests {
         assert_eq!(
             told(json!(1), json!(1)),
             [
-                "rollingUpdate.maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero"
+                r#"rollingUpdate.maxSurge: Invalid value: intstr.IntOrString{Type:0, IntVal:1, StrVal:""}: may not be set when maxUnavailable is non-zero"#
             ]
         );
         assert_eq!(

@@ -14,6 +14,7 @@ use super::template::{
 };
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::go_value::GoType;
 
 /// `apps/v1 Deployment`.
 pub fn kind() -> Kind {
@@ -124,6 +125,7 @@ fn check_strategy(strategy: &Spot<'_>, findings: &mut Findings) {
     amount::check(&less, findings);
     amount::check(&more, findings);
     if amount::is_nothing(&less) && amount::is_nothing(&more) {
+        let less = less.clone().of(&GoType::IntOrString);
         findings.invalid(&less, "may not be 0 when `maxSurge` is 0");
     }
     amount::at_most_all(&less, findings);
@@ -175,7 +177,7 @@ mod tests {
         assert_eq!(
             told(rolling(json!(0), json!("0%"))),
             [
-                "strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0"
+                r#"strategy.rollingUpdate.maxUnavailable: Invalid value: intstr.IntOrString{Type:0, IntVal:0, StrVal:""}: may not be 0 when `maxSurge` is 0"#
             ]
         );
         assert_eq!(told(rolling(json!("x"), json!(1))).len(), 1);

@@ -12,6 +12,7 @@ use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::go_value::{self, GoType};
 use crate::meta::name as names;
 use crate::meta::object::Meta;
 
@@ -45,7 +46,7 @@ impl Strategy for Ingress {
         let spec = Spot::root(object).field("spec");
         let (rules, fallback) = (spec.field("rules"), spec.field("defaultBackend"));
         if rules.is_empty() && fallback.is_absent() {
-            let rules = Spot::at(rules.value, spec.path.clone());
+            let rules = Spot::at(rules.value, spec.path.clone()).of(&go_value::INGRESS_RULES);
             findings.invalid(&rules, "either `defaultBackend` or `rules` must be specified");
         }
         if fallback.is_there() {
@@ -159,7 +160,7 @@ fn check_host(host: &Spot<'_>, findings: &mut Findings) {
 }
 
 fn check_path(path: &Spot<'_>, findings: &mut Findings) {
-    let (kind, place) = (path.field("pathType"), path.field("path"));
+    let (kind, place) = (path.field("pathType"), path.field("path").of(&GoType::Text));
     let text = place.text();
     if kind.is_absent() {
         findings.required(&kind, "pathType must be specified");
@@ -248,7 +249,9 @@ mod tests {
         assert!(Ingress.validate(&good).is_empty());
         assert_eq!(
             told(&Ingress.validate(&json!({"spec": {}}))),
-            ["spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"]
+            [
+                "spec: Invalid value: []networking.IngressRule(nil): either `defaultBackend` or `rules` must be specified"
+            ]
         );
         let wrong = json!({"spec": {"rules": [{"host": "10.0.0.1", "http": {"paths": [
             {"path": "a", "pathType": "Exact", "backend": {"service": {"name": "web", "port": {}}}}, {"path": "/", "backend": {}}]}}]}});

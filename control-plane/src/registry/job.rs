@@ -14,6 +14,7 @@ use super::template::{Selecting, is_news, name_warning, selector_of_template};
 use super::{job_spec, job_status, job_update};
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::go_value;
 use crate::meta::name::dns_label;
 use crate::meta::selector::Selector;
 
@@ -160,7 +161,8 @@ const CONTROLLER: &str = "batch.kubernetes.io/controller-uid";
 /// A selector and labels that the caller sent, perhaps those of another job, are not those of this one.
 fn check_generated(object: &Value, findings: &mut Findings) {
     let root = Spot::root(object);
-    let (selector, uid) = (root.pointer("/spec/selector"), text(object, "/metadata/uid"));
+    let selector = root.pointer("/spec/selector").of(&go_value::LABEL_SELECTOR);
+    let uid = text(object, "/metadata/uid");
     if root.pointer("/spec/manualSelector").is_true() || selector.is_absent() || uid.is_empty() {
         return;
     }
@@ -169,7 +171,7 @@ fn check_generated(object: &Value, findings: &mut Findings) {
         for (label, expected) in [("controller-uid", uid), ("job-name", name(object))] {
             let label = format!("{prefix}{label}");
             let found = labels.field(&label);
-            let spot = Spot::at(labels.value, labels.path.key(&label));
+            let spot = Spot::at(labels.value, labels.path.key(&label)).of(&go_value::LABELS);
             if found.is_absent() {
                 findings.required(&spot, format!("must be '{expected}'"));
             } else if found.text() != expected {

@@ -5,12 +5,14 @@ use serde_json::{Map, Value, json};
 use super::column::text;
 use super::defaults::child;
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::go_value;
 
 /// What is wrong with a change of a job's spec.
 pub fn validate(object: &Value, old: &Value, findings: &mut Findings) {
     let (root, before) = (Spot::root(object), Spot::root(old));
     check_completions(&root.field("spec"), &before.field("spec"), findings);
-    findings.immutable(&root.pointer("/spec/selector"), &before.pointer("/spec/selector"));
+    let selector = root.pointer("/spec/selector").of(&go_value::LABEL_SELECTOR);
+    findings.immutable(&selector, &before.pointer("/spec/selector"));
     let template = root.pointer("/spec/template");
     let mut allowed = before.pointer("/spec/template").value.clone();
     if is_unstarted(old) {

@@ -10,6 +10,7 @@ use super::kind::Kind;
 use super::strategy::Strategy;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::go_value;
 use crate::meta::{name as names, selector};
 
 /// `networking.k8s.io/v1 NetworkPolicy`.
@@ -57,7 +58,7 @@ impl Strategy for Policy {
                 rule.field(peers).items().for_each(|peer| check_peer(&peer, &mut findings));
             }
         }
-        let types = spec.field("policyTypes");
+        let types = spec.field("policyTypes").of(&go_value::POLICY_TYPES);
         if types.len() > 2 {
             findings.invalid(&types, "may not specify more than two policyTypes");
         } else {

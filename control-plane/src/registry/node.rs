@@ -11,6 +11,7 @@ use super::kind::{Kind, Selectable, Subresource};
 use super::strategy::Strategy;
 use crate::meta::field_error::{FieldError, Mistake};
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::go_value;
 use crate::meta::name as names;
 use crate::meta::quantity::Quantity;
 
@@ -140,7 +141,7 @@ fn check_taints(taints: &Spot<'_>, findings: &mut Findings) {
         if !seen.insert((key.text(), effect.text())) {
             let mistake = Mistake::Duplicate(taint.value.clone());
             let why = "taints must be unique by key and effect pair";
-            findings.add(FieldError::new(taint.path, mistake, why));
+            findings.add(FieldError::new(taint.path, mistake, why).of(&go_value::TAINT));
         }
     }
 }

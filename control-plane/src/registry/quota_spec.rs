@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::go_value;
 use crate::meta::name;
 use crate::meta::quantity::Quantity;
 
@@ -88,7 +89,7 @@ pub fn check_amount(resource: &str, amount: &Spot<'_>, findings: &mut Findings) 
 
 /// Looks at which objects a quota is about.
 pub fn check_scopes(spec: &Spot<'_>, findings: &mut Findings) {
-    let scopes = spec.field("scopes");
+    let scopes = spec.field("scopes").of(&go_value::QUOTA_SCOPES);
     let hard: Vec<&str> = spec.field("hard").entries().map(|(resource, _)| resource).collect();
     let named: Vec<&str> = scopes.items().map(|scope| scope.text()).collect();
     check_each(&named, &hard, &scopes, &scopes, findings);

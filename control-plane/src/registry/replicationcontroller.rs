@@ -13,6 +13,7 @@ use super::strategy::Strategy;
 use super::template::workload_warnings;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::go_value;
 
 /// `v1 ReplicationController`.
 pub fn kind() -> Kind {
@@ -63,7 +64,7 @@ impl Strategy for ReplicationController {
             findings.required(&template, "");
             return findings.into_vec();
         }
-        let found = template.field("metadata").field("labels");
+        let found = template.field("metadata").field("labels").of(&go_value::LABELS);
         if selector.entries().any(|(key, value)| found.field(key).value != value.value) {
             findings.invalid(&found, "`selector` does not match template `labels`");
         }

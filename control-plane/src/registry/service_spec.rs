@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::address;
 use crate::meta::field_error::{FieldError, Mistake};
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::go_value;
 use crate::meta::label;
 use crate::meta::name::{dns_label, dns_subdomain, port as port_name, qualified};
 
@@ -101,7 +102,10 @@ fn check_ports(spec: &Spot<'_>, findings: &mut Findings) {
         let own = (port.value, protocol.value);
         if before.contains(&own) {
             let value = json!({"port": own.0, "protocol": own.1});
-            findings.add(FieldError::new(one.path.clone(), Mistake::Duplicate(value), ""));
+            findings.add(
+                FieldError::new(one.path.clone(), Mistake::Duplicate(value), "")
+                    .of(&go_value::SERVICE_PORT),
+            );
         }
         before.push(own);
     }
@@ -265,7 +269,7 @@ mod tests {
             told(json!({"ports": ports})),
             [
                 "spec.ports[0].name: Required value",
-                r#"spec.ports[1]: Duplicate value: {"port":80,"protocol":"TCP"}"#,
+                r#"spec.ports[1]: Duplicate value: core.ServicePort{Name:"", Protocol:"TCP", AppProtocol:(*string)(nil), Port:80, TargetPort:intstr.IntOrString{Type:0, IntVal:0, StrVal:""}, NodePort:0}"#,
             ]
         );
         let ports = json!([{"port": 1, "protocol": "TCP", "name": "a", "nodePort": 30000},

@@ -12,6 +12,7 @@ use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::go_value;
 use crate::meta::name;
 
 /// `networking.k8s.io/v1 ServiceCIDR`, `networking.k8s.io/v1 IPAddress`.
@@ -75,7 +76,7 @@ impl Strategy for Range {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
-        let ranges = Spot::root(object).field("spec").field("cidrs");
+        let ranges = Spot::root(object).field("spec").field("cidrs").of(&go_value::TEXTS);
         let texts: Vec<&str> = ranges.items().map(|range| range.text()).collect();
         let is_v4 = |text: &str| text.parse::<IpNetwork>().ok().map(|network| network.is_ipv4());
         match texts[..] {
@@ -99,7 +100,8 @@ impl Strategy for Range {
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let (root, before) = (Spot::root(object), Spot::root(old));
-        findings.immutable(&root.pointer("/spec/cidrs"), &before.pointer("/spec/cidrs"));
+        let ranges = root.pointer("/spec/cidrs").of(&go_value::TEXTS);
+        findings.immutable(&ranges, &before.pointer("/spec/cidrs"));
         findings.into_vec()
     }
 
@@ -138,7 +140,8 @@ impl Strategy for Address {
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let pointer = "/spec/parentRef";
-        findings.immutable(&Spot::root(object).pointer(pointer), &Spot::root(old).pointer(pointer));
+        let parent = Spot::root(object).pointer(pointer).of(&go_value::PARENT_REFERENCE);
+        findings.immutable(&parent, &Spot::root(old).pointer(pointer));
         findings.into_vec()
     }
 

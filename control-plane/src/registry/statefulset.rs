@@ -12,7 +12,7 @@ use super::strategy::Strategy;
 use super::template::{Selecting, is_news, selector_of_template};
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
 use crate::meta::findings::{Findings, Spot, same};
-use crate::meta::{label, name as names};
+use crate::meta::{go_value, label, name as names};
 
 /// `apps/v1 StatefulSet`.
 pub fn kind() -> Kind {
@@ -173,8 +173,8 @@ fn check_policies(spec: &Spot<'_>, findings: &mut Findings) {
         "OrderedReady" | "Parallel" => {}
         _ => findings.invalid(&management, "must be 'OrderedReady' or 'Parallel'"),
     }
-    let strategy = spec.field("updateStrategy");
-    let rolling = strategy.field("rollingUpdate");
+    let strategy = spec.field("updateStrategy").of(&go_value::STATEFUL_STRATEGY);
+    let rolling = strategy.field("rollingUpdate").of(&go_value::STATEFUL_ROLLING);
     match strategy.field("type").text() {
         "" => findings.required(&strategy, ""),
         "RollingUpdate" => findings.not_negative(&rolling.field("partition")),

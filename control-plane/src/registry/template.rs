@@ -6,6 +6,7 @@ use super::column::name;
 use super::podspec::template_warnings;
 use crate::meta::field_error::{FieldError, Mistake};
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::go_value;
 use crate::meta::name::dns_label;
 use crate::meta::object::Meta;
 use crate::meta::selector::{self, Selector};
@@ -24,7 +25,8 @@ pub struct Selecting {
 /// A label selector must select something, be well formed, and select the template's own labels.
 pub fn selector_of_template(object: &Value, selecting: Selecting, findings: &mut Findings) {
     let spec = Spot::root(object).field("spec");
-    let (asked, labels) = (spec.field("selector"), spec.pointer("/template/metadata/labels"));
+    let asked = spec.field("selector").of(&go_value::LABEL_SELECTOR);
+    let labels = spec.pointer("/template/metadata/labels").of(&go_value::LABELS);
     if asked.is_absent() && selecting.required {
         findings.required(&asked, "");
     }
@@ -47,7 +49,7 @@ pub fn selector_of_template(object: &Value, selecting: Selecting, findings: &mut
 /// Which pods belong to an object is for good.
 pub fn selector_stays(object: &Value, old: &Value) -> Vec<FieldError> {
     let mut findings = Findings::default();
-    let of = |object| Spot::root(object).field("spec").field("selector");
+    let of = |object| Spot::root(object).pointer("/spec/selector").of(&go_value::LABEL_SELECTOR);
     findings.immutable(&of(object), &of(old));
     findings.into_vec()
 }
@@ -120,7 +122,7 @@ mod tests {
         assert_eq!(
             deployment(json!({"matchLabels": {"app": "db"}})),
             [
-                r#"spec.template.metadata.labels: Invalid value: {"app":"web"}: `selector` does not match template `labels`"#
+                r#"spec.template.metadata.labels: Invalid value: map[string]string{"app":"web"}: `selector` does not match template `labels`"#
             ]
         );
         let not_its_own = r#"spec.template.metadata.labels: Invalid value: {"app":"web"}: `selector` does not match template `labels`"#;

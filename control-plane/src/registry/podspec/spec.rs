@@ -12,6 +12,7 @@ use super::system::check_system;
 use super::volume::check_volumes;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::go_value;
 use crate::meta::{label, name};
 
 /// Whose spec it is: the fields that may be set differ.
@@ -183,7 +184,7 @@ fn check_dns(spec: &Spot<'_>, findings: &mut Findings) {
     findings
         .required_one_of(&policy, &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"]);
     let config = spec.field("dnsConfig");
-    let servers = config.field("nameservers");
+    let servers = config.field("nameservers").of(&go_value::TEXTS);
     if policy.text() == "None" && config.is_absent() {
         findings.required(&config, "must provide `dnsConfig` when `dnsPolicy` is None");
     } else if policy.text() == "None" && servers.is_empty() {
@@ -198,7 +199,7 @@ fn check_dns(spec: &Spot<'_>, findings: &mut Findings) {
     for server in servers.items() {
         check_address(&server, findings);
     }
-    let searches = config.field("searches");
+    let searches = config.field("searches").of(&go_value::TEXTS);
     if searches.len() > SEARCHES {
         findings.invalid(&searches, format!("must not have more than {SEARCHES} search paths"));
     }

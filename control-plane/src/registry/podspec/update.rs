@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(
             mistakes(json!({}), old),
             [
-                "spec.activeDeadlineSeconds: Invalid value: null: must not update from a positive integer to nil value"
+                r#"spec.activeDeadlineSeconds: Invalid value: "null": must not update from a positive integer to nil value"#
             ]
         );
     }

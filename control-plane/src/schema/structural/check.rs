@@ -6,6 +6,7 @@ use super::super::decode::Target;
 use super::super::definitions::Definitions;
 use super::{Schema, SchemaOrBool, SchemaOrMany, default, shape, validate};
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
+use crate::meta::go_value::GoType;
 
 mod lists;
 mod resource;
@@ -48,7 +49,7 @@ impl Found {
     }
 
     fn invalid(&mut self, path: FieldPath, value: Value, detail: impl Into<String>) {
-        self.mistakes.push(FieldError::new(path, Mistake::Invalid(value), detail));
+        self.mistakes.push(FieldError::new(path, Mistake::Invalid(value), detail).of(&GoType::Any));
     }
 
     /// A schema that says what a value is, and what stands within it.

@@ -7,6 +7,7 @@ use super::super::cel::{Budget, Fault, Subject};
 use super::before::Before;
 use super::rules::{Compiled, Keeper};
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
+use crate::meta::go_value::GoType;
 
 /// The steps for all rules of an object together.
 const OBJECT_STEPS: u64 = 10_000_000;
@@ -42,7 +43,7 @@ impl Found {
     fn push(&mut self, path: &FieldPath, mistake: Mistake, detail: String) -> Result<(), Spent> {
         // messages are long and values many: together they are not to be more than the memory there is
         let size = detail.len() + path.to_string().len();
-        self.mistakes.push(FieldError::new(path.clone(), mistake, detail));
+        self.mistakes.push(FieldError::new(path.clone(), mistake, detail).of(&GoType::Any));
         self.left = self.left.saturating_sub(size as u64);
         if self.left == 0 { Err(Spent) } else { Ok(()) }
     }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::before::Before;
 use super::{Schema, format};
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
+use crate::meta::go_value::GoType;
 
 /// The mistakes in an object, which may have been this one before.
 pub(super) fn object(schema: &Schema, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
@@ -54,7 +55,7 @@ fn is_of(value: &Value, kind: &str) -> bool {
 
 impl Found {
     fn push(&mut self, path: &FieldPath, mistake: Mistake, detail: impl Into<String>) {
-        self.mistakes.push(FieldError::new(path.clone(), mistake, detail));
+        self.mistakes.push(FieldError::new(path.clone(), mistake, detail).of(&GoType::Any));
     }
 
     /// A value that its schema narrows too far for it.
