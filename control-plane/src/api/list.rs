@@ -300,6 +300,9 @@ fn read_error(error: StoreError, options: &ListOptions) -> Status {
         (StoreError::Compacted { .. }, Some(_)) => Status::expired(
             "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
         ),
+        (StoreError::Compacted { .. }, None) => {
+            Status::expired("The resourceVersion for the provided list is too old.")
+        }
         (StoreError::Future { .. }, Some(_)) => {
             Status::bad_request("continue key is not valid: its revision has not happened yet")
         }

@@ -81,7 +81,7 @@ fn not_for_custom() -> Status {
 fn refused(error: &PatchError) -> Status {
     match error {
         PatchError::Malformed(why) => Status::bad_request(why.as_str()),
-        PatchError::TooLarge(why) => Status::new(413, "RequestEntityTooLarge", why.as_str()),
+        PatchError::TooLarge(why) => Status::entity_too_large(why),
         PatchError::Rejected(why) => {
             tracing::debug!(why, "a patch does not apply");
             let message = "the server rejected our request due to an error in our request";

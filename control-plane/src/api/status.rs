@@ -88,7 +88,13 @@ impl Status {
 
     /// The object has mistakes; every one is listed.
     pub fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
-        let sentences: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let mut sentences: Vec<String> = Vec::new();
+        for sentence in errors.iter().map(ToString::to_string) {
+            // the causes keep what is there twice
+            if !sentences.contains(&sentence) {
+                sentences.push(sentence);
+            }
+        }
         let all = match sentences.as_slice() {
             [one] => one.clone(),
             more => format!("[{}]", more.join(", ")),
@@ -160,6 +166,15 @@ impl Status {
         Self::new(429, "TooManyRequests", message).detail("retryAfterSeconds", seconds)
     }
 
+    /// An authorizer refuses; `details` name what was asked for.
+    pub fn denied(message: impl Into<String>, details: Value) -> Self {
+        let mut status = Self::new(403, "Forbidden", message);
+        if let Value::Object(details) = details {
+            status.0.details = details;
+        }
+        status
+    }
+
     /// With what brought it about.
     #[must_use]
     pub fn with_causes(self, causes: Vec<Value>) -> Self {
@@ -173,8 +188,12 @@ impl Status {
 
     /// The body is larger than `limit` bytes.
     pub fn too_large(limit: usize) -> Self {
-        let message = format!("Request entity is too large: limit is {limit}");
-        Self::new(413, "RequestEntityTooLarge", message)
+        Self::entity_too_large(&format!("limit is {limit}"))
+    }
+
+    /// The body asks for too much.
+    pub fn entity_too_large(why: &str) -> Self {
+        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: {why}"))
     }
 
     /// The server is not able to answer now.
@@ -215,8 +234,9 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.0.message, "reason": self.0.reason, "code": self.0.code,
         });
-        // kubectl looks into the details of everything that is not found, whether there are any or not
-        if !self.0.details.is_empty() || self.0.code == 404 {
+        // kubectl looks into the details of everything that is not found, whether there are any or not; and Kubernetes has them,
+        // perhaps empty, where something of the request was refused
+        if !self.0.details.is_empty() || matches!(self.0.code, 403 | 404 | 422) {
             value["details"] = Value::Object(self.0.details.clone());
         }
         value
@@ -288,8 +308,123 @@ mod tests {
             Status::modified(&deployments, "web").message(),
             "Operation cannot be fulfilled on deployments.apps \"web\": the object has been modified; please apply your changes to the latest version and try again"
         );
+        assert_eq!(Status::too_many_requests("slow down", 3).retry_after(), Some(3));
+    }
+
+    #[test]
+    fn each_failure_has_its_code_reason_and_sentence() {
+        let pods = Kind::new("", "v1", "Pod", "pods");
+        let roles = Kind::new("rbac.authorization.k8s.io", "v1", "Role", "roles");
+        for (status, code, reason, sentence, details) in [
+            (
+                Status::already_exists(&roles, "x"),
+                409,
+                "AlreadyExists",
+                "roles.rbac.authorization.k8s.io \"x\" already exists",
+                json!({"name": "x", "group": "rbac.authorization.k8s.io", "kind": "roles"}),
+            ),
+            (
+                Status::conflict(&pods, "x", "it moved"),
+                409,
+                "Conflict",
+                "Operation cannot be fulfilled on pods \"x\": it moved",
+                json!({"name": "x", "kind": "pods"}),
+            ),
+            (
+                Status::forbidden(&pods, "", "no"),
+                403,
+                "Forbidden",
+                "pods is forbidden: no",
+                json!({"kind": "pods"}),
+            ),
+            (
+                Status::denied("forbidden: User \"x\" cannot get path \"/\"", json!({})),
+                403,
+                "Forbidden",
+                "forbidden: User \"x\" cannot get path \"/\"",
+                json!({}),
+            ),
+            (Status::unauthorized(), 401, "Unauthorized", "Unauthorized", Value::Null),
+            (
+                Status::method_not_allowed(&pods, "create"),
+                405,
+                "MethodNotAllowed",
+                "create is not supported on resources of kind \"pods\"",
+                json!({"kind": "pods"}),
+            ),
+            (
+                Status::no_such_resource(),
+                404,
+                "NotFound",
+                "the server could not find the requested resource",
+                json!({}),
+            ),
+            (
+                Status::unsupported_media_type(&["application/json", "application/yaml"]),
+                415,
+                "UnsupportedMediaType",
+                "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml",
+                Value::Null,
+            ),
+            (
+                Status::not_acceptable(&["application/json"]),
+                406,
+                "NotAcceptable",
+                "only the following media types are accepted: application/json",
+                Value::Null,
+            ),
+            (Status::expired("too old"), 410, "Expired", "too old", Value::Null),
+            (
+                Status::too_large_resource_version(9, 7),
+                504,
+                "Timeout",
+                "Timeout: Too large resource version: 9, current: 7",
+                json!({
+                    "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+                    "retryAfterSeconds": 1,
+                }),
+            ),
+            (
+                Status::too_many_requests("slow down", 3),
+                429,
+                "TooManyRequests",
+                "slow down",
+                json!({"retryAfterSeconds": 3}),
+            ),
+            (Status::timeout("slow"), 504, "Timeout", "Timeout: slow", Value::Null),
+            (
+                Status::too_large(3_145_728),
+                413,
+                "RequestEntityTooLarge",
+                "Request entity too large: limit is 3145728",
+                Value::Null,
+            ),
+            (Status::unavailable("later"), 503, "ServiceUnavailable", "later", Value::Null),
+            (
+                Status::internal("oh"),
+                500,
+                "InternalError",
+                "Internal error occurred: oh",
+                json!({"causes": [{"message": "oh"}]}),
+            ),
+        ] {
+            let mut expected = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "message": sentence, "reason": reason, "code": code,
+            });
+            if !details.is_null() {
+                expected["details"] = details;
+            }
+            assert_eq!(status.to_value(), expected);
+        }
+    }
+
+    #[test]
+    fn every_mistake_of_an_object_is_a_cause() {
+        let deployments = Kind::new("apps", "v1", "Deployment", "deployments");
         let errors = [
             FieldError::new(FieldPath::root("metadata").field("name"), Mistake::Required, ""),
+            FieldError::new(FieldPath::root("spec"), Mistake::Invalid(json!(1)), "no"),
             FieldError::new(FieldPath::root("spec"), Mistake::Invalid(json!(1)), "no"),
         ];
         let invalid = Status::invalid(&deployments, "web", &errors);
@@ -300,6 +435,11 @@ mod tests {
         let value = invalid.to_value();
         assert_eq!(value["details"]["causes"][0]["reason"], "FieldValueRequired");
         assert_eq!(value["details"]["kind"], "Deployment");
-        assert_eq!(Status::too_many_requests("slow down", 3).retry_after(), Some(3));
+        assert_eq!(value["details"]["causes"].as_array().map(Vec::len), Some(3));
+        let twice = Status::invalid(&deployments, "web", &errors[1..]);
+        assert_eq!(
+            twice.message(),
+            "Deployment.apps \"web\" is invalid: spec: Invalid value: 1: no"
+        );
     }
 }

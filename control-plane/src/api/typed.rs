@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::status::Status;
 use crate::registry::Kind;
-use crate::schema::decode::{DecodeError, Decoded, FieldValidation, Target};
+use crate::schema::decode::{DecodeError, Decoded, FieldValidation, MOST_BYTES, Target};
 use crate::schema::definitions::Definitions;
 
 /// The shape of a kind's objects; `None` for kinds that nothing is known of.
@@ -26,6 +26,7 @@ pub fn settle(
 /// The same of what a caller sent: what is wrong with it is told with the kind that it should have been.
 pub fn settle_body(
     decoded: Result<Decoded, DecodeError>,
+    body: &[u8],
     kind: &Kind,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
@@ -33,7 +34,8 @@ pub fn settle_body(
         DecodeError::Type(_) | DecodeError::Strict(_) => {
             Status::bad_request(error.told(&kind.kind, &kind.version, &kind.kind))
         }
-        _ => refused(&error),
+        DecodeError::TooLarge => refused(&error),
+        _ => Status::bad_request(error.unrecognized(&kind.kind, body)),
     })
 }
 
@@ -52,7 +54,7 @@ pub fn typed(
 /// The answer to a body that is no object of its kind.
 pub fn refused(error: &DecodeError) -> Status {
     match error {
-        DecodeError::TooLarge => Status::new(413, "RequestEntityTooLarge", error.to_string()),
+        DecodeError::TooLarge => Status::too_large(MOST_BYTES),
         _ => Status::bad_request(error.to_string()),
     }
 }

@@ -112,11 +112,15 @@ impl<'a> Attributes<'a> {
 
     /// The 403 as a `Status`.
     pub fn forbidden(&self, reason: &str) -> Value {
-        let details = match self.target {
+        status(self.forbidden_message(reason), self.details())
+    }
+
+    /// The details of the 403: what was asked for.
+    pub fn details(&self) -> Value {
+        match self.target {
             Target::Path(_) => json!({}),
             Target::Resource(it) => details(it.group, it.resource, it.name),
-        };
-        status(self.forbidden_message(reason), details)
+        }
     }
 }
 

@@ -147,7 +147,7 @@ impl Trail {
         noted.sent = match body::media_type(headers).as_str() {
             "application/apply-patch+yaml" => body::applied_as_is(bytes).ok(),
             kind if kind.ends_with("patch+json") => serde_json::from_slice(bytes).ok(),
-            _ => body::value(headers, bytes).ok(),
+            _ => body::value(headers, bytes, "").ok(),
         };
     }
 

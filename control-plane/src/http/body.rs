@@ -60,11 +60,11 @@ pub fn object(
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
     let Some(target) = target(of) else {
-        return Ok((value(headers, body)?, Vec::new()));
+        return Ok((value(headers, body, &of.kind)?, Vec::new()));
     };
     match media_type(headers).as_str() {
-        "application/json" => settle_body(target.json(body), of, validation),
-        "application/yaml" => settle_body(target.yaml(body), of, validation),
+        "application/json" => settle_body(target.json(body), body, of, validation),
+        "application/yaml" => settle_body(target.yaml(body), body, of, validation),
         // what another kind's message holds is not read as this one's
         "application/vnd.kubernetes.protobuf" if of.custom.is_none() => {
             typed_if_same(of, decode_protobuf(body)?, validation)
@@ -95,31 +95,32 @@ fn decode_protobuf(body: &[u8]) -> Result<Value, Status> {
     })
 }
 
-/// A value of no known shape; an empty body is null.
-pub fn value(headers: &HeaderMap, body: &[u8]) -> Result<Value, Status> {
+/// A value that is looked at later; an empty body is null. `kind`: what it should be.
+pub fn value(headers: &HeaderMap, body: &[u8], kind: &str) -> Result<Value, Status> {
+    let wrong = |error: DecodeError| Status::bad_request(error.unrecognized(kind, body));
     if body.is_empty() {
         return Ok(Value::Null);
     }
     match media_type(headers).as_str() {
-        "application/json" => json(body),
-        "application/yaml" => yaml(body),
+        "application/json" => json(body).map_err(wrong),
+        "application/yaml" => yaml(body).map_err(wrong),
         "application/vnd.kubernetes.protobuf" => decode_protobuf(body),
         _ => Err(Status::unsupported_media_type(&OBJECTS)),
     }
 }
 
-fn json(body: &[u8]) -> Result<Value, Status> {
-    serde_json::from_slice(body).map_err(|error| refused(&DecodeError::Json(error.to_string())))
+fn json(body: &[u8]) -> Result<Value, DecodeError> {
+    serde_json::from_slice(body).map_err(|error| DecodeError::json(body, &error))
 }
 
-fn yaml(body: &[u8]) -> Result<Value, Status> {
-    let decoded: Result<Decoded, DecodeError> = crate::schema::decode::Target {
+fn yaml(body: &[u8]) -> Result<Value, DecodeError> {
+    let decoded: Decoded = crate::schema::decode::Target {
         definitions: crate::schema::definitions::Definitions::kubernetes(),
         shape: &crate::schema::Shape::Any,
         custom: true,
     }
-    .yaml(body);
-    Ok(settle(decoded, FieldValidation::Ignore)?.0)
+    .yaml(body)?;
+    Ok(decoded.value)
 }
 
 /// The body is a configuration for server-side apply.
@@ -135,23 +136,34 @@ pub fn applied(
 ) -> Result<(Value, Vec<String>), Status> {
     match target(of) {
         Some(target) => settle(target.yaml(body), validation),
-        None => Ok((yaml(body)?, Vec::new())),
+        None => Ok((applied_as_is(body)?, Vec::new())),
     }
 }
 
 /// The same, as nobody has looked at it yet.
 pub fn applied_as_is(body: &[u8]) -> Result<Value, Status> {
-    yaml(body)
+    yaml(body).map_err(|error| refused(&error))
 }
 
 /// A patch of the other three types.
 pub fn patch(headers: &HeaderMap, body: &[u8]) -> Result<Patch, Status> {
     match media_type(headers).as_str() {
-        "application/json-patch+json" => Ok(Patch::Json(json(body)?)),
-        "application/merge-patch+json" => Ok(Patch::Merge(json(body)?)),
-        "application/strategic-merge-patch+json" => Ok(Patch::Strategic(json(body)?)),
+        "application/json-patch+json" => {
+            Ok(Patch::Json(patch_json(body, "error decoding patch: ")?))
+        }
+        "application/merge-patch+json" => {
+            Ok(Patch::Merge(patch_json(body, "error decoding patch: ")?))
+        }
+        "application/strategic-merge-patch+json" => Ok(Patch::Strategic(patch_json(body, "")?)),
         _ => Err(Status::unsupported_media_type(&PATCHES)),
     }
+}
+
+fn patch_json(body: &[u8], head: &str) -> Result<Value, Status> {
+    json(body).map_err(|error| match error {
+        DecodeError::Json(why) => Status::bad_request(format!("{head}{why}")),
+        other => refused(&other),
+    })
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ impl Limits {
         let most =
             if watch { self.config.watches_per_user } else { self.config.in_flight_per_user };
         if own >= most || (!watch && counts.all >= self.config.in_flight) {
-            return Err(Status::too_many_requests("too many requests, please try again later", 1));
+            return Err(Status::too_many_requests("Too many requests, please try again later.", 1));
         }
         counts.all += usize::from(!watch);
         counts.users.entry(user.to_owned()).or_default()[usize::from(watch)] += 1;

@@ -288,7 +288,7 @@ fn written(kind: &Kind, request: &Request<'_>) -> Result<(WriteOptions, Value), 
 }
 
 fn deletion(request: &Request<'_>) -> Result<DeleteOptions, Status> {
-    let body = body::value(request.headers, &request.body)?;
+    let body = body::value(request.headers, &request.body, "DeleteOptions")?;
     let options = DeleteOptions::of(request.query, Some(&body))?;
     Ok(DeleteOptions { user: Some(Arc::new(request.user.clone())), ..options })
 }

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::{PatchError, check_depth};
+use crate::schema::decode::go_kind;
 
 /// How many operations a patch may have.
 pub const OPERATIONS_MAX: usize = 10_000;
@@ -49,8 +50,10 @@ impl Spent {
 
 /// What an object is after a patch.
 pub fn apply(mut object: Value, patch: &Value) -> Result<Value, PatchError> {
-    let Some(operations) = patch.as_array() else {
-        return Err(PatchError::Malformed("a JSON patch is a list of operations".to_owned()));
+    let operations = match patch {
+        Value::Null => &[][..],
+        Value::Array(operations) => operations,
+        other => return not_of(other, "value", "[]handlers.jsonPatchOp"),
     };
     if operations.len() > OPERATIONS_MAX {
         return Err(PatchError::TooLarge(format!(
@@ -59,14 +62,42 @@ pub fn apply(mut object: Value, patch: &Value) -> Result<Value, PatchError> {
         )));
     }
     let mut spent = Spent::default();
+    // nothing is done before all of it has been read
     for operation in operations {
-        let Value::Object(operation) = operation else {
-            return Err(PatchError::Malformed("an operation of a JSON patch is a map".to_owned()));
-        };
+        match operation {
+            Value::Object(operation) => check_types(operation)?,
+            Value::Null => {}
+            other => return not_of(other, "value", "handlers.jsonPatchOp"),
+        }
+    }
+    for operation in operations {
+        let none = Map::new();
+        let operation = operation.as_object().unwrap_or(&none);
         step(&mut object, operation, &mut spent)?;
     }
     check_depth(&object)?;
     Ok(object)
+}
+
+/// The fields that are texts.
+fn check_types(operation: &Map<String, Value>) -> Result<(), PatchError> {
+    for field in ["op", "path", "from"] {
+        match operation.get(field) {
+            None | Some(Value::Null | Value::String(_)) => {}
+            Some(other) => {
+                return not_of(other, &format!("struct field jsonPatchOp.{field}"), "string");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A part of a patch that is not of its type.
+fn not_of<T>(found: &Value, place: &str, wanted: &str) -> Result<T, PatchError> {
+    let kind = go_kind(found);
+    Err(PatchError::Malformed(format!(
+        "error decoding patch: json: cannot unmarshal {kind} into Go {place} of type {wanted}"
+    )))
 }
 
 fn step(

@@ -132,8 +132,30 @@ fn what_does_not_apply_has_a_sentence() {
     ] {
         assert_eq!(refused(object.clone(), &json!([patch])), sentence);
     }
-    assert!(matches!(apply(object.clone(), &json!({})), Err(PatchError::Malformed(_))));
-    assert!(matches!(apply(object, &json!([1])), Err(PatchError::Malformed(_))));
+}
+
+#[test]
+fn what_is_no_patch_has_the_words_of_go() {
+    let object = json!({"a": 1});
+    for (patch, words) in [
+        (json!({}), "object into Go value of type []handlers.jsonPatchOp"),
+        (json!("a"), "string into Go value of type []handlers.jsonPatchOp"),
+        (json!([1]), "number into Go value of type handlers.jsonPatchOp"),
+        (json!([{"op": 1}]), "number into Go struct field jsonPatchOp.op of type string"),
+        (
+            json!([{"op": "add", "path": []}]),
+            "array into Go struct field jsonPatchOp.path of type string",
+        ),
+        (
+            json!([{"op": "remove", "path": "/a"}, {"op": "copy", "from": true}]),
+            "bool into Go struct field jsonPatchOp.from of type string",
+        ),
+    ] {
+        let words = format!("error decoding patch: json: cannot unmarshal {words}");
+        assert_eq!(apply(object.clone(), &patch), Err(PatchError::Malformed(words)));
+    }
+    assert_eq!(apply(object.clone(), &Value::Null), Ok(object.clone()));
+    assert_eq!(refused(object, &json!([null])), "Unexpected kind: unknown");
 }
 
 #[test]

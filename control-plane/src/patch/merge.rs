@@ -2,12 +2,16 @@
 
 use serde_json::{Map, Value};
 
-use super::{PatchError, check_depth};
+use super::{PatchError, check_depth, no_map};
 
 /// What an object is after a merge patch, which must be a map.
 pub fn apply(mut object: Value, patch: Value) -> Result<Value, PatchError> {
-    if !patch.is_object() {
-        return Err(PatchError::Malformed("Invalid JSON Patch".to_owned()));
+    match &patch {
+        Value::Object(_) => {}
+        Value::Null => return Err(PatchError::Malformed("Invalid JSON Patch".to_owned())),
+        other => {
+            return Err(PatchError::Malformed(format!("error decoding patch: {}", no_map(other))));
+        }
     }
     merge(&mut object, patch);
     check_depth(&object)?;
@@ -64,11 +68,13 @@ mod tests {
 
     #[test]
     fn what_is_no_map_is_no_patch_of_an_object() {
-        for patch in [json!(null), json!([]), json!("a")] {
-            assert_eq!(
-                apply(json!({}), patch),
-                Err(PatchError::Malformed("Invalid JSON Patch".to_owned()))
-            );
+        const MAP: &str = "into Go value of type map[string]interface {}";
+        for (patch, words) in [
+            (json!(null), "Invalid JSON Patch".to_owned()),
+            (json!([]), format!("error decoding patch: json: cannot unmarshal array {MAP}")),
+            (json!("a"), format!("error decoding patch: json: cannot unmarshal string {MAP}")),
+        ] {
+            assert_eq!(apply(json!({}), patch), Err(PatchError::Malformed(words)));
         }
     }
 }

@@ -11,6 +11,8 @@ pub(crate) mod testing;
 
 use serde_json::Value;
 
+use crate::schema::decode::go_kind;
+
 /// How deep maps and lists may stand within each other in what a patch makes: what is stored has to be read again.
 pub const DEPTH_MAX: usize = 120;
 
@@ -38,6 +40,12 @@ pub(crate) fn check_depth(value: &Value) -> Result<(), PatchError> {
     } else {
         Ok(())
     }
+}
+
+/// A patch that should be a map, and is not.
+fn no_map(found: &Value) -> String {
+    let kind = go_kind(found);
+    format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")
 }
 
 fn deeper_than(value: &Value, most: usize) -> bool {

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::{PatchError, check_depth};
+use super::{PatchError, check_depth, no_map};
 use crate::schema::{PatchStrategy, Schemas, Shape};
 
 mod list;
@@ -28,7 +28,12 @@ pub fn apply(
     shape: &Shape,
     schemas: &Schemas,
 ) -> Result<Value, PatchError> {
-    let (Value::Object(object), Value::Object(patch)) = (object, patch) else {
+    let patch = match patch {
+        Value::Object(patch) => patch,
+        Value::Null => Map::new(),
+        other => return Err(PatchError::Malformed(no_map(&other))),
+    };
+    let Value::Object(object) = object else {
         return malformed("invalid JSON document");
     };
     let merged = Value::Object(Merger { schemas }.map(object, patch, shape)?);

@@ -91,7 +91,7 @@ impl Access {
         let decide = |attributes: &Attributes<'_>| self.authorizer.decide(attributes);
         let assumed = wanted.assume(&user, &decide).map_err(|status| {
             let message = status["message"].as_str().unwrap_or("impersonation is forbidden");
-            Status::new(403, "Forbidden", message)
+            Status::denied(message, status["details"].clone())
         })?;
         Ok(Asker { user: assumed, behind: Some(user) })
     }

@@ -5,6 +5,7 @@
 //! (`structural`), with a field error.
 
 mod scalar;
+mod syntax;
 mod walk;
 
 use serde::de::DeserializeSeed;
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 use super::Shape;
 use super::definitions::Definitions;
-pub(crate) use scalar::{timestamp, written as written_time};
+pub(crate) use scalar::{go_kind, timestamp, written as written_time};
 use walk::{Node, Walk};
 
 /// The largest body in bytes that kube-apiserver takes, and so do we.
@@ -30,7 +31,7 @@ pub enum DecodeError {
     /// Too many bytes.
     #[error("Request entity too large: limit is {MOST_BYTES}")]
     TooLarge,
-    /// Not JSON.
+    /// Not JSON, in the words of Go's decoder where it would refuse it too.
     #[error("invalid JSON: {0}")]
     Json(String),
     /// Not YAML.
@@ -45,6 +46,24 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    /// Why a body is no JSON.
+    pub fn json(body: &[u8], error: &serde_json::Error) -> Self {
+        let ours = error.to_string();
+        let go = (error.is_syntax() || error.is_eof()).then(|| syntax::syntax_error(body));
+        Self::Json(go.flatten().unwrap_or(ours))
+    }
+
+    /// The sentence about a body that nothing can be made of: what was asked for, and how the body begins.
+    pub fn unrecognized(&self, kind: &str, body: &[u8]) -> String {
+        let why = match self {
+            Self::Json(why) => format!("couldn't get version/kind; json parse error: {why}"),
+            Self::Yaml(why) => format!("yaml: {why}"),
+            other => other.to_string(),
+        };
+        let begins = beginning(body);
+        format!("the object provided is unrecognized (must be of type {kind}): {why} ({begins})")
+    }
+
     /// The sentence as kube-apiserver answers it for built-in kinds: what was sent, and what was asked for.
     pub fn told(&self, kind: &str, version: &str, expected: &str) -> String {
         match self {
@@ -52,6 +71,18 @@ impl DecodeError {
             _ => format!("{kind} in version {version:?} cannot be handled as a {expected}: {self}"),
         }
     }
+}
+
+/// How a body begins: as it is if it looks like JSON, else in hexadecimal.
+fn beginning(body: &[u8]) -> String {
+    const MOST: usize = 30;
+    let shown = &body[..body.len().min(MOST)];
+    let text = match body.first() {
+        None => return "<empty>".to_owned(),
+        Some(b'{') => String::from_utf8_lossy(shown).into_owned(),
+        Some(_) => data_encoding::HEXLOWER.encode(shown),
+    };
+    if body.len() > MOST { text + " ..." } else { text }
 }
 
 /// What is done about fields that are unknown or there twice (query parameter `fieldValidation`).
@@ -149,7 +180,7 @@ impl<'a> Target<'a> {
         let value = root.deserialize(&mut source);
         let value = value.and_then(|value| source.end().map(|()| value));
         *values = walk.values_left();
-        walk.finish(root.whole(value.map_err(|error| DecodeError::Json(error.to_string()))?))
+        walk.finish(root.whole(value.map_err(|error| DecodeError::json(body, &error))?))
     }
 
     /// Reads one document of YAML.
@@ -441,6 +472,26 @@ mod tests {
         // metadata is Go's in every kind
         let wrong = target.value(json!({"metadata": {"name": 1}})).expect_err("a number");
         assert!(wrong.to_string().contains("ObjectMeta.metadata.name of type string"), "{wrong}");
+    }
+
+    #[test]
+    fn what_is_no_object_is_told_with_its_beginning() {
+        let told = |body: &str| {
+            let error = deployment(body).expect_err("no JSON");
+            error.unrecognized("Deployment", body.as_bytes())
+        };
+        const HEAD: &str = "the object provided is unrecognized (must be of type Deployment): couldn't get version/kind; json parse error:";
+        for (body, rest) in [
+            ("", "unexpected end of JSON input (<empty>)"),
+            ("{\"spec\":", "unexpected end of JSON input ({\"spec\":)"),
+            (
+                "{\"spec\": {\"replicas\": 1, \"selector\"",
+                "unexpected end of JSON input ({\"spec\": {\"replicas\": 1, \"sele ...)",
+            ),
+            ("kind", "invalid character 'k' looking for beginning of value (6b696e64)"),
+        ] {
+            assert_eq!(told(body), format!("{HEAD} {rest}"));
+        }
     }
 
     #[test]

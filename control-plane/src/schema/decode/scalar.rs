@@ -18,7 +18,7 @@ pub(super) fn short(definition: &str) -> &str {
 }
 
 /// What Go's decoder calls a value.
-pub(super) fn go_kind(value: &Value) -> &'static str {
+pub(crate) fn go_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
