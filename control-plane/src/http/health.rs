@@ -1,5 +1,6 @@
 //! `/healthz`, `/livez`, `/readyz`, `/version`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -28,29 +29,112 @@ fn architecture() -> &'static str {
     }
 }
 
-/// The answer of a health endpoint. Alive is who answers; ready is who can read the store and is not ending.
-pub async fn check(server: &Server, endpoint: &str, query: &Query) -> Answer {
-    let mut checks = vec![("ping", true)];
-    if endpoint != "livez" {
-        let read = tokio::time::timeout(PATIENCE, server.api.store.revision()).await;
-        checks.push(("store", matches!(read, Ok(Ok(_)))));
+/// What is looked at, by endpoint.
+pub const ENDPOINTS: [(&str, &[&str]); 3] = [
+    ("healthz", &["ping", "store"]),
+    ("livez", &["ping"]),
+    ("readyz", &["ping", "store", "shutdown"]),
+];
+
+/// The answer of a health endpoint, or of one check below it; `None`: there is no such thing. Alive is who answers; ready is who can
+/// read the store and is not ending.
+pub async fn answer(server: &Server, path: &str, query: &Query) -> Option<Answer> {
+    let (endpoint, one) = match path.split_once('/') {
+        Some((endpoint, check)) => (endpoint, Some(check)),
+        None => (path, None),
+    };
+    let (_, names) = ENDPOINTS.into_iter().find(|(name, _)| *name == endpoint)?;
+    let (code, text) = match one {
+        Some(name) if names.contains(&name) => alone(is_well(server, name).await),
+        Some(_) => return None,
+        None => {
+            let excluded: Vec<&str> = query.all("exclude").collect();
+            let mut checks = Vec::new();
+            for &name in names {
+                let well = excluded.contains(&name) || is_well(server, name).await;
+                checks.push((name, well));
+            }
+            report(endpoint, &checks, &excluded, query.has("verbose"))
+        }
+    };
+    Some(answer::text(code, text))
+}
+
+async fn is_well(server: &Server, check: &str) -> bool {
+    match check {
+        "store" => {
+            let read = tokio::time::timeout(PATIENCE, server.api.store.revision()).await;
+            matches!(read, Ok(Ok(_)))
+        }
+        "shutdown" => !*server.ending.borrow(),
+        _ => true,
     }
-    if endpoint == "readyz" {
-        checks.push(("shutdown", !*server.ending.borrow()));
+}
+
+fn alone(well: bool) -> (u16, String) {
+    match well {
+        true => (200, "ok".to_owned()),
+        false => (500, "internal server error: reason withheld\n".to_owned()),
     }
+}
+
+/// All checks of an endpoint, which are told of when one fails or the caller wants it.
+fn report(
+    endpoint: &str,
+    checks: &[(&str, bool)],
+    excluded: &[&str],
+    verbose: bool,
+) -> (u16, String) {
     let well = checks.iter().all(|(_, well)| *well);
-    let verbose = query.has("verbose");
     if well && !verbose {
-        return answer::text(200, "ok");
+        return (200, "ok".to_owned());
     }
-    let mut text = String::new();
-    for (name, well) in checks {
-        text += &if well {
-            format!("[+]{name} ok\n")
-        } else {
-            format!("[-]{name} failed: reason withheld\n")
-        };
+    let line = |(name, well): &(&str, bool)| match well {
+        _ if excluded.contains(name) => format!("[+]{name} excluded: ok\n"),
+        true => format!("[+]{name} ok\n"),
+        false => format!("[-]{name} failed: reason withheld\n"),
+    };
+    let mut text: String = checks.iter().map(line).collect();
+    let known = |name: &str| checks.iter().any(|(check, _)| *check == name);
+    let unknown: BTreeSet<String> =
+        excluded.iter().filter(|name| !known(name)).map(|name| format!("{name:?}")).collect();
+    if !unknown.is_empty() {
+        let names: Vec<String> = unknown.into_iter().collect();
+        let names = names.join(",");
+        text += &format!("warn: some health checks cannot be excluded: no matches for {names}\n");
     }
     text += &format!("{endpoint} check {}\n", if well { "passed" } else { "failed" });
-    answer::text(if well { 200 } else { 500 }, text)
+    (if well { 200 } else { 500 }, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_are_told_of_when_one_fails_or_it_is_asked_for() {
+        let (good, bad) = ([("ping", true), ("store", true)], [("ping", true), ("store", false)]);
+        for (checks, excluded, verbose, expected) in [
+            (good, vec![], false, (200, "ok")),
+            (good, vec![], true, (200, "[+]ping ok\n[+]store ok\nreadyz check passed\n")),
+            (
+                bad,
+                vec![],
+                false,
+                (500, "[+]ping ok\n[-]store failed: reason withheld\nreadyz check failed\n"),
+            ),
+            (
+                good,
+                vec!["store", "etcd", "a", "etcd"],
+                true,
+                (
+                    200,
+                    "[+]ping ok\n[+]store excluded: ok\nwarn: some health checks cannot be excluded: no matches for \"a\",\"etcd\"\nreadyz check passed\n",
+                ),
+            ),
+        ] {
+            let told = report("readyz", &checks, &excluded, verbose);
+            assert_eq!((told.0, told.1.as_str()), expected);
+        }
+    }
 }

@@ -18,6 +18,7 @@ pub mod audit;
 pub mod body;
 pub mod discovery;
 pub mod health;
+pub mod index;
 pub mod limits;
 pub mod list;
 pub mod listen;

@@ -12,7 +12,7 @@ use super::audit::Trail;
 use super::metrics::About;
 use super::resource::{self, verb};
 use super::route::{self, Path, Route};
-use super::{Caller, Server, body, discovery, health, openapi, snapshot};
+use super::{Caller, Server, body, discovery, health, index, openapi, snapshot};
 use crate::api::options::Query;
 use crate::api::status::Status;
 use crate::api::warnings::Warnings;
@@ -137,7 +137,7 @@ impl Server {
         match decision {
             Decision::Allow(_) => Ok(()),
             Decision::Deny(reason) | Decision::NoOpinion(reason) => {
-                Err(Status::new(403, "Forbidden", attributes.forbidden_message(&reason)))
+                Err(Status::denied(attributes.forbidden_message(&reason), attributes.details()))
             }
         }
     }
@@ -165,22 +165,23 @@ impl Server {
                 let keys = self.answers.authenticator.tokens.keys.jwks();
                 public(answer::bytes(200, "application/jwk-set+json", keys.to_string()))
             }
-            (_, "/.well-known/openid-configuration") => {
+            (_, keys::CONFIGURATION_PATH) => {
                 let tokens = &self.answers.authenticator.tokens;
                 let algorithms = tokens.keys.algorithms();
                 let document = keys::configuration(&tokens.issuer, &self.address, &algorithms);
                 public(answer::json(200, &document))
             }
             (_, "/version") => answer::json(200, &health::version()),
-            (_, path @ ("/healthz" | "/livez" | "/readyz")) => {
-                health::check(self, &path[1..], query).await
-            }
+            (_, "" | "/index.html") => index::answer(registry),
             (_, "/metrics") => answer::bytes(
                 200,
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
                 self.metrics.text(),
             ),
-            _ => answer::text(404, "404 page not found\n"),
+            (_, path) => match health::answer(self, path.trim_start_matches('/'), query).await {
+                Some(answer) => answer,
+                None => answer::text(404, "404 page not found\n"),
+            },
         })
     }
 }

@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 /// Where the keys are, below the issuer's address.
 pub const JWKS_PATH: &str = "/openid/v1/jwks";
 
-/// `/.well-known/openid-configuration`. `issuer`: the `iss` of the tokens; `address`: where clients reach this server, such as
+/// Where the document is that leads there.
+pub const CONFIGURATION_PATH: &str = "/.well-known/openid-configuration";
+
+/// The document that leads to the keys. `issuer`: the `iss` of the tokens; `address`: where clients reach this server, such as
 /// `https://10.0.0.1:6443`; `algorithms`: of the keys.
 pub fn configuration(issuer: &str, address: &str, algorithms: &[&str]) -> Value {
     json!({

@@ -16,11 +16,20 @@ pub fn play(day: &mut Day) {
         explain deployment.spec.strategy --recursive
         explain pod.spec.containers.resources
         explain cronjob.spec.schedule
+        explain pod.spec.restartPolicy
+        explain service.spec.type
+        explain deployment.spec.strategy.type
+        explain pod.spec.containers.imagePullPolicy
         explain nothing
         explain pod.spec.nothing
         get --raw /healthz
         get --raw /livez
         get --raw '/readyz?verbose'
+        get --raw '/readyz?verbose&exclude=ping&exclude=etcd'
+        get --raw /readyz/shutdown
+        get --raw /livez/nothing
+        get --raw /
+        get --raw / --as=jane
         get --raw /version
         get --raw /nothing
         auth whoami
