@@ -72,9 +72,10 @@ async fn is_well(server: &Server, check: &str) -> bool {
 }
 
 fn alone(well: bool) -> (u16, String) {
-    match well {
-        true => (200, "ok".to_owned()),
-        false => (500, "internal server error: reason withheld\n".to_owned()),
+    if well {
+        (200, "ok".to_owned())
+    } else {
+        (500, "internal server error: reason withheld\n".to_owned())
     }
 }
 

@@ -145,7 +145,6 @@ impl GoType {
     fn within(&self, value: &Value) -> String {
         match (self, value) {
             (Self::Text, Value::Null) => quoted(""),
-            (Self::Text, Value::String(text)) => quoted(text),
             (Self::Number, Value::Null) => "0".to_owned(),
             (Self::Boolean, Value::Null) => "false".to_owned(),
             (Self::Time, Value::Null) => "0001-01-01 00:00:00 +0000 UTC".to_owned(),

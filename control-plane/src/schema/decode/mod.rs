@@ -476,11 +476,11 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_told_with_its_beginning() {
+        const HEAD: &str = "the object provided is unrecognized (must be of type Deployment): couldn't get version/kind; json parse error:";
         let told = |body: &str| {
             let error = deployment(body).expect_err("no JSON");
             error.unrecognized("Deployment", body.as_bytes())
         };
-        const HEAD: &str = "the object provided is unrecognized (must be of type Deployment): couldn't get version/kind; json parse error:";
         for (body, rest) in [
             ("", "unexpected end of JSON input (<empty>)"),
             ("{\"spec\":", "unexpected end of JSON input ({\"spec\":)"),
