@@ -80,6 +80,31 @@ pub const SERVICE_PORT: GoType = Struct(
         ("NodePort", "nodePort", Number),
     ],
 );
+/// What a pod tolerates.
+pub const TOLERATION: GoType = Struct(
+    "core.Toleration",
+    &[
+        ("Key", "key", Text),
+        ("Operator", "operator", Text),
+        ("Value", "value", Text),
+        ("Effect", "effect", Text),
+        ("TolerationSeconds", "tolerationSeconds", Pointer("int64", &Number)),
+    ],
+);
+/// What a disruption budget asks for.
+pub const BUDGET: GoType = Struct(
+    "policy.PodDisruptionBudgetSpec",
+    &[
+        ("MinAvailable", "minAvailable", Pointer("intstr.IntOrString", &IntOrString)),
+        ("Selector", "selector", Pointer("v1.LabelSelector", &LABEL_SELECTOR)),
+        ("MaxUnavailable", "maxUnavailable", Pointer("intstr.IntOrString", &IntOrString)),
+        (
+            "UnhealthyPodEvictionPolicy",
+            "unhealthyPodEvictionPolicy",
+            Pointer("policy.UnhealthyPodEvictionPolicyType", &Text),
+        ),
+    ],
+);
 /// A taint of a node.
 pub const TAINT: GoType = Struct(
     "core.Taint",

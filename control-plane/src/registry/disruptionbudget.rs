@@ -9,7 +9,7 @@ use super::kind::{Kind, Subresource};
 use super::strategy::Strategy;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
-use crate::meta::{condition, selector};
+use crate::meta::{condition, go_value, selector};
 
 /// `policy/v1 PodDisruptionBudget`.
 pub fn kind() -> Kind {
@@ -32,7 +32,7 @@ impl Strategy for Budget {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
-        let spec = Spot::root(object).field("spec");
+        let spec = Spot::root(object).field("spec").of(&go_value::BUDGET);
         let (least, most) = (spec.field("minAvailable"), spec.field("maxUnavailable"));
         if least.is_there() && most.is_there() {
             findings.invalid(&spec, "minAvailable and maxUnavailable cannot be both set");
@@ -119,6 +119,11 @@ mod tests {
                 "status.conditions[0].reason",
                 "status.expectedPods",
             ]
+        );
+        let both = Budget.validate(&json!({"spec": {"maxUnavailable": 1, "minAvailable": "1%"}}));
+        assert_eq!(
+            both[0].body(),
+            r#"Invalid value: policy.PodDisruptionBudgetSpec{MinAvailable:(*intstr.IntOrString)(intstr.IntOrString{Type:1, IntVal:0, StrVal:"1%"}), Selector:(*v1.LabelSelector)(nil), MaxUnavailable:(*intstr.IntOrString)(intstr.IntOrString{Type:0, IntVal:1, StrVal:""}), UnhealthyPodEvictionPolicy:(*policy.UnhealthyPodEvictionPolicyType)(nil)}: minAvailable and maxUnavailable cannot be both set"#
         );
         let row = Budget.row(&json!({"spec": {"minAvailable": 2}}), Timestamp::UNIX_EPOCH);
         assert_eq!(

@@ -254,7 +254,8 @@ mod tests {
             ]
         );
         let wrong = json!({"spec": {"rules": [{"host": "10.0.0.1", "http": {"paths": [
-            {"path": "a", "pathType": "Exact", "backend": {"service": {"name": "web", "port": {}}}}, {"path": "/", "backend": {}}]}}]}});
+            {"path": "a", "pathType": "Exact", "backend": {"service": {"name": "web", "port": {}}}}, {"path": "/", "backend": {}}, {"path": "/", "pathType": "Exact", "backend": {}},
+            {"pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"name": "a", "number": 1}}}}]}}]}});
         assert_eq!(
             told(&Ingress.validate(&wrong)),
             [

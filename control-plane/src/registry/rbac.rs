@@ -9,8 +9,8 @@ use super::kind::Kind;
 use super::strategy::Strategy;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
-use crate::meta::name as names;
 use crate::meta::selector::{self, Selector};
+use crate::meta::{go_value, name as names};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -63,7 +63,7 @@ fn check_rule(rule: &Spot<'_>, namespaced: bool, findings: &mut Findings) {
         findings.required(&field("verbs"), "verbs must contain at least one value");
     }
     let (groups, resources, paths) =
-        (field("apiGroups"), field("resources"), field("nonResourceURLs"));
+        (field("apiGroups"), field("resources"), field("nonResourceURLs").of(&go_value::TEXTS));
     if !paths.is_empty() {
         if namespaced {
             findings.invalid(&paths, "namespaced rules cannot apply to non-resource URLs");
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(
             told(&Role { namespaced: true }.validate(&role)),
             [
-                r#"rules[1].nonResourceURLs: Invalid value: ["/metrics"]: namespaced rules cannot apply to non-resource URLs"#,
+                r#"rules[1].nonResourceURLs: Invalid value: []string{"/metrics"}: namespaced rules cannot apply to non-resource URLs"#,
                 "rules[2].verbs: Required value: verbs must contain at least one value",
                 "rules[2].apiGroups: Required value: resource rules must supply at least one api group",
                 "rules[2].resources: Required value: resource rules must supply at least one resource",

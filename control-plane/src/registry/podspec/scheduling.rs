@@ -1,6 +1,7 @@
 //! Where a pod may run.
 
 use crate::meta::findings::{Findings, Spot};
+use crate::meta::go_value;
 use crate::meta::{label, name, selector};
 
 pub(super) fn check_scheduling(spec: &Spot<'_>, findings: &mut Findings) {
@@ -165,6 +166,7 @@ fn check_tolerations(list: &Spot<'_>, findings: &mut Findings) {
             }
             "Exists" if !value.is_empty() => {
                 let told = Spot::at(toleration.value, operator.path.clone());
+                let told = told.of(&go_value::TOLERATION);
                 findings.invalid(&told, "value must be empty when `operator` is 'Exists'");
             }
             _ => findings.one_of(&operator, &["Equal", "Exists"]),

@@ -188,6 +188,12 @@ fn mistakes_of_pods_are_told_with_their_place() {
             ],
         ),
         (
+            pod(json!({"tolerations": [{"operator": "Exists", "value": "b"}]})),
+            &[
+                r#"spec.tolerations[0].operator: Invalid value: core.Toleration{Key:"", Operator:"Exists", Value:"b", Effect:"", TolerationSeconds:(*int64)(nil)}: value must be empty when `operator` is 'Exists'"#,
+            ],
+        ),
+        (
             pod(json!({"securityContext": {"runAsUser": -1}})),
             &[
                 "spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
