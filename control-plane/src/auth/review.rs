@@ -245,7 +245,7 @@ mod tests {
         let both = json!({"user": "x", "resourceAttributes": {}, "nonResourceAttributes": {}});
         assert_eq!(
             refuse(both),
-            "spec.nonResourceAttributes: Invalid value: {}: cannot be specified in combination with resourceAttributes"
+            r#"spec.nonResourceAttributes: Invalid value: authorization.NonResourceAttributes{Path:"", Verb:""}: cannot be specified in combination with resourceAttributes"#
         );
         let local = |spec: Value| local_subject_access(&json!({"spec": spec}), "dev", &decide);
         let fine = local(json!({"user": "ada", "resourceAttributes": pods("dev")})).unwrap();

@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(
             told(local(&json!({"nonResourceAttributes": {"path": "/"}}), "dev")),
             [
-                r#"spec.nonResourceAttributes: Invalid value: {"path":"/"}: disallowed on this kind of request"#
+                r#"spec.nonResourceAttributes: Invalid value: authorization.NonResourceAttributes{Path:"/", Verb:""}: disallowed on this kind of request"#
             ]
         );
     }

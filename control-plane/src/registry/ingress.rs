@@ -263,6 +263,9 @@ mod tests {
                 r#"spec.rules[0].http.paths[0].path: Invalid value: "a": must be an absolute path"#,
                 "spec.rules[0].http.paths[0].backend: Required value: port name or number is required",
                 "spec.rules[0].http.paths[1].pathType: Required value: pathType must be specified",
+                r#"spec.rules[0].http.paths[2].backend: Invalid value: "": resource or service backend is required"#,
+                r#"spec.rules[0].http.paths[3].path: Invalid value: "": must be an absolute path"#,
+                r#"spec.rules[0].http.paths[3].backend: Invalid value: "": cannot set both port name & port number"#,
             ]
         );
     }

@@ -254,8 +254,8 @@ mod tests {
         assert_eq!(
             told(&Job.validate(&copy)),
             [
-                r#"spec.template.metadata.labels[controller-uid]: Invalid value: {"batch.kubernetes.io/controller-uid":"u-1","batch.kubernetes.io/job-name":"pi","controller-uid":"u-0","job-name":"pi"}: must be 'u-1'"#,
-                r#"spec.selector: Invalid value: {"matchLabels":{"batch.kubernetes.io/controller-uid":"u-1","controller-uid":"u-0"}}: `selector` not auto-generated"#,
+                r#"spec.template.metadata.labels[controller-uid]: Invalid value: map[string]string{"batch.kubernetes.io/controller-uid":"u-1", "batch.kubernetes.io/job-name":"pi", "controller-uid":"u-0", "job-name":"pi"}: must be 'u-1'"#,
+                r#"spec.selector: Invalid value: v1.LabelSelector{MatchLabels:map[string]string{"batch.kubernetes.io/controller-uid":"u-1", "controller-uid":"u-0"}, MatchExpressions:[]v1.LabelSelectorRequirement(nil)}: `selector` not auto-generated"#,
             ]
         );
     }

@@ -245,7 +245,7 @@ mod tests {
             ])))),
             [
                 r#"metadata.taints[0].effect: Unsupported value: "NoSchedul": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute""#,
-                r#"metadata.taints[2]: Duplicate value: {"effect":"NoExecute","key":"a"}: taints must be unique by key and effect pair"#,
+                r#"metadata.taints[2]: Duplicate value: core.Taint{Key:"a", Value:"", Effect:"NoExecute", TimeAdded:(*v1.Time)(nil)}: taints must be unique by key and effect pair"#,
             ]
         );
     }

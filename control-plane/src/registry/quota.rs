@@ -159,8 +159,8 @@ mod tests {
             [
                 r#"spec.hard[cpu]: Invalid value: "x": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"#,
                 r#"spec.hard[pods]: Invalid value: "-1": must be greater than or equal to 0"#,
-                r#"spec.scopes: Invalid value: ["Terminating","NotTerminating","Sometimes"]: unsupported scope"#,
-                r#"spec.scopes: Invalid value: ["Terminating","NotTerminating","Sometimes"]: conflicting scopes"#,
+                r#"spec.scopes: Invalid value: []core.ResourceQuotaScope{"Terminating", "NotTerminating", "Sometimes"}: unsupported scope"#,
+                r#"spec.scopes: Invalid value: []core.ResourceQuotaScope{"Terminating", "NotTerminating", "Sometimes"}: conflicting scopes"#,
             ]
         );
     }

@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(
             told(json!({"hard": {"cpu": "1"}, "scopes": ["BestEffort"]})),
             [
-                r#"spec.scopes: Invalid value: ["BestEffort"]: unsupported scope applied to resource"#
+                r#"spec.scopes: Invalid value: []core.ResourceQuotaScope{"BestEffort"}: unsupported scope applied to resource"#
             ]
         );
         let selector = |operator: &str, values: Value| json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": operator, "values": values}]}});

@@ -413,7 +413,7 @@ mod tests {
             [
                 r#"spec.accessModes: Unsupported value: "Often": supported values: "ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod""#,
                 "spec.capacity: Required value",
-                r#"spec.capacity: Unsupported value: null: supported values: "storage""#,
+                r#"spec.capacity: Unsupported value: "null": supported values: "storage""#,
                 "spec.nfs: Forbidden: may not specify more than 1 volume type",
             ]
         );

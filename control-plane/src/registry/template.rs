@@ -125,17 +125,19 @@ mod tests {
                 r#"spec.template.metadata.labels: Invalid value: map[string]string{"app":"web"}: `selector` does not match template `labels`"#
             ]
         );
-        let not_its_own = r#"spec.template.metadata.labels: Invalid value: {"app":"web"}: `selector` does not match template `labels`"#;
+        let not_its_own = r#"spec.template.metadata.labels: Invalid value: map[string]string{"app":"web"}: `selector` does not match template `labels`"#;
         assert_eq!(deployment(Value::Null), ["spec.selector: Required value", not_its_own]);
         assert_eq!(
             deployment(json!({})),
-            ["spec.selector: Invalid value: {}: empty selector is invalid for web"]
+            [
+                "spec.selector: Invalid value: v1.LabelSelector{MatchLabels:map[string]string(nil), MatchExpressions:[]v1.LabelSelectorRequirement(nil)}: empty selector is invalid for web"
+            ]
         );
         assert_eq!(
             deployment(json!({"matchExpressions": [{"key": "app", "operator": "Like"}]})),
             [
                 r#"spec.selector.matchExpressions[0].operator: Invalid value: "Like": not a valid selector operator"#,
-                r#"spec.selector: Invalid value: {"matchExpressions":[{"key":"app","operator":"Like"}]}: invalid label selector"#,
+                r#"spec.selector: Invalid value: v1.LabelSelector{MatchLabels:map[string]string(nil), MatchExpressions:[]v1.LabelSelectorRequirement{v1.LabelSelectorRequirement{Key:"app", Operator:"Like", Values:[]string(nil)}}}: invalid label selector"#,
             ]
         );
     }

@@ -279,7 +279,7 @@ fn values_of_pods_are_those_of_kubernetes() {
         (
             pod(json!({"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]})),
             &[
-                r#"spec.tolerations[0].operator: Invalid value: {"key":"a","operator":"Exists","value":"b"}: value must be empty when `operator` is 'Exists'"#,
+                r#"spec.tolerations[0].operator: Invalid value: core.Toleration{Key:"a", Operator:"Exists", Value:"b", Effect:"", TolerationSeconds:(*int64)(nil)}: value must be empty when `operator` is 'Exists'"#,
             ],
         ),
         (

@@ -49,7 +49,17 @@ impl Found {
     }
 
     fn invalid(&mut self, path: FieldPath, value: Value, detail: impl Into<String>) {
-        self.mistakes.push(FieldError::new(path, Mistake::Invalid(value), detail).of(&GoType::Any));
+        self.invalid_of(path, value, &GoType::Any, detail);
+    }
+
+    fn invalid_of(
+        &mut self,
+        path: FieldPath,
+        value: Value,
+        of: &'static GoType,
+        detail: impl Into<String>,
+    ) {
+        self.mistakes.push(FieldError::new(path, Mistake::Invalid(value), detail).of(of));
     }
 
     /// A schema that says what a value is, and what stands within it.

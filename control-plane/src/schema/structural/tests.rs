@@ -115,7 +115,7 @@ fn what_is_not_structural_is_refused() {
             json!({"type": "array", "items": {"type": "object", "properties": {"k": {"type": "string"}}, "required": ["k"]},
                 "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k", "k"]}),
             format!(
-                r#"{a}.x-kubernetes-list-map-keys: Invalid value: ["k","k"]: must not contain duplicate entries"#
+                r#"{a}.x-kubernetes-list-map-keys: Invalid value: []string{{"k", "k"}}: must not contain duplicate entries"#
             ),
         ),
         (

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::super::{Schema, SchemaOrMany};
 use super::Found;
 use crate::meta::field_error::FieldPath;
+use crate::meta::go_value::TEXTS;
 
 const LIST_TYPE: &str = "x-kubernetes-list-type";
 const KEYS: &str = "x-kubernetes-list-map-keys";
@@ -66,12 +67,12 @@ impl Found {
         for (index, key) in schema.list_keys.iter().enumerate() {
             if schema.list_keys[..index].contains(key) {
                 let detail = "must not contain duplicate entries";
-                self.invalid(keys.clone(), json!(schema.list_keys), detail);
+                self.invalid_of(keys.clone(), json!(schema.list_keys), &TEXTS, detail);
                 continue;
             }
             let Some(field) = item.properties.get(key) else {
                 let detail = "entries must all be names of item properties";
-                self.invalid(keys.clone(), json!(schema.list_keys), detail);
+                self.invalid_of(keys.clone(), json!(schema.list_keys), &TEXTS, detail);
                 continue;
             };
             self.key(field, item.required.contains(key), &items.field("properties").key(key));
