@@ -145,7 +145,7 @@ fn what_is_not_structural_is_refused() {
         (
             json!({"type": "array", "items": {"type": "object"}, "x-kubernetes-list-type": "set"}),
             format!(
-                "{a}.items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set"
+                r#"{a}.items.x-kubernetes-map-type: Invalid value: "null": must be atomic as item of a list with x-kubernetes-list-type=set"#
             ),
         ),
         (
