@@ -32,6 +32,8 @@ use std::sync::Arc;
 pub use self::checksum::{Command, Offload, Setting};
 pub use self::prober::{Channels, Input, Switch, probe};
 pub use self::respond::{Answering, respond};
+use self::round::Flavour;
+use self::routers::Said;
 use super::plan::{OVERHEAD_IPV4, OVERHEAD_IPV6};
 
 /// What is probed: a way to a node. One node has several, if it has several tunnels.
@@ -82,6 +84,16 @@ impl Target {
     /// Whether it leads through the VXLAN device of that name.
     pub fn is_through(&self, device: &str) -> bool {
         self.end.device.as_deref() == Some(device)
+    }
+
+    /// Of what routers say: how large a packet of pods may be on this way.
+    fn fits(&self, said: &Said) -> Option<u32> {
+        let mtu = said.get(&(self.end.local, self.remote))?;
+        Some(mtu.saturating_sub(self.overhead()))
+    }
+
+    fn destination(&self, key: &Key, flavour: Flavour) -> IpAddr {
+        if flavour == Flavour::Outside { self.remote } else { key.to }
     }
 }
 

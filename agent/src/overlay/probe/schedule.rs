@@ -1,13 +1,16 @@
 //! Which node is probed next, and when: a pure state machine over all of them. Time comes in from outside.
 
+mod entry;
+
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use self::entry::{Entry, Queue};
 use super::bucket::Bucket;
-use super::round::{Flavour, Round, Sizes};
+use super::round::Flavour;
 use super::routers::Said;
 use super::{Cause, End, Key, Known, Outcome, Target};
 
@@ -20,13 +23,6 @@ const SHORTEST_PERIOD: Duration = Duration::from_secs(40);
 const LONGEST_PERIOD: Duration = Duration::from_mins(5);
 /// What each way adds to the period. A round in which all is well is two probes, so that all of them take a fifth of [`PER_SECOND`].
 const FOR_EACH: Duration = Duration::from_millis(200);
-/// After a round in which nothing arrived; doubled each time, up to the period.
-const FIRST_RETRY: Duration = Duration::from_secs(10);
-/// Between two rounds of one way that routers cause: whoever can send packets to this host can have them say anything.
-const TOLD_PAUSE: Duration = Duration::from_secs(10);
-/// How long an answer is waited for: eight times as long as the node took before, within these.
-const SHORTEST_WAIT: Duration = Duration::from_millis(300);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// A probe to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,126 +67,6 @@ pub struct Tally {
     pub silent: usize,
     /// Not known yet.
     pub unknown: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Queue {
-    /// Its answer is waited for until then.
-    Answer,
-    /// It has a round to begin or to go on with.
-    Urgent,
-    /// Its next round begins then.
-    Routine,
-}
-
-/// A round that is under way.
-#[derive(Debug)]
-struct Running {
-    round: Round,
-    began: Instant,
-    /// The tries of which an answer may still come, with the time when they were sent.
-    asked: Vec<(u64, Instant)>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    target: Target,
-    known: Known,
-    /// When the round that found what is known began.
-    found_by: Option<Instant>,
-    /// For few at a time.
-    running: Option<Box<Running>>,
-    /// How long the node took to answer.
-    took: Duration,
-    queue: Queue,
-    due: Instant,
-    failures: u32,
-    /// What a router says would fit, for the next round.
-    told: Option<u32>,
-    /// When such a round began last.
-    told_at: Option<Instant>,
-}
-
-impl Entry {
-    fn new(target: Target, now: Instant) -> Self {
-        Self {
-            known: Known { full: target.end.full, ..Known::default() },
-            target,
-            found_by: None,
-            running: None,
-            took: LONGEST_WAIT,
-            queue: Queue::Urgent,
-            due: now,
-            failures: 0,
-            told: None,
-            told_at: None,
-        }
-    }
-
-    fn running(&mut self, now: Instant) -> &mut Running {
-        let End { full, floor, ref device, .. } = *self.target.end;
-        let told = if self.running.is_none() { self.told.take() } else { None };
-        if told.is_some() {
-            self.told_at = Some(now);
-        }
-        let sizes = Sizes { full, floor, before: self.known.mtu, told };
-        self.running.get_or_insert_with(|| {
-            let round = Round::new(sizes, device.is_some());
-            Box::new(Running { round, began: now, asked: Vec::new() })
-        })
-    }
-
-    fn round(&mut self, now: Instant) -> &mut Round {
-        &mut self.running(now).round
-    }
-
-    fn wait(&self) -> Duration {
-        (self.took * 8).clamp(SHORTEST_WAIT, LONGEST_WAIT)
-    }
-
-    /// Whether it is worth a round that a router says that no more than `size` bytes fit.
-    fn is_news(&self, size: u32) -> bool {
-        let known = match self.known.outcome {
-            // what does not fit is sent on for a while by those who have not heard of it
-            Some(Outcome::ArrivesUpTo(found)) => found,
-            _ => self.target.end.full,
-        };
-        size < known
-    }
-
-    /// When the next round that a router causes may begin.
-    fn told_due(&self, now: Instant) -> Instant {
-        self.told_at.map_or(now, |at| (at + TOLD_PAUSE).max(now))
-    }
-
-    fn become_target(&mut self, target: Target) {
-        let full = target.end.full;
-        if full > self.known.full && self.known.outcome == Some(Outcome::Arrives) {
-            self.known.outcome = None;
-        }
-        self.known.mtu = self.known.mtu.filter(|mtu| *mtu < full);
-        self.known.full = full;
-        self.target = target;
-        self.failures = 0;
-    }
-
-    /// Takes in what a round found; the time until the next one, which is a `period` if all is well.
-    fn finish(&mut self, outcome: Outcome, period: Duration) -> Duration {
-        self.found_by = self.running.take().map(|running| running.began);
-        self.known.outcome = Some(outcome);
-        match outcome {
-            Outcome::Arrives => self.known.mtu = None,
-            // a route takes no less, and a packet below it is nobody's to refuse
-            Outcome::ArrivesUpTo(size) => self.known.mtu = Some(size.max(self.target.end.floor)),
-            Outcome::Nothing(_) => {
-                self.failures += 1;
-                let pause = FIRST_RETRY.saturating_mul(1 << self.failures.min(16)) / 2;
-                return pause.min(period);
-            }
-        }
-        self.failures = 0;
-        period
-    }
 }
 
 /// Between two rounds of one way, of so many.
@@ -482,18 +358,6 @@ impl Schedule {
     fn jitter(&mut self, pause: Duration) -> Duration {
         let per_mille = u32::try_from(self.nonce() % 201).unwrap_or_default();
         pause * (900 + per_mille) / 1000
-    }
-}
-
-impl Target {
-    /// Of what routers say: how large a packet of pods may be on this way.
-    fn fits(&self, said: &Said) -> Option<u32> {
-        let mtu = said.get(&(self.end.local, self.remote))?;
-        Some(mtu.saturating_sub(self.overhead()))
-    }
-
-    fn destination(&self, key: &Key, flavour: Flavour) -> IpAddr {
-        if flavour == Flavour::Outside { self.remote } else { key.to }
     }
 }
 
