@@ -114,6 +114,7 @@ fn begin(kind: &Kind, object: &mut Value) {
         MetaMut::of(object).set("name", name::generated(&generate));
     }
     kind.strategy.drop_disabled(object, None);
+    kind.strategy.prepare_create(object);
     kind.strategy.default(object);
     if kind.subresources.contains(&Subresource::Status) {
         match kind.strategy.first_status(object) {

@@ -68,16 +68,21 @@ pub fn default_parts(spec: &mut Value) {
 const SELECTING: Selecting = Selecting { required: true, everything: None, broken: None };
 
 impl Strategy for Job {
-    /// The selector and the labels that it asks for are made from the uid, so that no two jobs take each other's pods.
     fn default(&self, object: &mut Value) {
-        let (own_name, uid) = (name(object).to_owned(), text(object, "/metadata/uid").to_owned());
-        let Some(spec) = child(object, "spec") else { return };
-        default_spec(spec);
-        default(spec, "manualSelector", false);
-        if spec["manualSelector"] == json!(false) && !uid.is_empty() {
-            generate_selector(spec, &own_name, &uid);
+        if let Some(spec) = child(object, "spec") {
+            default_spec(spec);
+            default(spec, "manualSelector", false);
         }
         label_as_template(object);
+    }
+
+    /// The selector and the labels that it asks for are made from the uid, so that no two jobs take each other's pods.
+    fn prepare_create(&self, object: &mut Value) {
+        let (own_name, uid) = (name(object).to_owned(), text(object, "/metadata/uid").to_owned());
+        let Some(spec) = child(object, "spec") else { return };
+        if spec.get("manualSelector") != Some(&json!(true)) {
+            generate_selector(spec, &own_name, &uid);
+        }
     }
 
     fn drop_disabled(&self, object: &mut Value, old: Option<&Value>) {
@@ -237,6 +242,7 @@ mod tests {
     use super::*;
 
     fn made(mut job: Value) -> Value {
+        Job.prepare_create(&mut job);
         Job.default(&mut job);
         job
     }
@@ -286,8 +292,7 @@ mod tests {
         assert_eq!(other["spec"]["podReplacementPolicy"], "Failed");
         let rule = &other["spec"]["podFailurePolicy"]["rules"][0];
         assert_eq!(rule["onPodConditions"][0]["status"], "True");
-        let mut own = json!({"metadata": {"labels": {"a": "b"}, "uid": "u-1"}, "spec": {}});
-        Job.default(&mut own);
+        let own = made(json!({"metadata": {"labels": {"a": "b"}, "uid": "u-1"}, "spec": {}}));
         assert_eq!(own["metadata"]["labels"], json!({"a": "b"}));
     }
 
@@ -312,15 +317,27 @@ mod tests {
 
     #[test]
     fn a_job_selects_its_own_pods() {
-        let mut job = json!({"metadata": {"name": "pi", "uid": "u-1"}, "spec": {"template": {"spec": {
+        let mut again = json!({"metadata": {"name": "pi", "uid": "u-1"}, "spec": {"template": {"spec": {
             "restartPolicy": "Never", "containers": [{"name": "pi", "image": "pi:1"}],
         }}}});
-        Job.default(&mut job);
+        let job = made(again.clone());
         assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "pi");
         assert_eq!(Job.validate(&job), []);
         assert_eq!(
             Job.row(&job, Timestamp::UNIX_EPOCH)[1..4],
             [json!("Running"), json!("0/1"), json!("")]
         );
+        // who replaces it has to bring along what was made for it
+        Job.default(&mut again);
+        let told = [told(&Job.validate(&again)), told(&Job.validate_update(&again, &job))].concat();
+        assert_eq!(told.len(), 4, "{told:#?}");
+        for (one, expected) in told.iter().zip([
+            "spec.selector: Required value",
+            "spec.template.metadata.labels: Invalid value: ",
+            "spec.selector: Invalid value: ",
+            "spec.template: Invalid value: ",
+        ]) {
+            assert!(one.starts_with(expected), "{told:#?}");
+        }
     }
 }

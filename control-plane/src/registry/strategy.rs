@@ -13,6 +13,11 @@ pub trait Strategy: Send + Sync + 'static {
         let _ = object;
     }
 
+    /// Fills in what only a new object is given, before its defaults: a later write has to bring it along.
+    fn prepare_create(&self, object: &mut Value) {
+        let _ = object;
+    }
+
     /// Takes out of an object that is written what this server does not do, as Kubernetes does with fields of features that are off;
     /// `old` is `None` when the object is made. It is asked before [`default`](Self::default).
     fn drop_disabled(&self, object: &mut Value, old: Option<&Value>) {
