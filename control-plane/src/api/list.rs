@@ -127,7 +127,8 @@ impl Api {
         options: &ListOptions,
     ) -> Result<Range, Status> {
         let everything = options.filter.is_everything();
-        let counted = everything && options.limit > 0 && options.token.is_none();
+        let goes_on = options.token.as_ref().is_some_and(|token| token.revision.is_some());
+        let counted = everything && options.limit > 0 && !goes_on;
         let limit = most(options, 0).min(FIRST);
         let prefix_of_range = prefix.to_owned();
         let mut range = Range {
@@ -144,7 +145,7 @@ impl Api {
         }
         if let Some(token) = &options.token {
             range.after = Some(format!("{prefix}{}", token.after));
-            range.at = Some(Revision(token.revision));
+            range.at = token.revision.map(Revision);
         }
         match options.at {
             At::Exact(revision) => range.at = Some(Revision(revision)),
@@ -267,7 +268,7 @@ impl Cursor {
         let everything = options.filter.is_everything();
         let left = self.left.filter(|_| everything).map(|left| left + unread);
         let after = record.key[self.prefix.len()..].to_owned();
-        let token = Token { revision: revision.0, after, left };
+        let token = Token { revision: Some(revision.0), after, left };
         End { revision: revision.0, token: Some(token.write()), remaining: left }
     }
 
@@ -295,17 +296,20 @@ fn most(options: &ListOptions, given: usize) -> usize {
     if limited { (options.limit - given).max(1) } else { PART }
 }
 
+const INCONSISTENT: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+
 fn read_error(error: StoreError, options: &ListOptions) -> Status {
     match (&error, &options.token) {
-        (StoreError::Compacted { .. }, Some(_)) => Status::expired(
-            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
-        ),
+        (StoreError::Compacted { .. }, Some(token)) => {
+            let rest = Token { revision: None, left: None, ..token.clone() };
+            Status::expired_list(INCONSISTENT, rest.write())
+        }
         (StoreError::Compacted { .. }, None) => {
             Status::expired("The resourceVersion for the provided list is too old.")
         }
-        (StoreError::Future { .. }, Some(_)) => {
-            Status::bad_request("continue key is not valid: its revision has not happened yet")
-        }
+        (StoreError::Future { .. }, Some(_)) => Status::bad_request(
+            "invalid continue token: continue key is not valid: its revision has not happened yet",
+        ),
         _ => error.into(),
     }
 }
@@ -430,7 +434,7 @@ mod tests {
         let revision = many.list(&[("limit", "1")]).await.revision;
         for (left, told) in [(None, None), (Some(0), Some(0)), (Some(u64::MAX), Some(u64::MAX - 1))]
         {
-            let token = Token { revision, after: "c0000".to_owned(), left }.write();
+            let token = Token { revision: Some(revision), after: "c0000".to_owned(), left }.write();
             let page = many.list(&[("limit", "1"), ("continue", &token)]).await;
             assert_eq!((names(&page.objects), page.remaining), (vec!["c0001"], told));
         }

@@ -17,12 +17,15 @@ struct Inner {
     reason: &'static str,
     message: String,
     details: Map<String, Value>,
+    /// Where a list can go on all the same.
+    token: Option<String>,
 }
 
 impl Status {
     /// A status with this code, reason and sentence, and without details.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { code, reason, message: message.into(), details: Map::new() }))
+        let message = message.into();
+        Self(Box::new(Inner { code, reason, message, details: Map::new(), token: None }))
     }
 
     #[must_use]
@@ -151,6 +154,13 @@ impl Status {
         Self::new(410, "Expired", message)
     }
 
+    /// The state of a list is no longer kept; the rest can be had as it is now.
+    pub fn expired_list(message: impl Into<String>, token: String) -> Self {
+        let mut status = Self::expired(message);
+        status.0.token = Some(token);
+        status
+    }
+
     /// The caller has seen a later state than the store has: perhaps the store was restored from a copy.
     pub fn too_large_resource_version(asked: u64, latest: u64) -> Self {
         let message = format!("Timeout: Too large resource version: {asked}, current: {latest}");
@@ -234,6 +244,12 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.0.message, "reason": self.0.reason, "code": self.0.code,
         });
+        if self.0.reason.is_empty() {
+            value.as_object_mut().map(|fields| fields.remove("reason"));
+        }
+        if let Some(token) = &self.0.token {
+            value["metadata"]["continue"] = json!(token);
+        }
         // kubectl looks into the details of everything that is not found, whether there are any or not; and Kubernetes has them,
         // perhaps empty, where something of the request was refused
         if !self.0.details.is_empty() || matches!(self.0.code, 403 | 404 | 422) {
