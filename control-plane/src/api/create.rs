@@ -38,11 +38,6 @@ impl Api {
             return Err(Status::method_not_allowed(&place.kind, "create"));
         }
         adopt(place, &mut body)?;
-        if carried_revision(&body)?.is_some() {
-            return Err(Status::bad_request(
-                "resourceVersion should not be set on objects to be created",
-            ));
-        }
         for _ in 0..TRIES {
             let mut object = body.clone();
             begin(&place.kind, &mut object);
@@ -69,6 +64,11 @@ impl Api {
                     Some(_) => Err(Status::already_exists(&place.kind, &place.name)),
                     None => Ok(object),
                 };
+            }
+            // the store of Kubernetes says so, whose mistakes have no code of their own
+            if let Ok(Some(_)) = carried_revision(&body) {
+                let why = "resourceVersion should not be set on objects to be created";
+                return Err(Status::new(500, "", why));
             }
             operations.insert(
                 0,

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::options::{DeleteOptions, ListOptions, Query, WriteOptions};
 use super::status::Status;
+use super::type_meta::of_kind;
 use super::update::Part;
-use super::{Api, Leaving, Place, TRIES, of_kind};
+use super::{Api, Leaving, Place, TRIES};
 use crate::meta::object::{Meta, MetaMut};
 use crate::meta::selector::Selector;
 use crate::meta::time::Time;
@@ -41,9 +42,6 @@ impl Api {
         mut body: Value,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
-        if !body.is_object() {
-            return Err(Status::bad_request("the body must be an Eviction object"));
-        }
         of_kind(&mut body, "policy/v1", "Eviction")?;
         let named = text(&body, "/metadata/name");
         if !named.is_empty() && named != place.name {

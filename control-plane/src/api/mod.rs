@@ -24,12 +24,14 @@ pub mod patch;
 pub mod status;
 pub mod subresource;
 pub mod token;
+pub mod type_meta;
 pub mod typed;
 pub mod update;
 pub mod warnings;
 pub mod watch;
 
 use status::Status;
+use type_meta::of_place;
 use update::Part;
 
 /// How often a write is tried again when others write the same object at the same time.
@@ -218,17 +220,8 @@ fn carried_revision(object: &Value) -> Result<Option<u64>, Status> {
 
 /// Makes sure that a body is an object of the kind that its path says, and completes what the path knows.
 pub fn adopt(place: &Place, object: &mut Value) -> Result<(), Status> {
-    if !object.is_object() {
-        return Err(Status::bad_request(format!("the body must be a {} object", place.kind.kind)));
-    }
-    of_kind(object, &place.kind.api_version(), &place.kind.kind)?;
+    of_place(object, place)?;
     let meta = Meta::of(object);
-    if !matches!(meta.namespace(), "" | "default")
-        && !place.kind.namespaced
-        && place.kind.plural != "namespaces"
-    {
-        return Err(Status::bad_request("namespace is not allowed on this type"));
-    }
     if place.kind.namespaced && !meta.namespace().is_empty() && meta.namespace() != place.namespace
     {
         return Err(Status::bad_request(
@@ -247,25 +240,5 @@ pub fn adopt(place: &Place, object: &mut Value) -> Result<(), Status> {
     if !place.name.is_empty() {
         meta.set("name", place.name.as_str());
     }
-    Ok(())
-}
-
-/// A body says nothing of its type, or the right one, which it has afterwards.
-pub fn of_kind(object: &mut Value, api_version: &str, kind: &str) -> Result<(), Status> {
-    let said =
-        |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (said_version, said_kind) = (said("apiVersion"), said("kind"));
-    if !said_kind.is_empty() && said_kind != kind {
-        return Err(Status::bad_request(format!(
-            "{said_kind} in version {said_version:?} cannot be handled as a {kind}"
-        )));
-    }
-    if !said_version.is_empty() && said_version != api_version {
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({said_version}) does not match the expected API version ({api_version})"
-        )));
-    }
-    object["apiVersion"] = json!(api_version);
-    object["kind"] = json!(kind);
     Ok(())
 }

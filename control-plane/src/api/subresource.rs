@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use super::options::WriteOptions;
 use super::patch::Patch;
 use super::status::Status;
+use super::type_meta::{check_name, of_kind};
 use super::update::Part;
-use super::{Api, Place, carried_revision, of_kind};
+use super::{Api, Place, carried_revision};
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
 use crate::meta::object::{Meta, MetaMut};
 use crate::meta::time::Time;
@@ -27,18 +28,8 @@ impl Api {
         mut body: Value,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
-        if !body.is_object() {
-            return Err(Status::bad_request("the body must be a Scale object"));
-        }
         of_kind(&mut body, "autoscaling/v1", "Scale")?;
-        let name = Meta::of(&body).name();
-        if !name.is_empty() && name != place.name {
-            let sentence = format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                place.name
-            );
-            return Err(Status::bad_request(sentence));
-        }
+        check_name(place, &body)?;
         let expected = carried_revision(&body)?;
         let object = self
             .modify(place, Part::Scale, expected, options, |old| scaled(&place.kind, old, &body))
@@ -68,9 +59,6 @@ impl Api {
         mut body: Value,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
-        if !body.is_object() {
-            return Err(Status::bad_request("the body must be a Binding object"));
-        }
         of_kind(&mut body, "v1", "Binding")?;
         let node = text(&body, "/target/name").to_owned();
         if node.is_empty() {

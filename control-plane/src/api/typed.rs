@@ -30,6 +30,9 @@ pub fn settle_body(
     kind: &Kind,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
+    if let Some(other) = of_other_kind(&decoded, body, kind) {
+        return Ok((other, Vec::new()));
+    }
     decoded.and_then(|decoded| decoded.settle(validation)).map_err(|error| match error {
         DecodeError::Type(_) | DecodeError::Strict(_) => {
             Status::bad_request(error.told(&kind.kind, &kind.version, &kind.kind))
@@ -39,16 +42,48 @@ pub fn settle_body(
     })
 }
 
+/// A body that says that it is of another kind, which is the one mistake in it that its sender wants to hear of.
+fn of_other_kind(
+    decoded: &Result<Decoded, DecodeError>,
+    body: &[u8],
+    kind: &Kind,
+) -> Option<Value> {
+    let is_other = |value: &Value| {
+        let said = value.get("kind").and_then(Value::as_str);
+        said.is_some_and(|said| !said.is_empty() && *said != *kind.kind)
+    };
+    match decoded {
+        Ok(decoded) => is_other(&decoded.value).then(|| decoded.value.clone()),
+        Err(DecodeError::Type(_)) => serde_json::from_slice(body).ok().filter(is_other),
+        Err(_) => None,
+    }
+}
+
 /// What a patch or a decoder made, as an object of a kind.
 pub fn typed(
     kind: &Kind,
     value: Value,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    match target(kind) {
-        Some(target) => settle(target.value(value), validation),
-        None => Ok((value, Vec::new())),
-    }
+    typed_by(Vec::new(), kind, value, validation)
+}
+
+/// The same of what something made that has mistakes of its own.
+pub fn typed_by(
+    mistakes: Vec<String>,
+    kind: &Kind,
+    value: Value,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    let decoded = match target(kind) {
+        Some(target) => target.value(value),
+        None => Ok(Decoded { value, mistakes: Vec::new() }),
+    };
+    let all = |decoded: Decoded| Decoded {
+        mistakes: [mistakes, decoded.mistakes].concat(),
+        value: decoded.value,
+    };
+    settle(decoded.map(all), validation)
 }
 
 /// The answer to a body that is no object of its kind.

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::options::WriteOptions;
 use super::status::Status;
+use super::type_meta::{check_name, of_place};
 use super::{
     Admitted, Api, Leaving, Place, TRIES, adopt, carried_revision, decode, encode, owners,
     set_resource_version,
@@ -62,6 +63,8 @@ impl Api {
         mut body: Value,
         options: &WriteOptions,
     ) -> Result<(Value, bool), Status> {
+        of_place(&mut body, place)?;
+        check_name(place, &body)?;
         adopt(place, &mut body)?;
         let expected = carried_revision(&body)?;
         if part == Part::Main
