@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::options::WriteOptions;
 use super::status::Status;
-use super::typed::typed;
+use super::typed::typed_by;
 use super::update::Part;
 use super::{Api, Place};
 use crate::meta::field_error::{FieldError, FieldPath};
@@ -48,6 +48,14 @@ impl Patch {
             }
         };
         patched.map_err(|error| refused(&error))
+    }
+
+    /// What of the patch itself does nothing.
+    fn mistakes(&self) -> Vec<String> {
+        match self {
+            Self::Json(patch) => json::unknown_fields(patch),
+            Self::Merge(_) | Self::Strategic(_) => Vec::new(),
+        }
     }
 
     /// The answer when what the patch makes is no object of the kind: about the patch, of which Kubernetes quotes the outcome, or
@@ -101,7 +109,8 @@ impl Api {
     ) -> Result<Value, Status> {
         let change = |old: &Value| {
             let patched = patch.apply(&place.kind, old.clone())?;
-            let (mut new, told) = typed(&place.kind, patched, options.validation)
+            let mistakes = patch.mistakes();
+            let (mut new, told) = typed_by(mistakes, &place.kind, patched, options.validation)
                 .map_err(|status| patch.no_object(&place.kind, old, status))?;
             options.warnings.add(told);
             // a patch that does not speak of the version expects none

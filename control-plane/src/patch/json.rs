@@ -13,6 +13,8 @@ pub const OPERATIONS_MAX: usize = 10_000;
 /// How many bytes of JSON all `copy` operations of a patch may copy: as many as a request may have.
 pub const COPY_MAX: usize = 3 * 1024 * 1024;
 
+/// More mistakes are not told of.
+const MISTAKES_MAX: usize = 100;
 /// How many list items all operations of a patch may move to another place: each insertion at the front of a list moves all of it.
 pub const MOVED_MAX: usize = 50_000_000;
 
@@ -77,6 +79,19 @@ pub fn apply(mut object: Value, patch: &Value) -> Result<Value, PatchError> {
     }
     check_depth(&object)?;
     Ok(object)
+}
+
+/// A sentence for each field that an operation does not have.
+pub fn unknown_fields(patch: &Value) -> Vec<String> {
+    let operations = patch.as_array().into_iter().flatten().enumerate();
+    let fields = operations.flat_map(|(index, operation)| {
+        let names = operation.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+        names.map(move |name| (index, name))
+    });
+    let unknown = fields.filter(|(_, name)| !matches!(*name, "op" | "path" | "from" | "value"));
+    let told =
+        unknown.map(|(index, name)| format!(r#"json patch unknown field "[{index}].{name}""#));
+    told.take(MISTAKES_MAX).collect()
 }
 
 /// The fields that are texts.

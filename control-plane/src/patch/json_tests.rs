@@ -185,6 +185,18 @@ fn a_small_patch_cannot_move_a_long_list_for_hours() {
 }
 
 #[test]
+fn fields_that_no_operation_has_are_told() {
+    let patch = json!([{"op": "test", "path": "/a", "value": {"shoe": 1}}, {"from": "", "shoe": 1, "Op": "x"}, 1]);
+    let mut told = unknown_fields(&patch);
+    told.sort();
+    assert_eq!(
+        told,
+        [r#"json patch unknown field "[1].Op""#, r#"json patch unknown field "[1].shoe""#]
+    );
+    assert_eq!(unknown_fields(&json!({"shoe": 1})), [""; 0]);
+}
+
+#[test]
 fn neighbours_among_large_numbers_are_not_equal() {
     let test = |value: Value| {
         apply(json!({"a": i64::MAX}), &json!([{"op": "test", "path": "/a", "value": value}]))

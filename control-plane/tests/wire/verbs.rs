@@ -122,6 +122,36 @@ async fn unknown_fields_are_told_or_refused() {
         let head = r#"Pod in version "v1" cannot be handled as a Pod: "#;
         assert!(told.starts_with(head), "{told}");
     }
+    let patch = json!([{"op": "test", "path": "/kind", "value": "Pod", "shoe": 1}]);
+    let path = format!("{PODS}/p");
+    let warned = server.patch(&path, "json", patch.clone()).await;
+    assert_eq!(warned.headers["warning"], r#"299 - "json patch unknown field \"[0].shoe\"""#);
+    let strict = server.patch(&format!("{path}?fieldValidation=Strict"), "json", patch).await;
+    assert_eq!(strict.code, 422);
+    let told = r#"strict decoding error: json patch unknown field "[0].shoe""#;
+    assert!(strict.message().ends_with(told), "{}", strict.message());
+}
+
+#[tokio::test]
+async fn what_cannot_be_made_here_is_told_as_in_kubernetes() {
+    let server = Fixture::new().await;
+    // of another kind: that its fields are not known here is not what matters
+    for spec in [json!({"shoe": 1}), json!("x")] {
+        let body = json!({"kind": "Pod", "metadata": {"name": "p"}, "data": spec});
+        let other = server.post(&format!("{MAPS}?fieldValidation=Strict"), body).await;
+        assert_eq!(other.code, 400);
+        assert_eq!(
+            other.message(),
+            r#"Pod in version "v1" cannot be handled as a ConfigMap: converting (v1.Pod) to (core.ConfigMap): unknown conversion"#
+        );
+    }
+    let old = json!({"metadata": {"name": "m", "resourceVersion": "7"}});
+    let old = server.post(MAPS, old).await;
+    assert_eq!((old.code, old.json().get("reason")), (500, None));
+    assert_eq!(old.message(), "resourceVersion should not be set on objects to be created");
+    let space = json!({"metadata": {"name": "n", "namespace": "default-not"}});
+    let space = server.post("/api/v1/namespaces", space).await;
+    assert_eq!((space.code, space.json()["metadata"].get("namespace")), (201, None));
 }
 
 #[tokio::test]
@@ -310,7 +340,19 @@ async fn lists_come_in_pages_of_one_state() {
     assert_eq!(second["metadata"].get("continue"), None);
 
     server.store.compact(server.store.revision().await.unwrap()).await.unwrap();
-    assert_eq!(server.get(&format!("{MAPS}?limit=10&continue={token}")).await.code, 410);
+    let expired = server.get(&format!("{MAPS}?limit=2&continue={token}")).await;
+    let status = expired.json();
+    assert_eq!((expired.code, &status["reason"]), (410, &json!("Expired")));
+    assert!(
+        status["message"].as_str().unwrap().contains("use the continue token in this response")
+    );
+    // the rest can be had as it is now
+    let token = status["metadata"]["continue"].as_str().unwrap();
+    let rest = server.get(&format!("{MAPS}?limit=2&continue={token}")).await.json();
+    assert_eq!(
+        (rest["items"].as_array().unwrap().len(), &rest["metadata"]["remainingItemCount"]),
+        (2, &json!(1))
+    );
     for bad in [
         "limit=x",
         "continue=%00",
