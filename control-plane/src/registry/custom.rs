@@ -102,8 +102,9 @@ impl Definition<'_> {
     pub fn kinds(&self) -> (Vec<Kind>, Vec<FieldError>) {
         let group = text(self.object, "/spec/group");
         let (mut read, mut wrong) = (Vec::new(), Vec::new());
-        for (index, version) in items(self.object, "/spec/versions").iter().enumerate() {
-            match schema_of(version, index) {
+        let versions = items(self.object, "/spec/versions");
+        for (index, version) in versions.iter().enumerate() {
+            match schema_of(version, &schema_path(versions, index)) {
                 Ok(schema) => read.push((version, Arc::new(schema))),
                 Err(errors) => wrong.extend(errors),
             }
@@ -175,14 +176,24 @@ impl Definition<'_> {
 }
 
 /// The schema of a version.
-pub fn schema_of(version: &Value, index: usize) -> Result<Structural, Vec<FieldError>> {
-    Structural::read(&version["schema"]["openAPIV3Schema"], &schema_path(index))
+pub fn schema_of(version: &Value, path: &FieldPath) -> Result<Structural, Vec<FieldError>> {
+    Structural::read(&version["schema"]["openAPIV3Schema"], path)
 }
 
-/// Where the schema of a version stands.
-pub fn schema_path(index: usize) -> FieldPath {
-    let path = FieldPath::root("spec").field("versions").index(index);
-    path.field("schema").field("openAPIV3Schema")
+/// Where the schema of a version stands. One that all versions share is told of as the definition's own, which it was before `v1`.
+pub fn schema_path(versions: &[Value], index: usize) -> FieldPath {
+    let spec = FieldPath::root("spec");
+    let holder = if is_shared(versions, "schema") {
+        spec.field("validation")
+    } else {
+        spec.field("versions").index(index).field("schema")
+    };
+    holder.field("openAPIV3Schema")
+}
+
+/// Whether all versions of a definition say the same in a field.
+pub fn is_shared(versions: &[Value], field: &str) -> bool {
+    versions.windows(2).all(|pair| pair[0][field] == pair[1][field])
 }
 
 /// The version under which objects are stored.

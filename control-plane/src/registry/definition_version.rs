@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::column::items;
-use super::custom::{schema_of, schema_path};
+use super::custom::{is_shared, schema_of, schema_path};
 use super::jsonpath::JsonPath;
-use crate::meta::field_error::FieldError;
+use crate::meta::field_error::{FieldError, FieldPath};
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::name;
 
@@ -24,6 +24,7 @@ const LONGEST_WARNING: usize = 256;
 pub fn check_all(versions: &Spot<'_>, findings: &mut Findings) {
     let mut seen = BTreeSet::new();
     let mut unique = true;
+    let all = versions.value.as_array().map_or(&[][..], Vec::as_slice);
     for (index, version) in versions.items().enumerate() {
         let named = version.field("name");
         unique &= seen.insert(named.text());
@@ -32,26 +33,48 @@ pub fn check_all(versions: &Spot<'_>, findings: &mut Findings) {
             findings.invalid(&named, wrong.join(","));
         }
         check_warning(&version, findings);
-        let schema = version.field("schema").field("openAPIV3Schema");
-        if schema.is_absent() {
-            findings.required(&schema, "schemas are required");
-        } else if let Err(errors) = schema_of(version.value, index) {
-            findings.extend(errors);
-        }
-        let subresources = version.field("subresources");
-        if subresources.field("status").is_there() {
-            check_root(&schema, findings);
-        }
-        check_scale(&subresources, findings);
-        let printed = version.field("additionalPrinterColumns");
-        printed.items().for_each(|column| check_column(&column, findings));
-        check_selectable(&version.field("selectableFields"), schema.value, findings);
+        check_parts(&version, all, index, findings);
     }
     if !unique {
         findings.invalid(versions, "must contain unique version names");
     }
     if versions.items().filter(|version| version.field("storage").is_true()).count() != 1 {
         findings.invalid(versions, "must have exactly one version marked as storage version");
+    }
+}
+
+/// What is wrong with what a version says of its objects. Kubernetes tells of what all versions say alike once, as of the definition.
+fn check_parts(version: &Spot<'_>, all: &[Value], index: usize, findings: &mut Findings) {
+    let part = |field: &str| {
+        let spot = version.field(field);
+        match is_shared(all, field) {
+            true if index > 0 => None,
+            true => Some(Spot { path: FieldPath::root("spec").field(field), ..spot }),
+            false => Some(spot),
+        }
+    };
+    let schema = version.field("schema").field("openAPIV3Schema");
+    if schema.is_absent() {
+        findings.required(&schema, "schemas are required");
+    } else if part("schema").is_some() {
+        let path = schema_path(all, index);
+        if let Err(errors) = schema_of(version.value, &path) {
+            findings.extend(errors);
+        }
+        let has_status = |version: &Value| version.pointer("/subresources/status").is_some();
+        let whose = if is_shared(all, "schema") { all } else { &all[index..=index] };
+        if whose.iter().any(has_status) {
+            check_root(&Spot { path, ..schema.clone() }, findings);
+        }
+    }
+    if let Some(subresources) = part("subresources") {
+        check_scale(&subresources, findings);
+    }
+    for column in part("additionalPrinterColumns").iter().flat_map(Spot::items) {
+        check_column(&column, findings);
+    }
+    if let Some(fields) = part("selectableFields") {
+        check_selectable(&fields, schema.value, findings);
     }
 }
 
@@ -62,12 +85,15 @@ pub fn costs(object: &Value, old: &Value) -> Vec<FieldError> {
         let same = |one: &&Value| one["name"] == version["name"];
         before.iter().find(same).is_none_or(|one| one["schema"] != version["schema"])
     };
-    let versions = items(object, "/spec/versions").iter().enumerate();
-    let versions = versions.filter(|(_, one)| has_rules(&one["schema"]) && is_new(one));
-    versions
-        .filter_map(|(index, one)| Some(schema_of(one, index).ok()?.costs(&schema_path(index))))
-        .flatten()
-        .collect()
+    let all = items(object, "/spec/versions");
+    let once = if is_shared(all, "schema") { 1 } else { all.len() };
+    let new = all.iter().enumerate();
+    let new = new.filter(|(_, one)| has_rules(&one["schema"]) && is_new(one)).take(once);
+    let costs = new.filter_map(|(index, one)| {
+        let path = schema_path(all, index);
+        Some(schema_of(one, &path).ok()?.costs(&path))
+    });
+    costs.flatten().collect()
 }
 
 /// Whether there are rules anywhere in a schema; most have none, and need not be read again.
@@ -253,7 +279,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::meta::field_error::FieldPath;
+
+    #[test]
+    fn what_all_versions_say_alike_is_told_once() {
+        let version = |name: &str, kind: &str| {
+            json!({"name": name, "storage": name == "v1", "schema": {"openAPIV3Schema": {"type": kind}},
+            "additionalPrinterColumns": [{"type": "date", "jsonPath": ".a"}]})
+        };
+        let shared = "spec.validation.openAPIV3Schema.type: Invalid value";
+        let column = "spec.additionalPrinterColumns[0].name: Required value";
+        let own =
+            |index| format!("spec.versions[{index}].schema.openAPIV3Schema.type: Invalid value");
+        for (kinds, expected) in [
+            (["string", "string"], vec![shared.to_owned(), column.to_owned()]),
+            (["string", "object"], vec![own(0), column.to_owned()]),
+            (["object", "string"], vec![column.to_owned(), own(1)]),
+        ] {
+            let versions = json!([version("v1", kinds[0]), version("v2", kinds[1])]);
+            let mut findings = Findings::default();
+            let path = FieldPath::of_pointer("/spec/versions");
+            check_all(&Spot::at(&versions, path), &mut findings);
+            let told: Vec<String> = findings.into_vec().iter().map(ToString::to_string).collect();
+            assert_eq!(told.len(), expected.len(), "{told:#?}");
+            let all = told.iter().zip(&expected).all(|(one, expected)| one.starts_with(expected));
+            assert!(all, "{told:#?}");
+        }
+    }
 
     #[test]
     #[expect(clippy::too_many_lines, reason = "a table")]
@@ -294,7 +345,7 @@ mod tests {
             ),
             (
                 json!({"schema": limited, "subresources": {"status": {}}}),
-                ".schema.openAPIV3Schema: Invalid value: {",
+                "spec.validation.openAPIV3Schema: Invalid value: {",
             ),
             (json!({"schema": limited}), ""),
             (json!({"name": "V1"}), ".name: Invalid value: \"V1\": a DNS-1035 label"),

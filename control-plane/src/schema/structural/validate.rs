@@ -53,6 +53,11 @@ fn is_of(value: &Value, kind: &str) -> bool {
     }
 }
 
+/// How many there may be, if there are more.
+fn too_many(found: usize, most: Option<u64>) -> Option<usize> {
+    usize::try_from(most?).ok().filter(|most| found > *most)
+}
+
 impl Found {
     fn push(&mut self, path: &FieldPath, mistake: Mistake, detail: impl Into<String>) {
         self.mistakes.push(FieldError::new(path.clone(), mistake, detail).of(&GoType::Any));
@@ -75,8 +80,8 @@ impl Found {
             Value::Number(number) => {
                 self.number(schema, number.as_f64().unwrap_or_default(), value, path);
             }
-            Value::Array(items) => self.items(schema, items, (value, old), path),
-            Value::Object(object) => self.fields(schema, object, (value, old), path),
+            Value::Array(items) => self.items(schema, items, old, path),
+            Value::Object(object) => self.fields(schema, object, old, path),
             Value::Null | Value::Bool(_) => {}
         }
         if let Some(format) =
@@ -156,23 +161,14 @@ impl Found {
         }
     }
 
-    /// The list is also given as a value, and as it was.
-    fn items(
-        &mut self,
-        schema: &Schema,
-        items: &[Value],
-        (value, old): (&Value, Option<&Value>),
-        path: &FieldPath,
-    ) {
-        if let Some(most) = schema
-            .max_items
-            .and_then(|most| usize::try_from(most).ok())
-            .filter(|most| items.len() > *most)
-        {
+    /// The list is also given as it was.
+    fn items(&mut self, schema: &Schema, items: &[Value], old: Option<&Value>, path: &FieldPath) {
+        if let Some(most) = too_many(items.len(), schema.max_items) {
             self.push(path, Mistake::TooMany(items.len(), most), "");
         }
         if let Some(least) = schema.min_items.filter(|least| (items.len() as u64) < *least) {
-            self.refuse(path, value, &format!("should have at least {least} items"));
+            let what = format!("should have at least {least} items");
+            self.refuse(path, &json!(items.len()), &what);
         }
         if let Some(item) = schema.item() {
             let keys = (schema.list_type.as_deref() == Some("map")).then_some(&*schema.list_keys);
@@ -206,19 +202,20 @@ impl Found {
         }
     }
 
-    /// The object is also given as a value, and as it was.
+    /// The object is also given as it was.
     fn fields(
         &mut self,
         schema: &Schema,
         object: &Map<String, Value>,
-        (value, old): (&Value, Option<&Value>),
+        old: Option<&Value>,
         path: &FieldPath,
     ) {
-        if let Some(most) = schema.max_properties.filter(|most| object.len() as u64 > *most) {
-            self.refuse(path, value, &format!("should have at most {most} properties"));
+        if let Some(most) = too_many(object.len(), schema.max_properties) {
+            self.push(path, Mistake::TooMany(object.len(), most), "");
         }
         if let Some(least) = schema.min_properties.filter(|least| (object.len() as u64) < *least) {
-            self.refuse(path, value, &format!("should have at least {least} properties"));
+            let what = format!("should have at least {least} properties");
+            self.refuse(path, &json!(object.len()), &what);
         }
         for name in schema.required.iter().filter(|name| !object.contains_key(&***name)) {
             self.push(&path.field(name), Mistake::Required, "");
