@@ -125,6 +125,9 @@ pub const PARENT_REFERENCE: GoType = Struct(
         ("Name", "name", Text),
     ],
 );
+/// The ranges of a `ServiceCIDR`.
+pub const SERVICE_RANGES: GoType =
+    Struct("networking.ServiceCIDRSpec", &[("CIDRs", "cidrs", TEXTS)]);
 /// What a review asks of a path that is no resource's.
 pub const NON_RESOURCE: GoType = Struct(
     "authorization.NonResourceAttributes",

@@ -121,15 +121,13 @@ fn check_ports(ports: &Spot<'_>, findings: &mut Findings) {
     }
 }
 
+/// Kubernetes takes any number.
 fn check_port(port: &Spot<'_>, findings: &mut Findings) {
-    let [name, number, protocol] = ["name", "port", "protocol"].map(|field| port.field(field));
+    let [name, protocol] = ["name", "protocol"].map(|field| port.field(field));
     if !name.is_empty() {
         findings.sentences(&name, names::dns_label(name.text()));
     }
     findings.one_of(&protocol, &["SCTP", "TCP", "UDP"]);
-    if number.is_there() {
-        findings.port(&number);
-    }
     let inner = port.field("appProtocol");
     if inner.is_there() {
         findings.sentences(&inner, names::qualified(inner.text()));
@@ -206,7 +204,6 @@ mod tests {
                 "endpoints[0].hostname",
                 "ports[0].name",
                 "ports[0].protocol",
-                "ports[0].port",
             ]
         );
     }

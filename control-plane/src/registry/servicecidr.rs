@@ -76,14 +76,17 @@ impl Strategy for Range {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
-        let ranges = Spot::root(object).field("spec").field("cidrs").of(&go_value::TEXTS);
+        let spec = Spot::root(object).field("spec").of(&go_value::SERVICE_RANGES);
+        let ranges = spec.field("cidrs");
+        // Kubernetes shows what holds them
+        let shown = Spot { path: ranges.path.clone(), ..spec };
         let texts: Vec<&str> = ranges.items().map(|range| range.text()).collect();
         let is_v4 = |text: &str| text.parse::<IpNetwork>().ok().map(|network| network.is_ipv4());
         match texts[..] {
             [] => findings.required(&ranges, "at least one CIDR required"),
             [one, other] if is_v4(one).is_none() || is_v4(one) != is_v4(other).map(|v4| !v4) => {
                 findings.invalid(
-                    &ranges,
+                    &shown,
                     "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
                 );
             }
@@ -92,7 +95,7 @@ impl Strategy for Range {
                     findings.sentences(&range, network(range.text()));
                 }
             }
-            _ => findings.invalid(&ranges, "may only hold up to 2 values"),
+            _ => findings.invalid(&shown, "may only hold up to 2 values"),
         }
         findings.into_vec()
     }
@@ -179,6 +182,10 @@ mod tests {
             (Value::Null, "spec.cidrs: Required value: at least one CIDR required"),
             (json!(["10.0.0.0/24", "fd00::/112", "fd01::/112"]), "may only hold up to 2 values"),
             (json!(["10.96.0.0/12", "10.0.0.0/24"]), BOTH),
+            (
+                json!(["a", "b", "c"]),
+                r#"spec.cidrs: Invalid value: networking.ServiceCIDRSpec{CIDRs:[]string{"a", "b", "c"}}: may only"#,
+            ),
             (json!(["10.96.0.0/12", "10.96.0.0/12"]), BOTH),
             (json!(["10.96.0.0/12", "x"]), BOTH),
             (json!(["x", "fd00::/112"]), BOTH),
