@@ -8,6 +8,7 @@ use super::typed::typed_by;
 use super::update::Part;
 use super::{Api, Place};
 use crate::meta::field_error::{FieldError, FieldPath};
+use crate::meta::go_value;
 use crate::patch::{PatchError, json, merge, strategic};
 use crate::registry::Kind;
 use crate::schema::Shape;
@@ -59,7 +60,7 @@ impl Patch {
     }
 
     /// The answer when what the patch makes is no object of the kind: about the patch, of which Kubernetes quotes the outcome, or
-    /// the patch itself if it is a strategic one.
+    /// the patch itself, as Go prints it, if it is a strategic one.
     fn no_object(&self, kind: &Kind, old: &Value, status: Status) -> Status {
         if status.code() != 400 {
             return status;
@@ -69,7 +70,7 @@ impl Patch {
                 Ok(patched) => patched.to_string(),
                 Err(status) => return status,
             },
-            Self::Strategic(patch) => patch.to_string(),
+            Self::Strategic(patch) => go_value::printed(patch),
         };
         let at = FieldPath::root("patch");
         let error = FieldError::invalid(at, &Value::String(quoted), status.message());
@@ -123,5 +124,29 @@ impl Api {
             Ok(new)
         };
         self.modify(place, part, None, options, change).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_patch_that_makes_no_object_is_quoted() {
+        let kind = Kind::new("apps", "v1", "Deployment", "deployments");
+        let old = json!({"spec": {}});
+        let wrong = json!({"spec": {"replicas": "many"}});
+        for (patch, quoted) in [
+            (Patch::Strategic(wrong.clone()), "map[spec:map[replicas:many]]"),
+            (Patch::Merge(wrong), r#"{\"spec\":{\"replicas\":\"many\"}}"#),
+        ] {
+            let status = patch.no_object(&kind, &old, Status::bad_request("why"));
+            assert_eq!(
+                status.message(),
+                format!(r#" "" is invalid: patch: Invalid value: "{quoted}": why"#)
+            );
+        }
     }
 }

@@ -153,6 +153,11 @@ pub const STATEFUL_ROLLING: GoType = Struct(
         ("MaxUnavailable", "maxUnavailable", Pointer("intstr.IntOrString", &IntOrString)),
     ],
 );
+/// Which role a binding gives.
+pub const ROLE: GoType = Struct(
+    "rbac.RoleRef",
+    &[("APIGroup", "apiGroup", Text), ("Kind", "kind", Text), ("Name", "name", Text)],
+);
 /// The scopes of a quota.
 pub const QUOTA_SCOPES: GoType = List("core.ResourceQuotaScope", &Text);
 /// The directions of a network policy.
@@ -205,6 +210,30 @@ impl GoType {
     }
 }
 
+/// A JSON value as Go prints it (`%+v`): without quotes and commas.
+pub fn printed(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(printed).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by_key(|(key, _)| *key);
+            let shown = |(key, one): (&String, &Value)| format!("{key}:{}", printed(one));
+            let entries: Vec<String> = entries.into_iter().map(shown).collect();
+            format!("map[{}]", entries.join(" "))
+        }
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() => float.to_string(),
+            _ => number.to_string(),
+        },
+        Value::Bool(_) => value.to_string(),
+    }
+}
+
 fn int_or_string(kind: u8, number: i64, text: &str) -> String {
     format!("intstr.IntOrString{{Type:{kind}, IntVal:{number}, StrVal:{}}}", quoted(text))
 }
@@ -222,6 +251,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn values_are_printed_as_go_prints_them() {
+        for (value, expected) in [
+            (json!({"spec": {"replicaz": 1, "a": null}}), "map[spec:map[a:<nil> replicaz:1]]"),
+            (json!({"b": ["x y", true, 1.0, 2.5], "a": {}}), "map[a:map[] b:[x y true 1 2.5]]"),
+            (json!([]), "[]"),
+        ] {
+            assert_eq!(printed(&value), expected);
+        }
+    }
 
     #[test]
     fn values_are_written_as_go_writes_them() {
