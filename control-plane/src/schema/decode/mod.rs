@@ -194,6 +194,8 @@ impl<'a> Target<'a> {
         let options = serde_saphyr::options! {
             duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
             with_snippet: false,
+            // modes of files: Kubernetes' reader takes 0400 as YAML 1.1 does
+            legacy_octal_numbers: true,
             alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_VALUES },
         };
         let value =
@@ -394,6 +396,9 @@ mod tests {
             decoded.mistakes,
             [r#"unknown field "spec.foo""#, r#"duplicate field "spec.replicas""#]
         );
+        let mode = b"spec: {volumes: [{name: a, secret: {defaultMode: 0400}}]}";
+        let octal = target("", "v1", "Pod").yaml(mode).expect("an object").value;
+        assert_eq!(octal["spec"]["volumes"][0]["secret"]["defaultMode"], 0o400);
         let wrong = target("", "v1", "ConfigMap").yaml(b"data: {a: 1}").expect_err("a number");
         assert!(wrong.to_string().contains("cannot unmarshal number"), "{wrong}");
         let broken = target("", "v1", "ConfigMap").yaml(b"data: [").expect_err("broken");
