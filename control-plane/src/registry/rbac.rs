@@ -138,7 +138,8 @@ impl Strategy for Binding {
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         if object.get("roleRef") != old.get("roleRef") {
-            findings.invalid(&Spot::root(object).field("roleRef"), "cannot change roleRef");
+            let role = Spot::root(object).field("roleRef").of(&go_value::ROLE);
+            findings.invalid(&role, "cannot change roleRef");
         }
         findings.into_vec()
     }
@@ -245,7 +246,12 @@ mod tests {
                 r#"subjects[0].kind: Unsupported value: "": supported values: "ServiceAccount", "User", "Group""#,
             ]
         );
-        assert_eq!(binding.validate_update(&other, &object).len(), 1);
+        assert_eq!(
+            told(&binding.validate_update(&other, &object)),
+            [
+                r#"roleRef: Invalid value: rbac.RoleRef{APIGroup:"rbac.authorization.k8s.io", Kind:"Role", Name:"edit"}: cannot change roleRef"#
+            ]
+        );
         let row = binding.row(&object, Timestamp::UNIX_EPOCH);
         assert_eq!(row[1], "ClusterRole/view");
         assert_eq!(row[5], "default/robot");
