@@ -33,6 +33,8 @@ pub mod jsonpath;
 pub mod kind;
 pub mod lease;
 mod limit_spec;
+#[cfg(test)]
+mod mutation_tests;
 pub mod namespace;
 pub mod networkpolicy;
 pub mod node;
