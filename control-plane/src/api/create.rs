@@ -58,6 +58,7 @@ impl Api {
             let mut operations = write.operations;
             validate(&place.kind, &object)?;
             options.warnings.add(place.kind.strategy.warnings(&object, None));
+            place.kind.strategy.complete(&mut object);
             let key = place.key();
             if options.dry_run {
                 return match self.store.get(&key).await? {

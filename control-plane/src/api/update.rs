@@ -224,6 +224,7 @@ fn merge_status(kind: &Kind, new: &mut Value, old: &Value) {
     if kind.custom.is_some() {
         kind.strategy.default(new);
     }
+    kind.strategy.settle_status(new, old);
 }
 
 fn keep_metadata(new: &mut Value, old: &Value) {

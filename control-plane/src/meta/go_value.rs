@@ -158,6 +158,14 @@ pub const ROLE: GoType = Struct(
     "rbac.RoleRef",
     &[("APIGroup", "apiGroup", Text), ("Kind", "kind", Text), ("Name", "name", Text)],
 );
+/// An address of a pod.
+pub const POD_IP: GoType = Struct("core.PodIP", &[("IP", "ip", Text)]);
+/// The addresses of a pod.
+pub const POD_IPS: GoType = List("core.PodIP", &POD_IP);
+/// An address of a pod's node.
+pub const HOST_IP: GoType = Struct("core.HostIP", &[("IP", "ip", Text)]);
+/// The addresses of a pod's node.
+pub const HOST_IPS: GoType = List("core.HostIP", &HOST_IP);
 /// The scopes of a quota.
 pub const QUOTA_SCOPES: GoType = List("core.ResourceQuotaScope", &Text);
 /// The directions of a network policy.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::address;
 use super::column::{age, columns, items, name, number, text};
-use super::defaults::{default, each};
+use super::defaults::{default_text, each};
 use super::kind::Kind;
 use super::strategy::Strategy;
 use crate::meta::field_error::FieldError;
@@ -28,7 +28,7 @@ struct Endpoints;
 impl Strategy for Endpoints {
     fn default(&self, object: &mut Value) {
         for subset in each(object, "subsets") {
-            each(subset, "ports").for_each(|port| default(port, "protocol", "TCP"));
+            each(subset, "ports").for_each(|port| default_text(port, "protocol", "TCP"));
         }
     }
 

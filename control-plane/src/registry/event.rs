@@ -125,19 +125,7 @@ struct Regarding;
 impl Strategy for Regarding {
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
-        let root = Spot::root(object);
         legacy(&as_core(object), "reportingController", &mut findings);
-        let series = root.field("series");
-        if !series.value.is_object() {
-            return findings.into_vec();
-        }
-        if number(series.value, "/count") < 2 {
-            let count = Spot::at(&NOTHING, series.field("count").path);
-            findings.invalid(&count, "should be at least 2");
-        }
-        if series.field("lastObservedTime").text().is_empty() {
-            findings.required(&series.field("lastObservedTime"), "");
-        }
         findings.into_vec()
     }
 
@@ -145,6 +133,7 @@ impl Strategy for Regarding {
         let mut findings = Findings::default();
         let core = as_core(object);
         let root = Spot::root(&core);
+        check_series(&root.field("series"), &mut findings);
         if root.field("eventTime").text().is_empty() {
             findings.required(&root.field("eventTime"), "");
         }
@@ -162,6 +151,9 @@ impl Strategy for Regarding {
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let (new, old) = (as_core(object), as_core(old));
+        if new.get("series") != old.get("series") {
+            check_series(&Spot::root(&new).field("series"), &mut findings);
+        }
         for field in FIXED {
             let told = if field == "reportingComponent" { "reportingController" } else { field };
             let spot = Spot { path: FieldPath::root(told), ..Spot::root(&new).field(field) };
@@ -237,6 +229,20 @@ fn legacy(event: &Value, reporter: &str, findings: &mut Findings) {
             let why = format!("can have at most {most} characters");
             findings.invalid(&Spot::at(&NOTHING, spot.path), why);
         }
+    }
+}
+
+/// An event that goes on was seen more than once.
+fn check_series(series: &Spot<'_>, findings: &mut Findings) {
+    if !series.value.is_object() {
+        return;
+    }
+    if number(series.value, "/count") < 2 {
+        let count = Spot::at(&NOTHING, series.field("count").path);
+        findings.invalid(&count, "should be at least 2");
+    }
+    if series.field("lastObservedTime").text().is_empty() {
+        findings.required(&series.field("lastObservedTime"), "");
     }
 }
 
@@ -363,6 +369,16 @@ mod tests {
             Regarding.validate(&other)[0].to_string(),
             r#"involvedObject.namespace: Invalid value: "": does not match event.namespace"#
         );
+        let on = |count: i64, more: &str| {
+            let mut event = good.clone();
+            event["series"] = json!({"count": count, "lastObservedTime": more});
+            event
+        };
+        assert!(
+            Regarding.validate_update(&on(1, ""), &on(1, "")).is_empty(),
+            "what is there stays"
+        );
+        assert_eq!(Regarding.validate_update(&on(1, ""), &good).len(), 2);
         for (field, told) in [
             ("note", "message"),
             ("deprecatedSource", "source"),

@@ -7,7 +7,9 @@ use std::sync::{Arc, RwLock};
 
 pub mod address;
 pub mod amount;
+mod claim;
 mod claim_spec;
+mod claim_status;
 pub mod column;
 pub mod configmap;
 pub mod controllerrevision;
@@ -41,6 +43,7 @@ pub mod node;
 pub mod node_label;
 pub mod pod;
 pub mod pod_row;
+mod pod_status;
 pub mod podspec;
 pub mod priorityclass;
 pub mod quota;
@@ -60,6 +63,8 @@ pub mod storage;
 mod storage_class;
 pub mod strategy;
 mod template;
+mod tls_pair;
+mod volume;
 mod volume_source;
 
 pub use kind::{Kind, Selectable, Subresource};

@@ -3,18 +3,18 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::column::{columns, number, text};
+use super::column::{columns, items, number, text};
 use super::defaults::child;
 use super::kind::{Kind, Subresource};
-use super::pod_row;
 use super::podspec::{
-    Whose, creation_mistakes, drop_disabled_of, mistakes, quality_of_service, set_pod_defaults,
-    update_mistakes, warnings,
+    Whose, apparmor_warnings, creation_mistakes, drop_disabled_of, mistakes, quality_of_service,
+    set_pod_defaults, settle_apparmor, update_mistakes, warnings,
 };
 use super::strategy::Strategy;
 use super::template::label_warning;
+use super::{pod_row, pod_status};
 use crate::meta::field_error::FieldError;
-use crate::meta::findings::{Findings, Spot};
+use crate::meta::findings::Spot;
 
 /// `v1 Pod`.
 pub fn kind() -> Kind {
@@ -51,7 +51,20 @@ impl Strategy for Pod {
     }
 
     fn first_status(&self, object: &Value) -> Option<Value> {
-        Some(json!({"phase": "Pending", "qosClass": quality_of_service(&object["spec"])}))
+        let mut status =
+            json!({"phase": "Pending", "qosClass": quality_of_service(&object["spec"])});
+        if !items(object, "/spec/schedulingGates").is_empty() {
+            status["conditions"] = json!([pod_status::held_back()]);
+        }
+        Some(status)
+    }
+
+    fn complete(&self, object: &mut Value) {
+        settle_apparmor(object);
+    }
+
+    fn settle_status(&self, object: &mut Value, old: &Value) {
+        pod_status::settle(object, old);
     }
 
     fn validate_create(&self, object: &Value) -> Vec<FieldError> {
@@ -66,13 +79,8 @@ impl Strategy for Pod {
         update_mistakes(object, old)
     }
 
-    /// The node is set by `/binding`; a status cannot take it away.
-    fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
-        let mut findings = Findings::default();
-        let root = Spot::root(object);
-        let phases = ["Pending", "Running", "Succeeded", "Failed", "Unknown"];
-        findings.one_of_if_set(&root.pointer("/status/phase"), &phases);
-        findings.into_vec()
+    fn validate_status(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        pod_status::mistakes(object, old)
     }
 
     /// A pod that runs on a node stays until the node has stopped it; others go at once.
@@ -91,8 +99,10 @@ impl Strategy for Pod {
         if old.is_some() {
             return Vec::new();
         }
-        let name = label_warning(object, "the Pod's hostname");
-        name.into_iter().chain(warnings(&Spot::root(object))).collect()
+        let mut told = apparmor_warnings(object);
+        told.extend(label_warning(object, "the Pod's hostname"));
+        told.extend(warnings(&Spot::root(object)));
+        told
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::column::{age, columns, map, name, text};
 use super::configmap::{DATA_MAX, entries, immutable_data, keys, size};
-use super::defaults::{child, default};
+use super::defaults::{child, default_text};
 use super::kind::Kind;
 use super::strategy::Strategy;
+use super::tls_pair;
 use crate::meta::field_error::{FieldError, FieldPath, Mistake};
 use crate::meta::findings::{Findings, Spot};
 
@@ -26,7 +27,7 @@ struct Secret;
 impl Strategy for Secret {
     /// `stringData` is for writing only: it becomes part of `data`.
     fn default(&self, object: &mut Value) {
-        default(object, "type", "Opaque");
+        default_text(object, "type", "Opaque");
         let Some(Value::Object(texts)) =
             object.as_object_mut().and_then(|map| map.remove("stringData"))
         else {
@@ -68,6 +69,15 @@ impl Strategy for Secret {
         findings.extend(immutable_data(object, old, &["data"]));
         findings.immutable(&root.pointer("/type"), &before.pointer("/type"));
         findings.into_vec()
+    }
+
+    fn warnings(&self, object: &Value, _: Option<&Value>) -> Vec<String> {
+        if text(object, "/type") != "kubernetes.io/tls" {
+            return Vec::new();
+        }
+        let [certificate, key] = ["/data/tls.crt", "/data/tls.key"]
+            .map(|data| STANDARD.decode(text(object, data)).unwrap_or_default());
+        tls_pair::mistake(&certificate, &key).into_iter().collect()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -168,5 +178,13 @@ mod tests {
         let errors =
             Secret.validate(&json!({"type": "kubernetes.io/tls", "data": {"tls.crt": ""}}));
         assert_eq!(errors[0].to_string(), "data[tls.key]: Required value");
+        let pair = |of: &str| {
+            Secret.warnings(&json!({"type": of, "data": {"tls.crt": "", "tls.key": ""}}), None)
+        };
+        assert_eq!(
+            pair("kubernetes.io/tls"),
+            ["tls: failed to find any PEM data in certificate input"]
+        );
+        assert!(pair("Opaque").is_empty());
     }
 }

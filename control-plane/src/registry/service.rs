@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::column::{age, columns, items, labels, map, name, number, or_none, text};
-use super::defaults::{child, default, each};
+use super::defaults::{child, default, default_text, each};
 use super::kind::{Kind, Subresource};
 use super::service_spec;
 use super::service_warnings;
@@ -32,10 +32,10 @@ struct Service;
 impl Strategy for Service {
     fn default(&self, object: &mut Value) {
         let Some(spec) = child(object, "spec") else { return };
-        default(spec, "sessionAffinity", "None");
-        default(spec, "type", "ClusterIP");
+        default_text(spec, "sessionAffinity", "None");
+        default_text(spec, "type", "ClusterIP");
         for port in each(spec, "ports") {
-            default(port, "protocol", "TCP");
+            default_text(port, "protocol", "TCP");
             let number = port.get("port").cloned().unwrap_or_default();
             if let Some(map) = port.as_object_mut() {
                 // an empty name and 0 are what typed clients send for nothing
@@ -50,7 +50,7 @@ impl Strategy for Service {
             default(spec, "internalTrafficPolicy", "Cluster");
         }
         if service_spec::is_external(spec) {
-            default(spec, "externalTrafficPolicy", "Cluster");
+            default_text(spec, "externalTrafficPolicy", "Cluster");
         }
         if of == "LoadBalancer" {
             default(spec, "allocateLoadBalancerNodePorts", true);
@@ -116,6 +116,17 @@ impl Strategy for Service {
             findings.forbidden(&health, "field is immutable");
         }
         findings.into_vec()
+    }
+
+    /// Who says nothing else means an address that packets are sent to.
+    fn settle_status(&self, object: &mut Value, _: &Value) {
+        if text(object, "/spec/type") != "LoadBalancer" {
+            return;
+        }
+        let Some(balancer) = object.pointer_mut("/status/loadBalancer") else { return };
+        for one in each(balancer, "ingress").filter(|one| !text(one, "/ip").is_empty()) {
+            default(one, "ipMode", "VIP");
+        }
     }
 
     fn validate_status(&self, object: &Value, _: &Value) -> Vec<FieldError> {
@@ -239,6 +250,30 @@ mod tests {
             row(json!({"type": "ExternalName", "externalName": "a.b"}))[2..5],
             ["<none>", "a.b", "<none>"]
         );
+    }
+
+    #[test]
+    fn an_empty_text_is_none() {
+        let mut service = json!({"spec": {"type": "", "sessionAffinity": "", "ports": [{"port": 80, "protocol": ""}]}});
+        Service.default(&mut service);
+        assert_eq!(
+            service["spec"],
+            json!({"type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster",
+                "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]})
+        );
+    }
+
+    #[test]
+    fn an_address_of_a_balancer_is_virtual_unless_it_says_otherwise() {
+        let ingress = json!([{"ip": "192.0.2.1"}, {"ip": "192.0.2.2", "ipMode": "Proxy"}, {"hostname": "a.b"}]);
+        for (of, mode) in [("LoadBalancer", json!("VIP")), ("ClusterIP", Value::Null)] {
+            let mut service =
+                json!({"spec": {"type": of}, "status": {"loadBalancer": {"ingress": ingress}}});
+            Service.settle_status(&mut service, &json!({}));
+            let found = &service["status"]["loadBalancer"]["ingress"];
+            assert_eq!([&found[0]["ipMode"], &found[1]["ipMode"]], [&mode, &json!("Proxy")]);
+            assert!(found[2].get("ipMode").is_none());
+        }
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Strategy for StatefulSet {
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut findings = Findings::default();
         let root = Spot::root(object);
-        for field in ["/spec/replicas", "/spec/minReadySeconds", "/spec/revisionHistoryLimit"] {
+        for field in ["/spec/replicas", "/spec/minReadySeconds"] {
             findings.not_negative(&root.pointer(field));
         }
         selector_of_template(object, SELECTING, &mut findings);
@@ -255,6 +255,8 @@ mod tests {
     fn a_stateful_set_with_claims_is_valid() {
         let mut object = json!({"kind": "StatefulSet", "metadata": {"name": "db"}, "spec": {
             "selector": {"matchLabels": {"app": "db"}}, "serviceName": "db",
+            // refused from 1.33 on
+            "revisionHistoryLimit": -1,
             "persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete"},
             "updateStrategy": {"rollingUpdate": {"maxUnavailable": 2}},
             "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [

@@ -30,6 +30,16 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
+    /// Puts into an object that is made, after it was looked at, what follows from it.
+    fn complete(&self, object: &mut Value) {
+        let _ = object;
+    }
+
+    /// Puts right what a write of the status says, before it is looked at.
+    fn settle_status(&self, object: &mut Value, old: &Value) {
+        let _ = (object, old);
+    }
+
     /// Puts back what a write of the object itself may not change, besides metadata and status.
     fn keep(&self, object: &mut Value, old: &Value) {
         let _ = (object, old);

@@ -178,10 +178,6 @@ fn check_ports(ports: &Spot<'_>, on_host: bool, findings: &mut Findings) {
             }
         }
         findings.required_one_of(&port.field("protocol"), &["SCTP", "TCP", "UDP"]);
-        let address = port.field("hostIP");
-        if !address.is_empty() && address.text().parse::<std::net::IpAddr>().is_err() {
-            findings.invalid(&address, "must be a valid IP address");
-        }
     }
 }
 

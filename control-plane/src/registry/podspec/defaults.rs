@@ -184,17 +184,43 @@ fn set_volume_defaults(volume: &mut Map<String, Value>) {
             }
         }
     }
-    if let Some(path) = map_in(volume, "hostPath") {
-        put(path, "type", "");
-    }
-    if let Some(target) = map_in(volume, "iscsi") {
-        put_text(target, "iscsiInterface", "default");
-    }
+    set_kind_defaults(volume);
     if let Some(claim) =
         map_in(volume, "ephemeral").and_then(|source| map_in(source, "volumeClaimTemplate"))
         && let Some(spec) = map_in(claim, "spec")
     {
-        put_text(spec, "volumeMode", "Filesystem");
+        put(spec, "volumeMode", "Filesystem");
+    }
+}
+
+/// Defaults of a volume, of a pod or one that outlives pods, by what it is made of. `spec` has that among its fields.
+pub fn default_volume_source(spec: &mut Value) {
+    if let Some(spec) = spec.as_object_mut() {
+        set_kind_defaults(spec);
+    }
+}
+
+fn set_kind_defaults(volume: &mut Map<String, Value>) {
+    if let Some(path) = map_in(volume, "hostPath") {
+        put(path, "type", "");
+    }
+    if let Some(disk) = map_in(volume, "azureDisk") {
+        put(disk, "cachingMode", "ReadWrite");
+        put(disk, "kind", "Shared");
+        put(disk, "fsType", "ext4");
+        put(disk, "readOnly", false);
+    }
+    for (kind, field, value) in [
+        ("iscsi", "iscsiInterface", "default"),
+        ("rbd", "pool", "rbd"),
+        ("rbd", "user", "admin"),
+        ("rbd", "keyring", "/etc/ceph/keyring"),
+        ("scaleIO", "storageMode", "ThinProvisioned"),
+        ("scaleIO", "fsType", "xfs"),
+    ] {
+        if let Some(source) = map_in(volume, kind) {
+            put_text(source, field, value);
+        }
     }
 }
 
@@ -260,6 +286,25 @@ mod tests {
         assert!(spec["containers"][0]["ports"][0].get("hostPort").is_none());
         set_pod_defaults(&mut spec);
         assert_eq!(spec["containers"][0]["ports"][0]["hostPort"], 80);
+    }
+
+    #[test]
+    fn an_empty_text_is_none_where_go_has_no_pointer() {
+        let mut spec = json!({"rbd": {"pool": "", "user": "me"}, "azureDisk": {"fsType": "", "kind": "Managed"}, "hostPath": {}});
+        default_volume_source(&mut spec);
+        assert_eq!(
+            spec,
+            json!({"rbd": {"pool": "rbd", "user": "me", "keyring": "/etc/ceph/keyring"}, "hostPath": {"type": ""},
+                "azureDisk": {"fsType": "", "kind": "Managed", "cachingMode": "ReadWrite", "readOnly": false}})
+        );
+        let mut pod = json!({"dnsPolicy": "", "restartPolicy": "", "containers": [{"image": "a:1", "imagePullPolicy": "",
+            "terminationMessagePath": "", "ports": [{"protocol": ""}]}]});
+        set_pod_defaults(&mut pod);
+        let container = &pod["containers"][0];
+        assert_eq!([&pod["dnsPolicy"], &pod["restartPolicy"]], ["ClusterFirst", "Always"]);
+        assert_eq!(container["imagePullPolicy"], "IfNotPresent");
+        assert_eq!(container["terminationMessagePath"], "/dev/termination-log");
+        assert_eq!(container["ports"][0]["protocol"], "TCP");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! As whom, and with which rights, a pod's processes run.
 
+use super::{profile, windows};
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::name;
 
@@ -20,7 +21,9 @@ pub(super) fn check_pod_security(spec: &Spot<'_>, findings: &mut Findings) {
     }
     findings.one_of(&security.field("fsGroupChangePolicy"), &["Always", "OnRootMismatch"]);
     findings.one_of(&security.field("supplementalGroupsPolicy"), &["Merge", "Strict"]);
-    check_profiles(&security, findings);
+    profile::check_seccomp(&security.field("seccompProfile"), findings);
+    windows::check_options(&security.field("windowsOptions"), findings);
+    profile::check_apparmor(&security.field("appArmorProfile"), findings);
     check_host_users(spec, findings);
     check_sysctls(&security.field("sysctls"), spec, findings);
 }
@@ -45,30 +48,6 @@ fn check_id(id: &Spot<'_>, findings: &mut Findings) {
         return;
     }
     findings.invalid(id, "must be between 0 and 2147483647, inclusive");
-}
-
-fn check_profiles(security: &Spot<'_>, findings: &mut Findings) {
-    for (field, what) in [("seccompProfile", "seccomp type"), ("appArmorProfile", "AppArmor type")]
-    {
-        let profile = security.field(field);
-        if profile.is_there() {
-            check_profile(&profile, what, findings);
-        }
-    }
-}
-
-fn check_profile(profile: &Spot<'_>, what: &str, findings: &mut Findings) {
-    let kind = profile.field("type");
-    findings.required_one_of(&kind, &["Localhost", "RuntimeDefault", "Unconfined"]);
-    let file = profile.field("localhostProfile");
-    match (kind.text(), file.is_empty()) {
-        ("Localhost", true) => {
-            findings.required(&file, format!("must be set when {what} is Localhost"));
-        }
-        ("Localhost", false) => super::volume::check_descending(&file, findings),
-        (_, false) => findings.invalid(&file, format!("can only be set when {what} is Localhost")),
-        (_, true) => {}
-    }
 }
 
 fn check_sysctls(list: &Spot<'_>, spec: &Spot<'_>, findings: &mut Findings) {
@@ -124,13 +103,15 @@ pub(super) fn check_container_security(
     for field in ["runAsUser", "runAsGroup"] {
         check_id(&security.field(field), findings);
     }
-    check_profiles(&security, findings);
+    profile::check_seccomp(&security.field("seccompProfile"), findings);
     let mount = security.field("procMount");
     findings.one_of(&mount, &["Default", "Unmasked"]);
     if mount.text() == "Unmasked" && spec.field("hostUsers").value.as_bool() != Some(false) {
         findings.invalid(&mount, "`hostUsers` must be false to use `Unmasked`");
     }
     check_escalation(&security, findings);
+    windows::check_options(&security.field("windowsOptions"), findings);
+    profile::check_apparmor(&security.field("appArmorProfile"), findings);
 }
 
 fn check_escalation(security: &Spot<'_>, findings: &mut Findings) {

@@ -10,6 +10,7 @@ use super::scheduling::check_scheduling;
 use super::security::{check_pod_security, check_subdomain};
 use super::system::check_system;
 use super::volume::check_volumes;
+use super::{profile, windows};
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 use crate::meta::go_value;
@@ -54,6 +55,7 @@ pub fn creation_mistakes(pod: &Value) -> Vec<FieldError> {
     if !node.is_empty() && !spec.field("schedulingGates").is_empty() {
         findings.forbidden(&node, "cannot be set until all schedulingGates have been cleared");
     }
+    profile::check_agreement(&Spot::root(pod), &mut findings);
     findings.into_vec()
 }
 
@@ -81,6 +83,7 @@ fn check_annotations(annotations: &Spot<'_>, spec: &Spot<'_>, findings: &mut Fin
     if cost.is_there() && !plain(cost.text()) {
         findings.invalid(&cost, "must be a 32bit integer");
     }
+    profile::check_annotations(annotations, spec, findings);
 }
 
 /// `pod` is the name of the pod, if it is one's own spec.
@@ -97,6 +100,7 @@ fn validate(spec: &Spot<'_>, pod: Option<&str>, whose: Whose, findings: &mut Fin
     check_dns(spec, findings);
     check_pod_security(spec, findings);
     check_scheduling(spec, findings);
+    windows::check_host_process(spec, findings);
     check_overhead(&spec.field("overhead"), findings);
     if spec.field("os").is_there() {
         check_system(spec, findings);
@@ -220,7 +224,7 @@ fn check_dns(spec: &Spot<'_>, findings: &mut Findings) {
 
 #[cfg(test)]
 #[path = "spec_tests.rs"]
-mod tests;
+pub(super) mod tests;
 #[cfg(test)]
 #[path = "volume_tests.rs"]
 mod volume_tests;

@@ -6,7 +6,7 @@ use super::*;
 use crate::meta::field_error::FieldPath;
 use crate::registry::podspec::set_pod_defaults;
 
-pub(super) fn mistakes(mut spec: Value) -> Vec<String> {
+pub(in crate::registry::podspec) fn mistakes(mut spec: Value) -> Vec<String> {
     set_pod_defaults(&mut spec);
     told(&spec, Whose::Pod)
 }
@@ -18,20 +18,20 @@ fn told(spec: &Value, whose: Whose) -> Vec<String> {
 }
 
 /// A pod of one container with these fields more.
-pub(super) fn container(more: Value) -> Value {
+pub(in crate::registry::podspec) fn container(more: Value) -> Value {
     let mut container = json!({"name": "a", "image": "a:1"});
     container.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
     json!({"containers": [container]})
 }
 
 /// A pod with these fields more.
-pub(super) fn pod(more: Value) -> Value {
+pub(in crate::registry::podspec) fn pod(more: Value) -> Value {
     let mut spec = container(json!({}));
     spec.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
     spec
 }
 
-pub(super) fn all_told(cases: &[(Value, &[&str])]) {
+pub(in crate::registry::podspec) fn all_told(cases: &[(Value, &[&str])]) {
     for (spec, expected) in cases {
         assert_eq!(mistakes(spec.clone()), *expected, "{spec}");
     }

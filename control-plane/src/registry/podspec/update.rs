@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::profile::APPARMOR;
 use crate::meta::field_error::FieldError;
 use crate::meta::findings::{Findings, Spot};
 
@@ -43,13 +44,12 @@ fn validate_update(new: &Spot<'_>, old: &Value, findings: &mut Findings) {
 }
 
 /// Whose copy a pod is, and under which profile it runs, is said once.
-fn check_annotations(pod: &Spot<'_>, old: &Value, findings: &mut Findings) {
-    const PROFILE: &str = "container.apparmor.security.beta.kubernetes.io/";
+pub(in crate::registry) fn check_annotations(pod: &Spot<'_>, old: &Value, findings: &mut Findings) {
     const MIRROR: &str = "kubernetes.io/config.mirror";
     let (new, none) = (pod.field("metadata").field("annotations"), Value::Null);
     let old = old.pointer("/metadata/annotations").unwrap_or(&none);
     let what = |key: &str| {
-        let profile = key.starts_with(PROFILE).then_some("AppArmor annotations");
+        let profile = key.starts_with(APPARMOR).then_some("AppArmor annotations");
         profile.or((key == MIRROR).then_some("mirror pod annotation"))
     };
     for (key, value) in old.as_object().into_iter().flatten() {

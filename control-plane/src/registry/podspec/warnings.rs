@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::profile::{self, containers};
+use crate::meta::field_error::FieldPath;
 use crate::meta::findings::Spot;
 use crate::meta::quantity::Quantity;
 use crate::registry::node_label;
@@ -42,7 +44,8 @@ pub(in crate::registry) const OLD_VOLUMES: [(&str, &str, &str); 9] = [
 ];
 const NO_POD: &str = "a null labelSelector results in matching no pod";
 
-/// What there is to tell of a pod, or of the template of pods that stands here.
+/// What there is to tell of a pod, or of the template of pods that stands here. What annotations of a pod say of AppArmor is looked at
+/// apart ([`apparmor_warnings`](super::apparmor_warnings)).
 pub fn warnings(pod: &Spot<'_>) -> Vec<String> {
     let mut told = Told::default();
     let (spec, annotations) = (pod.field("spec"), pod.field("metadata").field("annotations"));
@@ -57,7 +60,7 @@ pub fn warnings(pod: &Spot<'_>) -> Vec<String> {
     for resource in ["memory", "ephemeral-storage"] {
         told.fraction(&spec.field("overhead"), resource);
     }
-    of_profiles(&spec, &annotations, &mut told);
+    of_profiles(&spec, &annotations, pod.path != FieldPath::default(), &mut told);
     for container in containers(&spec) {
         of_container(&container, &mut told);
     }
@@ -105,12 +108,6 @@ pub fn claim_warnings(spec: &Spot<'_>) -> Vec<String> {
 fn entry<'a>(map: &Spot<'a>, key: &str) -> Option<Spot<'a>> {
     let value = map.value.get(key).filter(|value| !value.is_null())?;
     Some(Spot::at(value, map.path.key(key)))
-}
-
-/// All containers, in the order in which Kubernetes goes through them.
-fn containers<'a>(spec: &Spot<'a>) -> Vec<Spot<'a>> {
-    let lists = ["initContainers", "containers", "ephemeralContainers"];
-    lists.iter().flat_map(|list| spec.field(list).items().collect::<Vec<_>>()).collect()
 }
 
 fn of_node_selection(spec: &Spot<'_>, told: &mut Told) {
@@ -222,9 +219,8 @@ fn of_lists(spec: &Spot<'_>, told: &mut Told) {
 }
 
 /// Profiles that only an annotation names.
-fn of_profiles(spec: &Spot<'_>, annotations: &Spot<'_>, told: &mut Told) {
+fn of_profiles(spec: &Spot<'_>, annotations: &Spot<'_>, in_template: bool, told: &mut Told) {
     const SECCOMP: &str = r#"non-functional in v1.27+; use the "seccompProfile" field instead"#;
-    const APPARMOR: &str = r#"deprecated since v1.30; use the "appArmorProfile" field instead"#;
     let says = |of: &Spot<'_>, field: &str| of.field("securityContext").field(field).is_there();
     if !says(spec, "seccompProfile")
         && let Some(found) = entry(annotations, "seccomp.security.alpha.kubernetes.io/pod")
@@ -240,11 +236,12 @@ fn of_profiles(spec: &Spot<'_>, annotations: &Spot<'_>, told: &mut Told) {
         {
             told.tell(&found, SECCOMP);
         }
-        if !says(spec, "appArmorProfile")
+        if in_template
+            && !says(spec, "appArmorProfile")
             && !says(&container, "appArmorProfile")
             && let Some(found) = of("container.apparmor.security.beta.kubernetes.io")
         {
-            told.tell(&found, APPARMOR);
+            told.tell(&found, profile::DEPRECATED);
         }
     }
 }

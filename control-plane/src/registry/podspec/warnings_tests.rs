@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -142,12 +142,22 @@ fn annotations_of_old_are_told_where_no_field_says_the_same() {
             critical,
             r#"metadata.annotations[seccomp.security.alpha.kubernetes.io/pod]: non-functional in v1.27+; use the "seccompProfile" field instead"#,
             r#"metadata.annotations[container.seccomp.security.alpha.kubernetes.io/a]: non-functional in v1.27+; use the "seccompProfile" field instead"#,
-            r#"metadata.annotations[container.apparmor.security.beta.kubernetes.io/a]: deprecated since v1.30; use the "appArmorProfile" field instead"#,
+        ]
+    );
+    let template = |spec: &Value| {
+        let object = json!({"template": {"metadata": {"annotations": annotations}, "spec": spec}});
+        template_warnings(&object, "/template")
+    };
+    assert_eq!(
+        template(&json!({"containers": [{"name": "a"}]}))[3..],
+        [
+            r#"template.metadata.annotations[container.apparmor.security.beta.kubernetes.io/a]: deprecated since v1.30; use the "appArmorProfile" field instead"#
         ]
     );
     let said = json!({"securityContext": {"seccompProfile": {}, "appArmorProfile": {}},
         "containers": [{"name": "a", "securityContext": {"seccompProfile": {}}}]});
     assert_eq!(told_of(&said, &annotations), [critical]);
+    assert_eq!(template(&said).len(), 1);
 }
 
 #[test]
