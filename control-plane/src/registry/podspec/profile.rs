@@ -1,4 +1,4 @@
-//! Profiles of seccomp and AppArmor: those of the fields, and those of the annotations that came before the fields. Sentences are those
+//! Profiles of seccomp and `AppArmor`: those of the fields, and those of the annotations that came before the fields. Sentences are those
 //! of `k8s.io/kubernetes/pkg/apis/core/validation`.
 
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ fn check_kind(profile: &Spot<'_>, field: &str, findings: &mut Findings) {
     }
 }
 
-/// The profile of AppArmor that a field names.
+/// The profile of `AppArmor` that a field names.
 pub(super) fn check_apparmor(profile: &Spot<'_>, findings: &mut Findings) {
     if profile.is_absent() {
         return;
@@ -147,7 +147,7 @@ fn agree(profile: &Spot<'_>, place: &Spot<'_>, said: &str, what: &str, findings:
     }
 }
 
-/// What there is to tell of a new pod whose containers have a profile of AppArmor from an annotation only.
+/// What there is to tell of a new pod whose containers have a profile of `AppArmor` from an annotation only.
 pub fn apparmor_warnings(pod: &Value) -> Vec<String> {
     let root = Spot::root(pod);
     let (spec, annotations) = (root.field("spec"), root.pointer("/metadata/annotations"));

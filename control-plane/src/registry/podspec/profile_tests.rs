@@ -11,7 +11,7 @@ fn found(check: impl Fn(&Spot<'_>, &mut Findings), object: &Value) -> Vec<String
     findings.into_vec().iter().map(ToString::to_string).collect()
 }
 
-/// A pod of one container `a`: its annotation of AppArmor, its own profile, and the whole pod's.
+/// A pod of one container `a`: its annotation of `AppArmor`, its own profile, and the whole pod's.
 fn armored(said: &str, own: Value, whole: Value) -> Value {
     let mut annotations = json!({});
     if said != "none" {

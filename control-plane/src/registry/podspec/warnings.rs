@@ -44,7 +44,7 @@ pub(in crate::registry) const OLD_VOLUMES: [(&str, &str, &str); 9] = [
 ];
 const NO_POD: &str = "a null labelSelector results in matching no pod";
 
-/// What there is to tell of a pod, or of the template of pods that stands here. What annotations of a pod say of AppArmor is looked at
+/// What there is to tell of a pod, or of the template of pods that stands here. What annotations of a pod say of `AppArmor` is looked at
 /// apart ([`apparmor_warnings`](super::apparmor_warnings)).
 pub fn warnings(pod: &Spot<'_>) -> Vec<String> {
     let mut told = Told::default();
