@@ -169,6 +169,8 @@ pub enum Origin {
     Repairs,
     /// This node's annotations.
     Announcement,
+    /// This node's condition `NetworkUnavailable`.
+    Network,
     /// Probes.
     Probe,
     /// The metrics server.
@@ -178,7 +180,7 @@ pub enum Origin {
 impl Origin {
     /// Whether what goes wrong is logged where it is found: there it is known how often it has been.
     fn logs_itself(self) -> bool {
-        matches!(self, Self::Source | Self::Announcement)
+        matches!(self, Self::Source | Self::Announcement | Self::Network)
     }
 }
 

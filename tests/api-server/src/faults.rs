@@ -9,6 +9,8 @@ pub struct Faults {
     pub away: bool,
     /// Requests are answered with this status.
     pub status: Option<u16>,
+    /// Changes of objects' status are not permitted (403).
+    pub no_status: bool,
     /// Requests wait so long before they are answered.
     pub delay: Duration,
     /// A watch from a version that is too old is answered with 410, not with an event that says so.

@@ -185,6 +185,11 @@ impl Server {
         self.shared.faults().status = status;
     }
 
+    /// Whether changes of objects' status are not permitted.
+    pub fn set_status_refused(&self, refused: bool) {
+        self.shared.faults().no_status = refused;
+    }
+
     /// Waits so long before each answer.
     pub fn set_delay(&self, delay: Duration) {
         self.shared.faults().delay = delay;
@@ -319,12 +324,13 @@ async fn api(
     request: Request,
 ) -> Response {
     let path = request.uri().path();
+    let (path, part) = Part::of_path(path);
     let Some((resource, namespace, name)) = Resource::of_path(path) else { return discovery(path) };
     if let Some(name) = name {
         let namespace = namespace.unwrap_or_default().to_owned();
         if request.method() == Method::PATCH {
             let name = name.to_owned();
-            return patch(&shared, resource, &namespace, &name, request).await;
+            return patch(&shared, resource, (&namespace, &name), part, request).await;
         }
         return one(&shared, resource, &namespace, name);
     }
@@ -348,23 +354,58 @@ fn one(shared: &Shared, resource: Resource, namespace: &str, name: &str) -> Resp
     }
 }
 
-/// A merge patch (RFC 7386), the only kind that is known.
+/// What of an object is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Whole,
+    /// The subresource `status`.
+    Status,
+}
+
+impl Part {
+    /// With the path of the object itself.
+    fn of_path(path: &str) -> (&str, Self) {
+        let of_object =
+            |path: &&str| Resource::of_path(path).is_some_and(|(_, _, name)| name.is_some());
+        match path.strip_suffix("/status").filter(of_object) {
+            Some(object) => (object, Self::Status),
+            None => (path, Self::Whole),
+        }
+    }
+
+    /// Each changes what is its own and nothing else.
+    fn restrict(self, patch: &mut Value) {
+        if let Some(fields) = patch.as_object_mut() {
+            fields.retain(|key, _| (key == "status") == (self == Self::Status));
+        }
+    }
+}
+
+/// A merge patch (RFC 7386) of an object, or a strategic one of its status.
 async fn patch(
     shared: &Shared,
     resource: Resource,
-    namespace: &str,
-    name: &str,
+    (namespace, name): (&str, &str),
+    part: Part,
     request: Request,
 ) -> Response {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    if kind != Some("application/merge-patch+json") {
+    let (known, refused) = match part {
+        Part::Whole => ("application/merge-patch+json", false),
+        Part::Status => ("application/strategic-merge-patch+json", shared.faults().no_status),
+    };
+    if refused {
+        return failure(StatusCode::FORBIDDEN, "Forbidden", "as the test wants it");
+    }
+    if kind != Some(known) {
         let code = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        return failure(code, "UnsupportedMediaType", "only merge patches are known");
+        return failure(code, "UnsupportedMediaType", &format!("only {known} is known here"));
     }
     let body = axum::body::to_bytes(request.into_body(), PATCH_LIMIT).await.unwrap_or_default();
-    let Ok(patch) = serde_json::from_slice::<Value>(&body) else {
+    let Ok(mut patch) = serde_json::from_slice::<Value>(&body) else {
         return failure(StatusCode::BAD_REQUEST, "BadRequest", "the patch is no JSON");
     };
+    part.restrict(&mut patch);
     let patched = shared.store().patch(resource, namespace, name, &patch);
     match patched {
         Some(object) => {

@@ -90,7 +90,7 @@ impl Store {
         version
     }
 
-    /// Merges a patch (RFC 7386) into an object, which is not a new version if that changes nothing. `None`: there is no such object.
+    /// Merges a patch (RFC 7386, but that conditions are merged by their type) into an object, which is not a new version if that changes nothing. `None`: there is no such object.
     pub fn patch(
         &mut self,
         resource: Resource,
@@ -220,10 +220,23 @@ fn merge(target: &mut Value, patch: &Value) {
     for (key, value) in fields {
         if value.is_null() {
             target.as_object_mut().and_then(|target| target.remove(key));
+        } else if let ("conditions", Some(conditions)) = (key.as_str(), value.as_array()) {
+            merge_conditions(&mut target[key], conditions);
         } else {
             merge(&mut target[key], value);
         }
     }
+}
+
+fn merge_conditions(target: &mut Value, patch: &[Value]) {
+    let mut all = target.as_array().cloned().unwrap_or_default();
+    for condition in patch {
+        match all.iter_mut().find(|known| known["type"] == condition["type"]) {
+            Some(known) => merge(known, condition),
+            None => all.push(condition.clone()),
+        }
+    }
+    *target = all.into();
 }
 
 fn key(namespace: &str, name: &str) -> String {
@@ -295,6 +308,19 @@ mod tests {
         assert_eq!((patched.labels["l"].as_str(), patched.version), ("v", 3));
         assert_eq!(store.patch(Resource::Nodes, "", "a", &patch).unwrap().version, 3);
         assert_eq!(store.patch(Resource::Nodes, "", "b", &patch), None);
+    }
+
+    #[test]
+    fn conditions_are_merged_by_their_type() {
+        let mut store = Store::default();
+        let of = |all: Value| json!({"metadata": {"name": "a"}, "status": {"conditions": all}});
+        store.put(Resource::Nodes, of(json!([{"type": "X", "status": "True", "reason": "R"}])));
+        let patch = of(json!([{"type": "X", "status": "False"}, {"type": "Y", "status": "True"}]));
+        let patched = store.patch(Resource::Nodes, "", "a", &patch).unwrap();
+        let object: Value = serde_json::from_str(&patched.text).unwrap();
+        let x = json!({"type": "X", "status": "False", "reason": "R"});
+        let y = json!({"type": "Y", "status": "True"});
+        assert_eq!(object["status"]["conditions"], json!([x, y]));
     }
 
     #[test]

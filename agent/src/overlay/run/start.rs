@@ -23,7 +23,7 @@ use crate::overlay::metrics::Metrics;
 use crate::overlay::node::{Announcement, Backend};
 use crate::overlay::plan::Settings;
 use crate::overlay::rules::{RuleError, Rules};
-use crate::overlay::source::{self, Announcer, Event};
+use crate::overlay::source::{self, Duty, Event, Keeper};
 use crate::overlay::state::Store;
 use crate::overlay::status::{Board, Origin};
 use crate::proxy::host::{AddressError, watch_addresses};
@@ -151,9 +151,10 @@ impl Controller {
         let worker = Worker::new(Box::new(host), rules, store, options, board.clone());
         let mut tasks = JoinSet::new();
         let (announcement, announced) = watch::channel(None);
-        let (events, reload_source) = follow_nodes(config, announced, &board, &mut tasks).await?;
         let ((connected, is_connected), (reload, asked)) =
             (watch::channel(false), mpsc::channel(1));
+        let known = Known { announced, connected: is_connected.clone() };
+        let (events, reload_source) = follow_nodes(config, known, &board, &mut tasks).await?;
         let metrics = Metrics::new(board.clone());
         if let Some(address) = config.overlay.metrics_address {
             tasks.spawn(serve_metrics(address, metrics.clone(), board.clone()));
@@ -189,10 +190,18 @@ impl Controller {
     }
 }
 
-/// Begins to follow the nodes, and to keep this node's annotations where there are any.
+/// What is known of this node.
+struct Known {
+    /// What it is to announce.
+    announced: watch::Receiver<Option<Announcement>>,
+    /// Whether it was connected once.
+    connected: watch::Receiver<bool>,
+}
+
+/// Begins to follow the nodes, and to keep what is this overlay's of this node's object where there is one.
 async fn follow_nodes(
     config: &AgentConfig,
-    announced: watch::Receiver<Option<Announcement>>,
+    known: Known,
     board: &Board,
     tasks: &mut JoinSet<()>,
 ) -> Result<(mpsc::Receiver<Event>, mpsc::Sender<()>), StartError> {
@@ -209,20 +218,24 @@ async fn follow_nodes(
             // what is wrong with the files is told now, and not for ever after
             let connection = connect(&access).await?;
             tracing::info!(node = name, "nodes come from the API server");
-            let (wanted, told) = (watch::channel(None), watch::channel(None));
+            let wanted = watch::channel(None);
+            let (announced, cleared) = (watch::channel(None), watch::channel(None));
             let session = Session {
                 access,
                 name: name.clone(),
                 flannel,
                 events: sender,
                 wanted: wanted.1,
-                told: told.0,
+                announced: announced.0,
+                connected: known.connected,
+                cleared: cleared.0,
                 addresses: watch_addresses()?,
                 pods: config.network.pod_cidrs.clone(),
             };
             tasks.spawn(session.run(connection));
-            tasks.spawn(write_announcement(announced, wanted.0, flannel));
-            tasks.spawn(tell_announcement(told.1, board.clone()));
+            tasks.spawn(write_announcement(known.announced, wanted.0, flannel));
+            tasks.spawn(pass_on(announced.1, board.clone(), Origin::Announcement));
+            tasks.spawn(pass_on(cleared.1, board.clone(), Origin::Network));
         }
     }
     Ok((events, reload))
@@ -235,8 +248,12 @@ struct Session {
     name: String,
     flannel: bool,
     events: mpsc::Sender<Event>,
+    /// What the annotations should be, and what is wrong with them.
     wanted: watch::Receiver<Option<source::Wanted>>,
-    told: watch::Sender<source::Told>,
+    announced: watch::Sender<source::Told>,
+    /// Whether this node was connected once, and what is wrong with the condition that says otherwise.
+    connected: watch::Receiver<bool>,
+    cleared: watch::Sender<source::Told>,
     addresses: watch::Receiver<Vec<IpAddr>>,
     /// All pods.
     pods: Vec<IpNetwork>,
@@ -251,15 +268,14 @@ impl Session {
             if let Some(connection) = connection.take() {
                 let (mut tasks, own) =
                     source::follow(&connection, &self.name, self.flannel, &self.events);
-                let announcer = Announcer {
-                    connection,
-                    name: self.name.clone(),
-                    wanted: self.wanted.clone(),
-                    own,
-                    told: self.told.clone(),
-                    retry: Retry::default(),
-                };
+                let (wanted, told) = (self.wanted.clone(), self.announced.clone());
+                let announcer =
+                    self.keeper::<source::Announcement>(&connection, wanted, own.annotations, told);
                 tasks.spawn(announcer.run());
+                let (connected, told) = (self.connected.clone(), self.cleared.clone());
+                let clearer =
+                    self.keeper::<source::Network>(&connection, connected, own.network, told);
+                tasks.spawn(clearer.run());
                 if !self.moved(&mut known).await {
                     // what is connected stays so
                     while tasks.join_next().await.is_some() {}
@@ -279,6 +295,17 @@ impl Session {
                 }
             }
         }
+    }
+
+    fn keeper<D: Duty>(
+        &self,
+        connection: &Connection,
+        wanted: watch::Receiver<D::Wanted>,
+        own: watch::Receiver<Option<D::Seen>>,
+        told: watch::Sender<source::Told>,
+    ) -> Keeper<D> {
+        let (connection, name) = (connection.clone(), self.name.clone());
+        Keeper { connection, name, wanted, own, told, retry: Retry::default() }
     }
 
     /// Waits until an address that this host had is gone. False: nobody tells of them any more.
@@ -324,10 +351,10 @@ async fn write_announcement(
     }
 }
 
-async fn tell_announcement(mut told: watch::Receiver<source::Told>, board: Board) {
+async fn pass_on(mut told: watch::Receiver<source::Told>, board: Board, origin: Origin) {
     while told.changed().await.is_ok() {
         let problem = told.borrow_and_update().clone();
-        board.complain(Origin::Announcement, problem.into_iter().collect());
+        board.complain(origin, problem.into_iter().collect());
     }
 }
 

@@ -12,7 +12,8 @@ use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::{ANNOTATIONS, Event, Own};
+use super::announce::Annotations;
+use super::{ANNOTATIONS, Event, network};
 use crate::kube::{Connection, Follower, Intake, Kind, Retry, key, watch_config};
 use crate::overlay::cluster;
 use crate::overlay::node::{NodeError, NodeRecord};
@@ -22,12 +23,59 @@ pub const NODES: &str = "Node";
 /// See [`NODES`].
 pub const STAYS: &str = "the ways to other nodes";
 
+/// What is seen of this node's own object, each by itself; `None`: that is not known yet.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// The annotations.
+    pub annotations: watch::Receiver<Option<Annotations>>,
+    /// The condition `NetworkUnavailable`.
+    pub network: watch::Receiver<Option<network::Status>>,
+}
+
+/// Where that is told.
+#[derive(Debug)]
+struct Mirror {
+    annotations: watch::Sender<Option<Annotations>>,
+    network: watch::Sender<Option<network::Status>>,
+}
+
+impl Mirror {
+    fn new() -> (Self, Own) {
+        let (annotations, seen) = watch::channel(None);
+        let (network, condition) = watch::channel(None);
+        (Self { annotations, network }, Own { annotations: seen, network: condition })
+    }
+
+    /// The object as it is now; `None`: it is not there.
+    fn see(&self, object: Option<&Node>) {
+        tell(&self.annotations, object.map(annotations));
+        tell(&self.network, object.and_then(network::status));
+    }
+}
+
+/// Whoever keeps one of them is not to be woken by changes of others.
+fn tell<T: PartialEq>(seen: &watch::Sender<Option<T>>, now: T) {
+    let now = Some(now);
+    seen.send_if_modified(|known| {
+        let differs = *known != now;
+        *known = now;
+        differs
+    });
+}
+
+/// Those by which nodes are announced.
+fn annotations(object: &Node) -> BTreeMap<String, String> {
+    let all = object.metadata.annotations.iter().flatten();
+    let ours = all.filter(|(key, _)| ANNOTATIONS.contains(&key.as_str()));
+    ours.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
 /// What of Nodes is taken.
 #[derive(Debug)]
 struct Nodes {
     name: Box<str>,
     flannel: bool,
-    own: watch::Sender<Option<Own>>,
+    own: Mirror,
     /// Digests of what was told, so that a change of anything else is not told.
     told: HashMap<Arc<str>, u64>,
     state: RandomState,
@@ -37,21 +85,6 @@ impl Nodes {
     fn digest(&self, record: &NodeRecord) -> u64 {
         // a record is plain data: the same text, the same record
         self.state.hash_one(serde_json::to_vec(record).unwrap_or_default())
-    }
-
-    /// What the announcer must know of this node's object.
-    fn see(&self, object: Option<&Node>) {
-        let annotations = |object: &Node| {
-            let all = object.metadata.annotations.iter().flatten();
-            let ours = all.filter(|(key, _)| ANNOTATIONS.contains(&key.as_str()));
-            ours.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>()
-        };
-        let now = Some(object.map(annotations));
-        self.own.send_if_modified(|known| {
-            let differs = *known != now;
-            *known = now;
-            differs
-        });
     }
 
     fn is_own(&self, object: &Node) -> bool {
@@ -71,7 +104,7 @@ impl Kind for Nodes {
     fn convert(&mut self, object: &Node) -> Result<Option<Self::Item>, NodeError> {
         let record = NodeRecord::read(object, self.flannel)?;
         if self.is_own(object) {
-            self.see(Some(object));
+            self.own.see(Some(object));
         }
         let digest = self.digest(&record);
         let differs = self.told.insert(record.name.clone(), digest) != Some(digest);
@@ -84,7 +117,7 @@ impl Kind for Nodes {
 
     fn absent(&mut self, object: &Node) -> Option<Event> {
         if self.is_own(object) {
-            self.see(None);
+            self.own.see(None);
         }
         let name = key(object);
         self.told.remove(&name);
@@ -98,7 +131,7 @@ impl Kind for Nodes {
         self.told.retain(|name, _| known.contains(&**name));
         self.told.shrink_to_fit();
         if !known.contains(&*self.name) {
-            self.see(None);
+            self.own.see(None);
         }
         Event::Nodes(cluster::Event::All(records))
     }
@@ -108,14 +141,14 @@ impl Kind for Nodes {
     }
 }
 
-/// Follows all Nodes for as long as `events` is listened to and the result is kept. What the object of the node `name` holds of the
-/// announced annotations is in the receiver; `None`: that is not known yet.
+/// Follows all Nodes for as long as `events` is listened to and the result is kept, and tells what is seen of the object of the node
+/// `name`.
 pub fn follow(
     connection: &Connection,
     name: &str,
     flannel: bool,
     events: &mpsc::Sender<Event>,
-) -> (JoinSet<()>, watch::Receiver<Option<Own>>) {
+) -> (JoinSet<()>, Own) {
     follow_with(connection, name, flannel, events, Retry::default())
 }
 
@@ -126,8 +159,8 @@ pub fn follow_with(
     flannel: bool,
     events: &mpsc::Sender<Event>,
     retry: Retry,
-) -> (JoinSet<()>, watch::Receiver<Option<Own>>) {
-    let (own, seen) = watch::channel(None);
+) -> (JoinSet<()>, Own) {
+    let (own, seen) = Mirror::new();
     let nodes =
         Nodes { name: name.into(), flannel, own, told: HashMap::new(), state: RandomState::new() };
     let follower = Follower {

@@ -4,17 +4,21 @@
 //! | --- | --- |
 //! | `api` | a list and a watch of all Nodes |
 //! | `manifests` | Nodes of a folder |
-//! | `announce` | this node's own annotations, kept as they should be |
+//! | `keeper` | something of this node's own object, kept as it should be: |
+//! | `announce` | its annotations |
+//! | `network` | its condition `NetworkUnavailable` |
 
 mod announce;
 mod api;
+mod keeper;
 mod manifests;
+mod network;
 
-use std::collections::BTreeMap;
-
-pub use announce::{Announcer, Told, Wanted};
-pub use api::{NODES, STAYS, follow, follow_with};
+pub use announce::{Announcement, Wanted};
+pub use api::{NODES, Own, STAYS, follow, follow_with};
+pub use keeper::{Duty, Keeper, Told};
 pub use manifests::follow as follow_manifests;
+pub use network::Network;
 
 use super::cluster;
 use crate::overlay::annotation;
@@ -27,9 +31,6 @@ pub enum Event {
     /// The source does not answer, and why; `None`: it does again.
     Away(Option<String>),
 }
-
-/// The annotations of this node's object by which nodes are announced, as they are; `None`: the object is not there.
-pub type Own = Option<BTreeMap<String, String>>;
 
 /// Every annotation that is ever written.
 const ANNOTATIONS: [&str; 7] = [

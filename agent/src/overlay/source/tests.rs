@@ -1,4 +1,4 @@
-//! Nodes of an API server, and this node's annotations there.
+//! Nodes of an API server, and this node's annotations and condition there.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,8 +25,10 @@ struct Fixture {
     told: usize,
     wanted: watch::Sender<Option<Wanted>>,
     problem: watch::Receiver<Told>,
+    connected: watch::Sender<bool>,
+    unclear: watch::Receiver<Told>,
     _followers: JoinSet<()>,
-    _announcer: JoinHandle<()>,
+    _keepers: [JoinHandle<()>; 2],
     _folder: tempfile::TempDir,
 }
 
@@ -43,8 +45,24 @@ impl Fixture {
         let retry = Retry { first: Duration::from_millis(20), most: Duration::from_millis(100) };
         let (followers, own) = follow_with(&connection, "a", false, &sender, retry);
         let ((wanted, wants), (told, problem)) = (watch::channel(None), watch::channel(None));
-        let announcer =
-            Announcer { connection, name: "a".to_owned(), wanted: wants, own, told, retry };
+        let ((connected, is_connected), (cleared, unclear)) =
+            (watch::channel(false), watch::channel(None));
+        let announcer = Keeper::<Announcement> {
+            connection: connection.clone(),
+            name: "a".to_owned(),
+            wanted: wants,
+            own: own.annotations,
+            told,
+            retry,
+        };
+        let clearer = Keeper::<Network> {
+            connection,
+            name: "a".to_owned(),
+            wanted: is_connected,
+            own: own.network,
+            told: cleared,
+            retry,
+        };
         Self {
             server,
             events,
@@ -53,8 +71,10 @@ impl Fixture {
             told: 0,
             wanted,
             problem,
+            connected,
+            unclear,
             _followers: followers,
-            _announcer: tokio::spawn(announcer.run()),
+            _keepers: [tokio::spawn(announcer.run()), tokio::spawn(clearer.run())],
             _folder: folder,
         }
     }
@@ -91,6 +111,23 @@ impl Fixture {
         let end = std::time::Instant::now() + PATIENCE;
         while self.annotations() != *want {
             assert!(std::time::Instant::now() < end, "{}, and not {want}", self.annotations());
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Status and reason of the conditions, by type.
+    fn conditions(&self) -> Vec<String> {
+        let object = self.server.get(Resource::Nodes, "", "a").unwrap();
+        let all = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let words = |one: &Value| ["type", "status", "reason"].map(|key| text(&one[key])).join(" ");
+        all.iter().map(|one| words(one).trim_end().to_owned()).collect()
+    }
+
+    async fn has_conditions(&self, want: &[&str]) {
+        let end = std::time::Instant::now() + PATIENCE;
+        while self.conditions() != want {
+            assert!(std::time::Instant::now() < end, "{:?}, and not {want:?}", self.conditions());
             sleep(Duration::from_millis(5)).await;
         }
     }
@@ -255,4 +292,89 @@ async fn who_changes_it_again_and_again_is_told_of() {
     let told = timeout(PATIENCE, fixture.problem.wait_for(Option::is_some)).await;
     let told = told.unwrap().unwrap().clone().unwrap();
     assert!(told.contains("does flanneld run here"), "{told}");
+}
+
+/// A node for which no cloud has made a route.
+fn unavailable() -> Value {
+    let mut node = node("a", "10.0.1.0/24");
+    node["status"]["conditions"] = json!([
+        {"type": "NetworkUnavailable", "status": "True", "reason": "NoRouteCreated"},
+        {"type": "Ready", "status": "True"},
+    ]);
+    node
+}
+
+const UNAVAILABLE: [&str; 2] = ["NetworkUnavailable True NoRouteCreated", "Ready True"];
+const AVAILABLE: [&str; 2] = ["NetworkUnavailable False HeddleOverlayIsUp", "Ready True"];
+
+#[tokio::test]
+async fn the_network_is_available_once_this_node_is_connected() {
+    let mut fixture = Fixture::start(|server| {
+        server.put(unavailable());
+    })
+    .await;
+    fixture.until("the list", |it| it.cluster.len() == 1).await;
+    fixture.settle().await;
+    assert_eq!(fixture.conditions(), UNAVAILABLE, "it is not connected yet");
+    fixture.connected.send_replace(true);
+    fixture.has_conditions(&AVAILABLE).await;
+    fixture.settle().await;
+    assert_eq!(fixture.patches(), 1, "once is enough");
+    // somebody sets it back
+    fixture.server.put(unavailable());
+    fixture.has_conditions(&AVAILABLE).await;
+    // who has no such condition needs none
+    fixture.server.put(node("a", "10.0.1.0/24"));
+    fixture.settle().await;
+    assert_eq!(fixture.conditions(), ["Ready True"]);
+    // the node is made anew
+    fixture.server.delete(Resource::Nodes, "", "a");
+    fixture.server.put(unavailable());
+    fixture.has_conditions(&AVAILABLE).await;
+}
+
+#[tokio::test]
+async fn a_status_that_may_not_be_changed_is_told_and_annotations_go_on() {
+    let mut fixture = Fixture::start(|server| {
+        server.put(unavailable());
+        server.set_status_refused(true);
+    })
+    .await;
+    fixture.connected.send_replace(true);
+    let told = timeout(PATIENCE, fixture.unclear.wait_for(Option::is_some)).await;
+    let told = told.unwrap().unwrap().clone().unwrap();
+    for part in
+        ["NetworkUnavailable of Node a", "conf/overlay-rbac.yaml", "(patch of nodes/status)"]
+    {
+        assert!(told.contains(part), "{told}");
+    }
+    let ours = crate::overlay::annotation::OURS;
+    fixture.wanted.send_replace(Some(Wanted::from([(ours, Some("{}".to_owned()))])));
+    fixture.annotated(&json!({"mine": "stays", "overlay.heddle.dev/node": "{}"})).await;
+    assert_eq!(
+        (fixture.conditions(), &*fixture.problem.borrow()),
+        (UNAVAILABLE.map(String::from).to_vec(), &None)
+    );
+    fixture.server.set_status_refused(false);
+    fixture.has_conditions(&AVAILABLE).await;
+    timeout(PATIENCE, fixture.unclear.wait_for(Option::is_none)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_takes_the_network_away_again_and_again_is_told_of() {
+    let mut fixture = Fixture::start(|server| {
+        server.put(unavailable());
+    })
+    .await;
+    fixture.connected.send_replace(true);
+    for _ in 0..5 {
+        fixture.has_conditions(&AVAILABLE).await;
+        fixture.server.put(unavailable());
+        if fixture.unclear.borrow().is_some() {
+            break;
+        }
+    }
+    let told = timeout(PATIENCE, fixture.unclear.wait_for(Option::is_some)).await;
+    let told = told.unwrap().unwrap().clone().unwrap();
+    assert!(told.contains("--configure-cloud-routes=false"), "{told}");
 }
