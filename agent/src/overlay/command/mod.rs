@@ -22,8 +22,8 @@ use super::state::StateError;
 use crate::daemon;
 
 const AFTER: &str = "It needs nothing but root and a source of Nodes: overlay.kubeconfig, or Node manifests in paths.manifests. SIGTERM ends it and \
-                     leaves everything in place; SIGHUP has everything compared. The configuration file may be the agent's: keys that are not listed \
-                     here are left alone in it.\n\
+                     leaves everything in place; SIGHUP has nodes listed again and everything compared. The configuration file may be the \
+                     agent's: keys that are not listed here are left alone in it.\n\
                      Exit codes: 0 done; 1 failed; 2 the command line or the configuration is not right.";
 
 /// Why the overlay cannot do what it was told.

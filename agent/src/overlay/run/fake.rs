@@ -177,7 +177,9 @@ impl Host for FakeHost {
     }
 
     fn set_checksum_offload(&mut self, _: &str, _: bool) -> Result<(), NetlinkError> {
-        self.state().calls.push(("offload", 1));
+        let mut state = self.state();
+        state.calls.push(("offload", 1));
+        assert!(!std::mem::take(&mut state.panics), "the fake is told to panic");
         Ok(())
     }
 }

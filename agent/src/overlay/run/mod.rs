@@ -11,6 +11,7 @@
 //! | `worker` | the blocking work; below it this node's side of the plan, the lease, packet filters, and what the board is told |
 //! | `repairs` | how often rules are put right that somebody keeps changing: pure |
 //! | `host` | what it asks of this host |
+//! | `relist` | when the source is asked for all nodes again |
 //! | `alarm` | the kernel's notifications |
 //! | `probing` | probes, and what they find |
 //! | `senders` | what the rules need of all nodes together: pure |
@@ -23,6 +24,7 @@ mod host;
 mod nodes;
 mod pace;
 mod probing;
+mod relist;
 mod repairs;
 mod senders;
 mod start;
@@ -43,6 +45,7 @@ pub use pace::Compare;
 use pace::{Due, Ended, Pace};
 use probing::Found;
 pub use probing::Probing;
+use relist::Relist;
 pub use start::{Controller, Reload, StartError, access, health};
 pub use worker::{Options, Outcome, Task, Worker, preview};
 
@@ -77,6 +80,8 @@ pub struct Parts {
     pub probing: Probing,
     /// Somebody asks that everything is compared now.
     pub reload: mpsc::Receiver<()>,
+    /// Asks the source to tell all nodes again.
+    pub relist: mpsc::Sender<()>,
     /// The kernel's notifications; without them everything is compared once a minute.
     pub alarm: Option<Alarm>,
     /// What this node is to announce.
@@ -101,6 +106,7 @@ struct Inputs {
     events: mpsc::Receiver<Event>,
     probing: Probing,
     reload: mpsc::Receiver<()>,
+    relist: Relist,
     alarm: Option<Alarm>,
 }
 
@@ -125,6 +131,7 @@ impl Runner {
             events,
             probing,
             reload,
+            relist,
             alarm,
             announcement,
             connected,
@@ -145,7 +152,8 @@ impl Runner {
             board,
             observer,
         };
-        let parts = Inputs { events, probing, reload, alarm };
+        let relist = Relist::new(relist);
+        let parts = Inputs { events, probing, reload, relist, alarm };
         Self { parts, state, jobs: JoinSet::new(), saves: JoinSet::new() }
     }
 
@@ -183,6 +191,7 @@ impl Runner {
                     Some(()) => self.state.pace.compare(Instant::now()),
                     None => reloading = false,
                 },
+                () = self.parts.relist.ask() => {}
                 rang = ring(&mut self.parts.alarm), if ringing => match rang {
                     Some(what) => self.state.pace.look(what),
                     None => ringing = false,
@@ -228,6 +237,9 @@ impl Runner {
         }
         if let (Some(alarm), Some(links)) = (&self.parts.alarm, outcome.links.take()) {
             alarm.watch_links(links);
+        }
+        if outcome.lost {
+            self.parts.relist.lost(Instant::now());
         }
         if let Some(targets) = outcome.targets.take() {
             self.parts.probing.aim(targets);

@@ -131,6 +131,13 @@ impl Nodes {
         taken
     }
 
+    /// After a panic amid [`Self::take`]: who has which claim is found out anew.
+    pub fn mend(&mut self) {
+        let mut whole = Cluster::default();
+        whole.apply(Event::All(self.cluster.nodes().cloned().collect()));
+        self.cluster = whole;
+    }
+
     fn take_one(&mut self, event: Event, changed: &mut BTreeSet<String>) {
         let known = self.cluster.get(&self.name).is_some();
         match event {
@@ -155,10 +162,11 @@ impl Nodes {
                 }
             }
             Event::All(records) => {
+                changed.extend(self.cluster.apply(Event::All(records)));
+                // last: after a panic those that are known are not all
                 self.gone = false;
                 self.told = Told::All;
                 self.doubtful.clear();
-                changed.extend(self.cluster.apply(Event::All(records)));
             }
         }
     }
@@ -194,7 +202,7 @@ impl Nodes {
     /// The manifests are another source that may tell nonsense: a folder that is not mounted is empty.
     fn write_down(&mut self, event: Event) {
         let known = self.own().is_some();
-        let Some(mut written) = self.written.take() else { return };
+        let Some(mut written) = self.written.as_mut().map(std::mem::take) else { return };
         match event {
             Event::All(records) if known && !self.has_own(&records) => {
                 self.doubt(written.iter().map(|record| record.name.clone()).collect(), &records);

@@ -165,6 +165,7 @@ impl Controller {
             events,
             probing,
             reload: asked,
+            relist: reload_source.clone(),
             alarm,
             announcement,
             connected,
@@ -229,6 +230,7 @@ async fn follow_nodes(
                 announced: announced.0,
                 connected: known.connected,
                 cleared: cleared.0,
+                asked,
                 addresses: watch_addresses()?,
                 pods: config.network.pod_cidrs.clone(),
             };
@@ -241,8 +243,8 @@ async fn follow_nodes(
     Ok((events, reload))
 }
 
-/// What is followed and written by one connection. It is made anew when an address of this host is gone: a connection from an address
-/// that is gone hears nothing any more, and is found dead minutes later.
+/// What is followed and written by one connection. It is made anew when somebody asks, and when an address of this host is gone: a
+/// connection from an address that is gone hears nothing any more, and is found dead minutes later.
 struct Session {
     access: ApiAccess,
     name: String,
@@ -254,6 +256,8 @@ struct Session {
     /// Whether this node was connected once, and what is wrong with the condition that says otherwise.
     connected: watch::Receiver<bool>,
     cleared: watch::Sender<source::Told>,
+    /// Somebody asks for all nodes again.
+    asked: mpsc::Receiver<()>,
     addresses: watch::Receiver<Vec<IpAddr>>,
     /// All pods.
     pods: Vec<IpNetwork>,
@@ -276,14 +280,12 @@ impl Session {
                 let clearer =
                     self.keeper::<source::Network>(&connection, connected, own.network, told);
                 tasks.spawn(clearer.run());
-                if !self.moved(&mut known).await {
+                let Some(why) = self.ended(&mut known).await else {
                     // what is connected stays so
                     while tasks.join_next().await.is_some() {}
                     return;
-                }
-                tracing::info!(
-                    "an address of this host is gone; connecting to the API server anew"
-                );
+                };
+                tracing::info!("{why}; connecting to the API server anew");
             }
             match connect_again(&self.access, Arc::clone(&outages)).await {
                 Ok(again) => connection = Some(again),
@@ -308,18 +310,30 @@ impl Session {
         Keeper { connection, name, wanted, own, told, retry: Retry::default() }
     }
 
-    /// Waits until an address that this host had is gone. False: nobody tells of them any more.
-    async fn moved(&mut self, known: &mut Vec<IpAddr>) -> bool {
-        loop {
-            let now = self.addresses.borrow_and_update().clone();
-            let lost = has_lost(known, &now, &self.pods);
-            *known = now;
-            if lost {
-                return true;
-            }
-            if self.addresses.changed().await.is_err() {
-                return false;
-            }
+    /// Waits until another connection is needed, and says why. `None`: nobody says any more.
+    async fn ended(&mut self, known: &mut Vec<IpAddr>) -> Option<&'static str> {
+        tokio::select! {
+            lost = moved(&mut self.addresses, &self.pods, known) => lost.then_some("an address of this host is gone"),
+            Some(()) = self.asked.recv() => Some("all nodes are to be listed again"),
+        }
+    }
+}
+
+/// Waits until an address that this host had is gone. False: nobody tells of them any more.
+async fn moved(
+    addresses: &mut watch::Receiver<Vec<IpAddr>>,
+    pods: &[IpNetwork],
+    known: &mut Vec<IpAddr>,
+) -> bool {
+    loop {
+        let now = addresses.borrow_and_update().clone();
+        let lost = has_lost(known, &now, pods);
+        *known = now;
+        if lost {
+            return true;
+        }
+        if addresses.changed().await.is_err() {
+            return false;
         }
     }
 }
@@ -399,7 +413,54 @@ pub fn health(board: &Board) -> (StatusCode, String) {
 
 #[cfg(test)]
 mod tests {
+    use test_api_server::Server;
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::overlay::cluster;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn all_nodes_are_listed_again_when_somebody_asks() {
+        let server = Server::start(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        server.put(serde_json::json!({"kind": "Node", "metadata": {"name": "a"}}));
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = folder.path().join("kubeconfig");
+        std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
+        let access = ApiAccess { kubeconfig: Some(kubeconfig), master: None };
+        let connection = connect(&access).await.unwrap();
+        let ((events, mut told), (ask, asked)) = (mpsc::channel(8), mpsc::channel(1));
+        let (_wanted, wanted) = watch::channel(None);
+        let (_connected, connected) = watch::channel(false);
+        let (_addresses, addresses) = watch::channel(Vec::new());
+        let session = Session {
+            access,
+            name: "a".to_owned(),
+            flannel: false,
+            events,
+            wanted,
+            announced: watch::channel(None).0,
+            connected,
+            cleared: watch::channel(None).0,
+            asked,
+            addresses,
+            pods: Vec::new(),
+        };
+        let session = tokio::spawn(session.run(connection));
+        for _ in 0..3 {
+            loop {
+                let event = timeout(PATIENCE, told.recv()).await.expect("a list in time").unwrap();
+                if matches!(&event, Event::Nodes(cluster::Event::All(all)) if all.len() == 1) {
+                    break;
+                }
+            }
+            ask.send(()).await.unwrap();
+        }
+        // whoever cannot ask any more stays connected
+        drop(ask);
+        assert!(timeout(Duration::from_millis(100), session).await.is_err());
+    }
 
     #[test]
     fn only_an_address_that_leads_to_others_is_missed() {

@@ -13,7 +13,7 @@ use super::*;
 use crate::overlay::cluster;
 use crate::overlay::desired::Way;
 use crate::overlay::node::{Announcement, Vtep};
-use crate::overlay::probe::Channels;
+use crate::overlay::probe::{Channels, Command, Switch};
 use crate::overlay::rules::NodeRules;
 use crate::overlay::state::Store;
 use netns_tools::MacAddr;
@@ -26,6 +26,7 @@ struct World {
     events: mpsc::Sender<Event>,
     alarm: mpsc::Sender<Compare>,
     reload: mpsc::Sender<()>,
+    relist: mpsc::Receiver<()>,
     announcement: watch::Receiver<Option<Announcement>>,
     connected: watch::Receiver<bool>,
     probes: Channels,
@@ -75,12 +76,14 @@ impl World {
         let ((alarm, rings), (reload, asked)) = (Alarm::by_hand(), mpsc::channel(1));
         let ((announcement, announced), (connected, is_connected)) =
             (watch::channel(None), watch::channel(false));
+        let (relist, relisted) = mpsc::channel(1);
         let (probes, probing) = connect(&config, &board);
         let runner = Runner::new(Parts {
             worker,
             events: received,
             probing,
             reload: asked,
+            relist,
             alarm: Some(alarm),
             announcement,
             connected,
@@ -96,6 +99,7 @@ impl World {
             events,
             alarm: rings,
             reload,
+            relist: relisted,
             announcement: announced,
             connected: is_connected,
             probes,
@@ -208,6 +212,38 @@ async fn a_panic_is_a_failure_like_any_other() {
         sleep(Duration::from_millis(5)).await;
         std::thread::sleep(Duration::from_micros(100));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_a_panic_hits_are_asked_for_again() {
+    let mut world = World::start();
+    world.three().await;
+    // a failure, and a pause in which both of what follows come
+    world.host.state().failures = 1;
+    world.host.state().refuses_all = true;
+    world.tell(cluster::Event::Gone("c".into())).await;
+    world.until("it failed", |world| !world.board.status().problems.is_empty()).await;
+    world.host.state().refuses_all = false;
+    world.host.state().panics = true;
+    let (device, reason) = ("heddle.1".to_owned(), "it is broken".to_owned());
+    let command = Command { device, on: false, reason };
+    let (done, answer) = oneshot::channel();
+    world.probes.switches.try_send(Switch { command, done }).unwrap();
+    world.events.try_send(Event::Nodes(cluster::Event::Put(record("d", 4)))).unwrap();
+    tokio::time::timeout(Duration::from_secs(5), world.relist.recv()).await.unwrap().unwrap();
+    assert!(answer.await.is_err());
+    assert!(!world.host.routes().contains(&"10.244.4.0/24".to_owned()), "it is lost");
+    world.tell(cluster::Event::All(vec![own(), record("b", 2), record("d", 4)])).await;
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while world.host.routes() != ["10.244.2.0/24", "10.244.4.0/24"]
+        || !world.board.status().problems.is_empty()
+    {
+        assert!(std::time::Instant::now() < end, "{:?}", world.host.state());
+        // the clock goes on only where all wait
+        sleep(Duration::from_millis(5)).await;
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    assert!(world.relist.try_recv().is_err());
 }
 
 #[tokio::test]

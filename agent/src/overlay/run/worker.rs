@@ -26,7 +26,7 @@ pub use self::local::preview;
 use self::local::{Trouble, local_of};
 use super::Mtu;
 use super::host::Host;
-use super::nodes::Nodes;
+use super::nodes::{Nodes, Taken};
 use super::pace::Compare;
 use super::probing::{self, Here, Targets};
 use super::senders::Askers;
@@ -90,6 +90,8 @@ pub struct Outcome {
     pub wrote: bool,
     /// Whether nodes are others than before.
     pub nodes: bool,
+    /// Events were lost: only a list of all nodes makes up for them.
+    pub lost: bool,
     /// All nodes, to be kept, if they were asked for.
     pub saved: Option<Vec<Arc<NodeRecord>>>,
     /// What this node is to announce; `None`: it is not known.
@@ -122,6 +124,8 @@ pub struct Worker {
     /// By node: of this many bytes packets are known to arrive there, where that is less than all that are sent.
     mtus: BTreeMap<String, u32>,
     plan: Option<Plan>,
+    /// Events are being taken in: where that is so after a panic, some are lost.
+    taking: bool,
     /// Nodes about which something changed that the plan has not heard of, as none could be made.
     missed: BTreeSet<String>,
     /// What could not be done when everything was compared last.
@@ -170,6 +174,7 @@ impl Worker {
             links: BTreeSet::new(),
             mtus: BTreeMap::new(),
             plan: None,
+            taking: false,
             missed,
             failed: Vec::new(),
             troubled: false,
@@ -200,7 +205,7 @@ impl Worker {
         self.nodes.to_keep()
     }
 
-    /// Does the task. A panic is a failure like any other: the next task plans and compares everything.
+    /// Does the task. A panic is a failure like any other: the next task plans and compares everything. Events that it hit are lost.
     pub fn run(mut self: Box<Self>, task: Task) -> (Box<Self>, Outcome) {
         let (start, full) = (Instant::now(), task.compare >= Compare::Look);
         let done = catch_unwind(AssertUnwindSafe(|| self.execute(task)));
@@ -210,7 +215,7 @@ impl Worker {
             self.plan = None;
             self.filters.forget(self.options.settings.backend, &self.options.pods);
             self.board.complain(Origin::Sync, vec![format!("a mistake in this program: {text}")]);
-            Outcome { nodes: true, full, ..Outcome::default() }
+            Outcome { nodes: true, full, lost: self.taking, ..Outcome::default() }
         });
         if outcome.links.is_some() {
             // a comparison of everything needs several times what stays
@@ -223,12 +228,7 @@ impl Worker {
     fn execute(&mut self, task: Task) -> Outcome {
         let compare = task.compare;
         let mut outcome = Outcome { full: compare >= Compare::Look, ..Outcome::default() };
-        let taken = self.nodes.take(task.events);
-        outcome.nodes = taken.own || !taken.changed.is_empty();
-        self.board.complain(Origin::Nodes, self.nodes.problems());
-        self.board.facts().status.from_kept_state = self.nodes.are_kept();
         let mut names = std::mem::take(&mut self.missed);
-        names.extend(taken.changed);
         for (name, mtu) in task.mtus {
             match mtu {
                 Some(mtu) => self.mtus.insert(name.clone(), mtu),
@@ -236,7 +236,11 @@ impl Worker {
             };
             names.insert(name);
         }
-        self.switch(task.switches);
+        let taken = self.take(task.events, task.switches);
+        outcome.nodes = taken.own || !taken.changed.is_empty();
+        self.board.complain(Origin::Nodes, self.nodes.problems());
+        self.board.facts().status.from_kept_state = self.nodes.are_kept();
+        names.extend(taken.changed);
         let anew = outcome.full || self.plan.is_none() || taken.own || self.troubled;
         let planned = if anew { self.plan_anew(&mut names) } else { Ok(false) };
         self.troubled = planned.is_err();
@@ -260,6 +264,16 @@ impl Worker {
             outcome.saved = Some(self.to_keep());
         }
         outcome
+    }
+
+    fn take(&mut self, events: Vec<cluster::Event>, switches: Vec<Switch>) -> Taken {
+        if std::mem::replace(&mut self.taking, true) {
+            self.nodes.mend();
+        }
+        self.switch(switches);
+        let taken = self.nodes.take(events);
+        self.taking = false;
+        taken
     }
 
     /// Plans with what this host now is. Whether the plan is another than before, so that everything is to be compared; `names` get
