@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// What is wrong at the moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "faults: each by itself")]
 pub struct Faults {
     /// Connections are closed as soon as they are made.
     pub away: bool,

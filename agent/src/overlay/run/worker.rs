@@ -111,6 +111,7 @@ pub struct Outcome {
 }
 
 /// The state that the work needs.
+#[expect(clippy::struct_excessive_bools, reason = "what is known of it: each by itself")]
 pub struct Worker {
     host: Box<dyn Host>,
     filters: Filters,

@@ -55,7 +55,7 @@ impl Fixture {
             told,
             retry,
         };
-        let clearer = Keeper::<Network> {
+        let network = Keeper::<Network> {
             connection,
             name: "a".to_owned(),
             wanted: is_connected,
@@ -74,7 +74,7 @@ impl Fixture {
             connected,
             unclear,
             _followers: followers,
-            _keepers: [tokio::spawn(announcer.run()), tokio::spawn(clearer.run())],
+            _keepers: [tokio::spawn(announcer.run()), tokio::spawn(network.run())],
             _folder: folder,
         }
     }
