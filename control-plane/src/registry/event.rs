@@ -309,11 +309,15 @@ mod tests {
         assert_eq!((&row[0], &row[3], &row[8]), (&json!("60s"), &json!("node"), &json!(1)));
     }
 
+    fn new_event() -> Value {
+        json!({"metadata": {"namespace": "default"}, "eventTime": "2026-01-01T00:09:00.000000Z", "type": "Normal",
+            "reportingController": "a.io/b", "reportingInstance": "b-1", "action": "Pull", "reason": "Pulled", "note": "n",
+            "regarding": {"kind": "Pod", "name": "web", "namespace": "default"}})
+    }
+
     #[test]
     fn new_events_say_who_saw_what() {
-        let good = json!({"metadata": {"namespace": "default"}, "eventTime": "2026-01-01T00:09:00.000000Z", "type": "Normal",
-            "reportingController": "a.io/b", "reportingInstance": "b-1", "action": "Pull", "reason": "Pulled", "note": "n",
-            "regarding": {"kind": "Pod", "name": "web", "namespace": "default"}});
+        let good = new_event();
         for (field, value, expected) in [
             ("note", json!(""), &[][..]),
             ("regarding", json!({"namespace": "other"}), &[]),
@@ -369,6 +373,11 @@ mod tests {
             Regarding.validate(&other)[0].to_string(),
             r#"involvedObject.namespace: Invalid value: "": does not match event.namespace"#
         );
+    }
+
+    #[test]
+    fn what_a_change_may_not_touch() {
+        let good = new_event();
         let on = |count: i64, more: &str| {
             let mut event = good.clone();
             event["series"] = json!({"count": count, "lastObservedTime": more});

@@ -66,86 +66,24 @@ enum Change {
     Copy(Index),
 }
 
+/// Texts of the small languages of fields, and what is at their borders.
+#[rustfmt::skip]
+const TEXTS: &[&str] = &[
+    "", " ", "-", ".", "..", "/", "//", ":", "*", "%", "0", "-1", "00", "0x1", "1.5Gi", "1e9999", "-0",
+    "99999999999999999999", "9223372036854775807", "0-", "-0-1", "0,0", "3-1", "0-4294967295", "100%", "-1%",
+    "4294967296%", "١٪", "é", "\u{0}", "\u{1F600}", "1.2.3.4", "1.2.3.4/33", "::", "::/0", "::ffff:1.2.3.4",
+    "10.0.0.0/8", "None", "* * * * *", "@every 0s", "*/0 * * * *", "0 0 31 2 *", "TZ=UTC * * * * *",
+    "9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z", "2026-02-30T00:00:00Z", "$(A)", "{.a[?(@.b", "^(", "a/b/c", "a=b",
+    "iqn.", "Always", "TCP", "NodePort", "ExternalName", "Indexed", "In", "Exists", "kubernetes.io/tls",
+];
+#[rustfmt::skip]
+const NUMBERS: [i64; 12] =
+    [0, 1, -1, 2, 100, 101, 65535, 65536, i32::MAX as i64, i32::MIN as i64, i64::MAX, i64::MIN];
+
 fn change() -> impl Strategy<Value = Change> {
-    const TEXTS: &[&str] = &[
-        "",
-        " ",
-        "-",
-        ".",
-        "..",
-        "/",
-        "//",
-        ":",
-        "*",
-        "%",
-        "0",
-        "-1",
-        "00",
-        "0x1",
-        "1.5Gi",
-        "1e9999",
-        "-0",
-        "99999999999999999999",
-        "9223372036854775807",
-        "0-",
-        "-0-1",
-        "0,0",
-        "3-1",
-        "0-4294967295",
-        "100%",
-        "-1%",
-        "4294967296%",
-        "١٪",
-        "é",
-        "\u{0}",
-        "\u{1F600}",
-        "1.2.3.4",
-        "1.2.3.4/33",
-        "::",
-        "::/0",
-        "::ffff:1.2.3.4",
-        "10.0.0.0/8",
-        "None",
-        "* * * * *",
-        "@every 0s",
-        "*/0 * * * *",
-        "0 0 31 2 *",
-        "TZ=UTC * * * * *",
-        "9999-12-31T23:59:59Z",
-        "0000-01-01T00:00:00Z",
-        "2026-02-30T00:00:00Z",
-        "$(A)",
-        "{.a[?(@.b",
-        "^(",
-        "a/b/c",
-        "a=b",
-        "iqn.",
-        "Always",
-        "TCP",
-        "NodePort",
-        "ExternalName",
-        "Indexed",
-        "In",
-        "Exists",
-        "kubernetes.io/tls",
-    ];
-    let numbers = [
-        0,
-        1,
-        -1,
-        2,
-        100,
-        101,
-        65535,
-        65536,
-        i64::from(i32::MAX),
-        i64::from(i32::MIN),
-        i64::MAX,
-        i64::MIN,
-    ];
     prop_oneof![
         4 => prop::sample::select(TEXTS).prop_map(|text| Change::Set(text.into())),
-        3 => prop::sample::select(numbers.to_vec()).prop_map(|number| Change::Set(number.into())),
+        3 => prop::sample::select(NUMBERS.to_vec()).prop_map(|number| Change::Set(number.into())),
         3 => prop::sample::select(vec![json!(null), json!({}), json!([]), json!([null]), json!([{}]), json!({"": null}), json!({"a": "b"}), json!(true), json!(1.5e300)])
             .prop_map(Change::Set),
         1 => "\\PC{0,300}".prop_map(|text| Change::Set(text.into())),
@@ -171,7 +109,7 @@ fn places(value: &Value, here: &str, found: &mut Vec<String>) {
     }
 }
 
-fn apply(object: &mut Value, at: &Index, change: &Change) {
+fn apply(object: &mut Value, at: Index, change: &Change) {
     let mut all = Vec::new();
     places(object, "", &mut all);
     all.retain(|place| !matches!(place.as_str(), "/apiVersion" | "/kind" | "/metadata"));
@@ -192,7 +130,7 @@ fn apply(object: &mut Value, at: &Index, change: &Change) {
             |items, at| drop(items.remove(at)),
         ),
         Change::Twice => {
-            within(object, place, |_, _| {}, |items, at| items.push(items[at].clone()))
+            within(object, place, |_, _| {}, |items, at| items.push(items[at].clone()));
         }
     }
 }
@@ -310,7 +248,9 @@ fn whatever_becomes_of_an_object_is_judged() {
     let run = runner.run(&(any::<Index>(), changes), |(which, changes)| {
         let seed = which.get(&seeds);
         let mut mutant = seed.object.clone();
-        changes.iter().for_each(|(at, change)| apply(&mut mutant, at, change));
+        for (at, change) in &changes {
+            apply(&mut mutant, *at, change);
+        }
         let judged = catch_unwind(AssertUnwindSafe(|| check(seed, &mutant)));
         let judged = judged.map_err(|_| TestCaseError::fail(format!("panic: {mutant}")))?;
         judged.map_err(|wrong| TestCaseError::fail(format!("{wrong} of {mutant}")))

@@ -122,11 +122,11 @@ async fn unknown_fields_are_told_or_refused() {
         let head = r#"Pod in version "v1" cannot be handled as a Pod: "#;
         assert!(told.starts_with(head), "{told}");
     }
-    let patch = json!([{"op": "test", "path": "/kind", "value": "Pod", "shoe": 1}]);
+    let operations = json!([{"op": "test", "path": "/kind", "value": "Pod", "shoe": 1}]);
     let path = format!("{PODS}/p");
-    let warned = server.patch(&path, "json", patch.clone()).await;
+    let warned = server.patch(&path, "json", operations.clone()).await;
     assert_eq!(warned.headers["warning"], r#"299 - "json patch unknown field \"[0].shoe\"""#);
-    let strict = server.patch(&format!("{path}?fieldValidation=Strict"), "json", patch).await;
+    let strict = server.patch(&format!("{path}?fieldValidation=Strict"), "json", operations).await;
     assert_eq!(strict.code, 422);
     let told = r#"strict decoding error: json patch unknown field "[0].shoe""#;
     assert!(strict.message().ends_with(told), "{}", strict.message());
