@@ -154,6 +154,7 @@ fn within(
 fn create(kind: &Kind, object: &mut Value) -> bool {
     let strategy = &kind.strategy;
     strategy.drop_disabled(object, None);
+    strategy.prepare_create(object);
     strategy.default(object);
     let status = strategy.first_status(object);
     let valid = [strategy.validate_create(object), strategy.validate(object)].concat().is_empty();
@@ -162,11 +163,13 @@ fn create(kind: &Kind, object: &mut Value) -> bool {
     if let Some(status) = status {
         object["status"] = status;
     }
+    strategy.complete(object);
     valid
 }
 
 fn update(kind: &Kind, new: &mut Value, old: &Value) {
     let strategy = &kind.strategy;
+    strategy.settle_status(&mut new.clone(), old);
     strategy.validate_status(new, old);
     strategy.keep(new, old);
     strategy.drop_disabled(new, Some(old));
@@ -207,7 +210,9 @@ fn unchanged(kind: &Kind, made: &Value) -> Result<(), String> {
     if again != *made {
         return Err(format!("filled in again: {again}"));
     }
-    let wrong = kind.strategy.validate_update(&again, made);
+    let mut wrong = kind.strategy.validate_update(&again, made);
+    // of a Node that says where it is when it registers, its status is looked at with the first change only; so it is in Kubernetes
+    wrong.retain(|mistake| !mistake.path.to_string().starts_with("status."));
     if wrong.is_empty() { Ok(()) } else { Err(format!("the same is refused: {wrong:?}")) }
 }
 
