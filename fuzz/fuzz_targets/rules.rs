@@ -49,7 +49,8 @@ fuzz_target!(|text: &str| {
     let registry = Registry::built_in();
     let kind = registry.at("batch", "v1", "cronjobs").expect("a kind");
     for field in ["schedule", "timeZone"] {
-        let mut object = json!({"metadata": {"name": "a"}, "spec": {"schedule": "* * * * *", field: text}});
+        let mut object =
+            json!({"metadata": {"name": "a"}, "spec": {"schedule": "* * * * *", field: text}});
         kind.strategy.default(&mut object);
         kind.strategy.validate(&object);
         kind.strategy.validate_create(&object);
