@@ -7,8 +7,8 @@ use super::column::{columns, items, number, text};
 use super::defaults::child;
 use super::kind::{Kind, Subresource};
 use super::podspec::{
-    Whose, apparmor_warnings, creation_mistakes, drop_disabled_of, mistakes, quality_of_service,
-    set_pod_defaults, settle_apparmor, update_mistakes, warnings,
+    Whose, apparmor_warnings, creation_mistakes, drop_disabled_of, merge_label_keys, mistakes,
+    quality_of_service, set_pod_defaults, settle_apparmor, update_mistakes, warnings,
 };
 use super::strategy::Strategy;
 use super::template::label_warning;
@@ -44,6 +44,10 @@ impl Strategy for Pod {
     fn default(&self, object: &mut Value) {
         let Some(spec) = child(object, "spec") else { return };
         set_pod_defaults(spec);
+    }
+
+    fn prepare_create(&self, object: &mut Value) {
+        merge_label_keys(object);
     }
 
     fn drop_disabled(&self, object: &mut Value, old: Option<&Value>) {

@@ -8,6 +8,7 @@ mod defaults;
 mod disabled;
 mod environment;
 mod handler;
+mod label_keys;
 mod mount;
 mod profile;
 mod projected;
@@ -24,6 +25,7 @@ mod windows;
 
 pub use defaults::{default_template, default_volume_source, set_pod_defaults};
 pub use disabled::drop_disabled_of;
+pub use label_keys::merge_label_keys;
 pub use profile::{apparmor_warnings, settle_apparmor};
 pub use resources::{quality_of_service, requests_and_limits};
 pub(super) use scheduling::check_node_terms;
